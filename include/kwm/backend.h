@@ -1,0 +1,35 @@
+/* Dense algebra on row-major arrays: the only door to BLAS and LAPACK. Local. One implementation so far: `cpu`
+   (OpenBLAS), the reference that others are tested against. */
+#pragma once
+
+#include "kwm/base.h"
+
+/* C (m, n) <- alpha op(A) op(B) + beta C; op(A) is (m, k), op(B) is (k, n). ld: elements from row to row as stored. */
+void kwm_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *A,
+              int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
+
+/* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n); the strict lower triangle is not touched. */
+void kwm_gram(int64_t n, int64_t k, float alpha, const float *A, int64_t lda, float beta, float *C, int64_t ldc);
+
+/* Copies the upper triangle of C (n, n) into the lower one. */
+void kwm_mirror(int64_t n, float *C, int64_t ldc);
+
+/* A (n, n) symmetric -> A <- V with V[:, i] the vector of values[i]
+   (ascending). Double precision, LAPACK dsyevd. False if it does not converge or A holds non-finite numbers. */
+bool kwm_eigen_f64(int64_t n, double *A, double *values);
+
+/* A (n, n) symmetric, lower triangle read -> its Cholesky factor L in the lower triangle. False if not positive
+   definite (or not finite): a numerical outcome, not an error. */
+bool kwm_cholesky_f64(int64_t n, double *A, int64_t lda);
+
+/* x (n) <- A⁻¹x from the Cholesky factor. */
+void kwm_cholesky_solve_f64(int64_t n, const double *L, int64_t lda, double *x);
+
+/* A (n, n), factored by kwm_cholesky_f64 -> the inverse of the original matrix, both triangles. */
+bool kwm_cholesky_invert_f64(int64_t n, double *L, int64_t lda);
+
+/* B (n, k) <- L⁻¹B for the lower-triangular L (n, n). */
+void kwm_triangular_solve(int64_t n, int64_t k, const float *L, int64_t ldl, float *B, int64_t ldb);
+
+/* Words on the library and the kernel it chose ("OpenBLAS ... Zen"). */
+const char *kwm_backend_words(void);

@@ -1,0 +1,70 @@
+/* Checkpoints: named global arrays and values in one HDF5 file, written and read collectively by all ranks of `comm`,
+   on any number of ranks. Format and guarantees: written to DIR/step-XXXXXXXXXX.h5.part, closed, synced, renamed.
+   Chunked, Fletcher-32 on every dataset; readable with h5py and h5dump. Every function is collective over the comm
+   given at create/open and returns the same status on all ranks. */
+#pragma once
+
+#include <mpi.h>
+
+#include "kwm/base.h"
+
+typedef struct kwm_ckpt kwm_ckpt;
+
+enum kwm_type { KWM_F32, KWM_F64, KWM_I64 };
+
+/* Opens a new checkpoint for writing in folder `dir` (made if missing). KWM_ERR_SYSTEM if it can't be written. */
+kwm_status kwm_ckpt_create(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir, int64_t step);
+
+/* Writes this rank's rows [first, first + count) of the global array `name` ("/params/recurrence"; parent groups are
+   made) with global shape dims[0..n_dims). count may be 0 (data then ignored). Ranks' row ranges are disjoint and
+   together cover dims[0]. Row-major. */
+kwm_status kwm_ckpt_put(kwm_ckpt *ckpt, const char *name, enum kwm_type type, int n_dims, const int64_t *dims,
+                        int64_t first, int64_t count, const void *data);
+
+/* Attributes of a group ("/meta"), made if missing; the same value on all ranks. */
+kwm_status kwm_ckpt_put_i64(kwm_ckpt *ckpt, const char *group, const char *name, int64_t value);
+kwm_status kwm_ckpt_put_f64(kwm_ckpt *ckpt, const char *group, const char *name, double value);
+kwm_status kwm_ckpt_put_text(kwm_ckpt *ckpt, const char *group, const char *name, const char *value);
+
+/* Closes, syncs and renames; then removes the oldest good ones beyond `keep` (and stale .part files). Frees *ckpt also
+   on failure, which leaves no .part file and all earlier checkpoints (KWM_ERR_SYSTEM: e.g. the disk is full). */
+kwm_status kwm_ckpt_commit(kwm_ckpt **ckpt, int64_t keep);
+
+/* Gives up writing: closes and removes the .part file. Accepts NULL. */
+void kwm_ckpt_abort(kwm_ckpt **ckpt);
+
+/* Opens the checkpoint file at `path` and verifies it (every dataset is read once through its checksums).
+   KWM_ERR_DATA if it is missing, damaged, truncated or of another format version. */
+kwm_status kwm_ckpt_open(kwm_ckpt **ckpt, MPI_Comm comm, const char *path);
+
+/* Opens the newest good checkpoint in folder `dir`; each damaged one is named in a warning and passed over.
+   KWM_ERR_DATA if none is good. */
+kwm_status kwm_ckpt_open_newest(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir);
+
+/* Path of the open file; borrowed. */
+const char *kwm_ckpt_path(const kwm_ckpt *ckpt);
+
+/* Shape of a dataset; n_dims in: capacity, out: its number. KWM_ERR_DATA if it does not exist. */
+kwm_status kwm_ckpt_shape(kwm_ckpt *ckpt, const char *name, int *n_dims, int64_t *dims);
+
+/* Reads rows [first, first + count) into data. KWM_ERR_DATA if missing, of another type, or of other shape than dims.
+ */
+kwm_status kwm_ckpt_get(kwm_ckpt *ckpt, const char *name, enum kwm_type type, int n_dims, const int64_t *dims,
+                        int64_t first, int64_t count, void *data);
+kwm_status kwm_ckpt_get_i64(kwm_ckpt *ckpt, const char *group, const char *name, int64_t *value);
+kwm_status kwm_ckpt_get_f64(kwm_ckpt *ckpt, const char *group, const char *name, double *value);
+kwm_status kwm_ckpt_get_text(kwm_ckpt *ckpt, const char *group, const char *name, char **value); /* malloc'ed */
+
+/* Calls visit for every dataset (name, type, shape), in name order, on every rank. */
+kwm_status kwm_ckpt_list(kwm_ckpt *ckpt,
+                         void (*visit)(void *context, const char *name, enum kwm_type type, int n_dims,
+                                       const int64_t *dims),
+                         void *context);
+
+void kwm_ckpt_close(kwm_ckpt **ckpt);
+
+/* True if the folder holds at least one finished checkpoint, good or not. Local. */
+bool kwm_ckpt_exists(const char *dir);
+
+/* Version of the HDF5 library in use; static storage. */
+const char *kwm_ckpt_version(void);

@@ -1,0 +1,78 @@
+/* A run's configuration: YAML, checked against one schema table, overridden by key=value. Local: every rank loads the
+   same text (rank 0 reads the file, the text is broadcast by the caller). */
+#pragma once
+
+#include "kwm/base.h"
+
+/* One covariance group's keys: cov.<group>.* */
+struct kwm_config_cov {
+  char *structure; /* block | kron */
+  char *form;      /* information | innovation */
+  double prior;    /* recurrence: factor on the built-in prior variances; readout: prior precision 1/p0 */
+  int64_t refresh; /* kron: steps between refreshes of the eigenbasis */
+};
+
+struct kwm_config {
+  uint64_t seed;
+  char *output;      /* run directory; "" until given */
+  char *backend;     /* cpu */
+  char *learner;     /* kalman | sgd | adam */
+  char *sensitivity; /* forward */
+  bool reproducible;
+  struct {
+    char *path;         /* folder with the four IDX files (plain or .gz) */
+    bool permute;       /* the pixels in one fixed random order (permuted task) */
+    int64_t validation; /* samples held out from the end of the training file, 0 for none */
+  } data;
+  struct {
+    int64_t width;               /* recurrent complex units */
+    int64_t hidden;              /* read-out hidden units */
+    double decay_min, decay_max; /* initial |a| of the units is spread over [min, max] at gate 1/2 */
+    double phase_max;            /* initial phases are spread over (0, max], radians */
+  } model;
+  struct {
+    int64_t epochs, max_steps; /* max_steps 0: no limit */
+    int64_t batch;             /* samples per filter step */
+    int64_t chunks;            /* a batch is summed in this many chunks (a power of two) in a fixed tree */
+  } train;
+  struct {
+    int64_t stages, owners, replicas;
+  } layout;
+  struct {
+    double gain_factor;   /* innovation noise R is counted 1/gain_factor times */
+    double trust_region;  /* bound on the predicted KL per sample of one step, per group; 0: none */
+    double process_noise; /* Q = process_noise * P0 per step */
+    double forgetting;    /* stabilised forgetting factor lambda towards the prior */
+    double gate;          /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
+    int64_t max_skips;    /* this many skipped steps in a row stop the run with code 4 */
+  } filter;
+  struct {
+    struct kwm_config_cov recurrence, readout;
+  } cov;
+  struct {
+    double rate, momentum;
+  } sgd;
+  struct {
+    double rate, beta1, beta2, epsilon;
+  } adam;
+  struct {
+    int64_t every; /* steps between checkpoints, 0: at the end of each epoch only */
+    int64_t keep;  /* good checkpoints kept */
+  } checkpoint;
+  struct {
+    int64_t every; /* steps per row of metrics.tsv */
+  } report;
+};
+
+/* Fills `config` from YAML text and overrides ("a.b=value", later ones win). `name` is the file's name for messages.
+   Raises KWM_ERR_USAGE: "config FILE:LINE: key `x.y`: wanted ..., found ..." (override: "config argument `x.y=v`:
+   ..."); an unknown key names the nearest known one. Owns its strings: kwm_config_fini. */
+kwm_status kwm_config_load(struct kwm_config *config, const char *name, const char *text, int n_overrides,
+                           char *const *overrides);
+void kwm_config_fini(struct kwm_config *config);
+
+/* The resolved configuration as YAML that kwm_config_load reads back to the same values; *text is malloc'ed. */
+kwm_status kwm_config_text(const struct kwm_config *config, char **text);
+
+/* Prints the schema: key, type, default, range, help; one line each. */
+void kwm_config_help(void);

@@ -1,0 +1,97 @@
+/* Covariance of one parameter group's blocks, one structure a file: block (dense per block), kron (diagonal in a
+   Kronecker eigenbasis). Each works in one of two forms of the same filter (equations.md I1, I2):
+
+   information  evidence F = HᵀH, score s = Hᵀe of every chunk, summed; δ = (P⁻¹ + F)⁻¹ s; P⁻¹ <- P⁻¹ + F
+   innovation   Z = P Hᵀ, S += H Z; then, with S factored and w = S⁻¹e, δ = Z w; P <- P - Z S⁻¹ Zᵀ
+
+   A step is predict; evidence* and absorb, or project and condition; apply. Nothing but predict and apply changes the
+   state, so a step can be given up at any time before apply. All calls are local: sums over ranks are the caller's. */
+#pragma once
+
+#include "kwm/base.h"
+#include "kwm/ckpt.h"
+#include "kwm/health.h"
+#include "kwm/lin.h"
+
+enum kwm_form { KWM_FORM_INFORMATION, KWM_FORM_INNOVATION };
+
+/* What to build. The prior is diagonal: variances `prior_variance` (params) of each block, or, for a matrix block, the
+   same precision `prior_precision` for all elements. */
+struct kwm_cov_spec {
+  const char *name; /* group name, for checkpoints and messages; static */
+  enum kwm_form form;
+  int64_t first, count; /* this rank's blocks of the group's `total` */
+  int64_t total;
+  int64_t params;               /* per block; d_o * d_i for a matrix block */
+  int64_t d_o, d_i;             /* matrix block (count is 0 or 1), else 0 */
+  const double *prior_variance; /* (params) borrowed during create; NULL for a matrix block */
+  double prior_precision;
+  double forgetting;    /* λ: Λ <- λΛ + (1-λ)Λ0 a step (equations.md 3(d)); 1 = none */
+  double process_noise; /* q: P <- P + q P0 a step; 0 = none */
+  int64_t refresh;      /* kron: steps between refreshes of the eigenbasis */
+  int64_t n_max, m;     /* samples of a step on this rank, outputs per sample */
+};
+
+struct kwm_cov_ops;
+typedef struct kwm_cov {
+  const struct kwm_cov_ops *ops;
+  struct kwm_cov_spec spec;
+  void *state; /* the structure's own */
+} kwm_cov;
+
+struct kwm_cov_ops {
+  const char *name;
+  size_t (*bytes)(const struct kwm_cov_spec *spec);
+  int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
+  kwm_status (*create)(kwm_cov *cov);
+  bool (*predict)(kwm_cov *cov, int64_t step);
+  void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
+  bool (*absorb)(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
+  void (*project)(kwm_cov *cov, const struct kwm_jac *jac, float *S);
+  bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w);
+  void (*apply)(kwm_cov *cov, double scale, float *mean);
+  void (*health)(const kwm_cov *cov, struct kwm_health *health);
+  kwm_status (*save)(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
+  kwm_status (*load)(kwm_cov *cov, kwm_ckpt *ckpt);
+  void (*destroy)(kwm_cov *cov);
+};
+extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron;
+
+/* The structure of that name, NULL if there is none. */
+const struct kwm_cov_ops *kwm_cov_find(const char *structure);
+
+kwm_status kwm_cov_create(kwm_cov *cov, const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
+void kwm_cov_destroy(kwm_cov *cov); /* accepts a zeroed cov */
+
+/* Bytes that kwm_cov_create holds. */
+size_t kwm_cov_bytes(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
+
+/* Floats of one chunk's evidence. */
+int64_t kwm_cov_evidence_length(const kwm_cov *cov);
+
+/* Time update after `step` finished steps: forgetting, process noise, refresh of a basis. False: not positive definite.
+ */
+bool kwm_cov_predict(kwm_cov *cov, int64_t step);
+
+/* Information form. evidence (evidence_length) += one chunk's evidence and score; zeroed by the caller. */
+void kwm_cov_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
+
+/* Takes the evidence summed over the step's `batch` samples and prepares δ; kl[b] (count) <- predicted change of block
+   b in KL per sample, δᵀFδ/batch. False: not positive definite or not finite; then nothing may be applied. */
+bool kwm_cov_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
+
+/* Innovation form. S (n·m, n·m) += H P Hᵀ over this rank's blocks, both triangles; jac holds all rows of the step. */
+void kwm_cov_project(kwm_cov *cov, const struct kwm_jac *jac, float *S);
+
+/* Prepares δ = P Hᵀ w and the posterior from S's Cholesky factor L (n·m, n·m) and w = S⁻¹e (n·m). False: not finite. */
+bool kwm_cov_condition(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w);
+
+/* mean (count, params) += scale δ, and P becomes the posterior. */
+void kwm_cov_apply(kwm_cov *cov, double scale, float *mean);
+
+void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health);
+
+/* Collective over the checkpoint's ranks; every rank calls it for every group, ranks that own nothing with count 0.
+   writes: false on replicas other than the first, whose blocks are copies. */
+kwm_status kwm_cov_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
+kwm_status kwm_cov_load(kwm_cov *cov, kwm_ckpt *ckpt);

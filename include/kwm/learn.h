@@ -1,0 +1,87 @@
+/* Learners: one training step each, from the same linearised step. kalman is the filter; sgd and adam are baselines on
+   the same gradients, the score divided by the number of samples. All calls are collective over the layout unless said.
+ */
+#pragma once
+
+#include "kwm/ckpt.h"
+#include "kwm/filter.h"
+#include "kwm/model.h"
+#include "kwm/pipe.h"
+
+/* The means of the blocks that this rank owns. */
+struct kwm_params {
+  const struct kwm_model *model; /* borrowed */
+  struct kwm_share share[KWM_GROUPS];
+  float *mean[KWM_GROUPS]; /* (count, params), owned */
+};
+
+/* Initial means keyed by seed. Local. */
+kwm_status kwm_params_create(struct kwm_params *params, const struct kwm_model *model, const struct kwm_stages *stages,
+                             int group_rank, uint64_t seed);
+void kwm_params_destroy(struct kwm_params *params);
+size_t kwm_params_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank);
+
+/* PREFIX/GROUP in the checkpoint: (total, params), a matrix block as (d_o, d_i). */
+kwm_status kwm_group_save(const struct kwm_model *model, enum kwm_group_id group, struct kwm_share share,
+                          const char *prefix, const float *data, kwm_ckpt *ckpt, bool writes);
+kwm_status kwm_group_load(const struct kwm_model *model, enum kwm_group_id group, struct kwm_share share,
+                          const char *prefix, float *data, kwm_ckpt *ckpt);
+
+/* What to learn with. */
+struct kwm_cov_choice {
+  const char *structure; /* block | kron */
+  enum kwm_form form;
+  double prior; /* recurrence: factor on the prior variances; matrices: prior precision */
+  int64_t refresh;
+};
+struct kwm_learn_spec {
+  struct kwm_filter_spec filter;
+  double forgetting, process_noise;
+  struct kwm_cov_choice recurrence, readout;
+  double rate, momentum;        /* sgd (rate also adam) */
+  double beta1, beta2, epsilon; /* adam */
+  int64_t total_steps;          /* the baselines' cosine schedule ends here */
+};
+
+struct kwm_learner_ops;
+typedef struct kwm_learner {
+  const struct kwm_learner_ops *ops;
+  struct kwm_layout *layout; /* borrowed */
+  struct kwm_params *params; /* borrowed */
+  struct kwm_learn_spec spec;
+  int64_t steps; /* finished steps, skipped ones included */
+  void *state;
+} kwm_learner;
+
+struct kwm_learner_ops {
+  const char *name;
+  size_t (*bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas);
+  kwm_status (*create)(kwm_learner *learner);
+  void (*step)(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
+  void (*health)(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]);
+  kwm_status (*save)(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes);
+  kwm_status (*load)(kwm_learner *learner, kwm_ckpt *ckpt);
+  void (*destroy)(kwm_learner *learner);
+};
+extern const struct kwm_learner_ops kwm_learn_kalman, kwm_learn_sgd, kwm_learn_adam;
+
+/* The learner of that name, NULL if there is none. */
+const struct kwm_learner_ops *kwm_learner_find(const char *name);
+
+kwm_status kwm_learner_create(kwm_learner *learner, const struct kwm_learner_ops *ops, struct kwm_layout *layout,
+                              struct kwm_params *params, const struct kwm_learn_spec *spec);
+void kwm_learner_destroy(kwm_learner *learner); /* accepts a zeroed learner */
+
+/* Bytes that kwm_learner_create holds; params needs model and share only. Local. */
+size_t kwm_learner_bytes(const struct kwm_learner_ops *ops, const struct kwm_learn_spec *spec,
+                         const struct kwm_params *params, int64_t replicas);
+
+/* Learns from one linearised mini-batch: means and covariance change on their owners, unless the verdict is to skip. */
+void kwm_learner_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
+
+/* Covariance facts of this rank's blocks by group (zero for learners without one). Local. */
+void kwm_learner_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]);
+
+/* Means and learner state, to and from a checkpoint of any layout. */
+kwm_status kwm_learner_save(const kwm_learner *learner, kwm_ckpt *ckpt);
+kwm_status kwm_learner_load(kwm_learner *learner, kwm_ckpt *ckpt);

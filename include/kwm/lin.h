@@ -1,0 +1,72 @@
+/* The linearised step handed from the pipe to the learners: whitened innovations e and Jacobian blocks H of the
+   whitened outputs, in the two shapes that layers produce, and the products of them that a filter needs. Plain data;
+   local.
+
+   Whitened: with R = L_R L_Rᵀ, e = L_R⁻¹(y - ŷ) and H = L_R⁻¹ ∂ŷ/∂θ, so that HᵀH is the Fisher information and Hᵀe the
+   score (equations.md 1). An observation is a mini-batch of n samples with m outputs each: n·m rows. */
+#pragma once
+
+#include "kwm/base.h"
+
+enum kwm_jac_shape {
+  KWM_JAC_UNITS, /* many small blocks: row (i,r) of H_u is sum_c J[i][r][c][u] S[i][c][:][u] */
+  KWM_JAC_OUTER, /* one matrix block W (d_o, d_i): row (i,r) of H is J[i][r][:] ⊗ a[i][:] (row-major vec) */
+};
+
+/* Jacobian of one parameter group's blocks on this rank. All pointers borrowed. */
+struct kwm_jac {
+  enum kwm_jac_shape shape;
+  int64_t n, m;     /* samples, outputs per sample */
+  int64_t count;    /* UNITS: blocks */
+  int64_t channels; /* UNITS: numbers through which a unit acts (re, im) */
+  int64_t params;   /* UNITS: parameters per block */
+  int64_t d_o, d_i; /* OUTER */
+  const float *J;   /* UNITS (n, m, channels, count), OUTER (n, m, d_o) */
+  const float *S;   /* UNITS (n, channels, params, count): sensitivities */
+  const float *a;   /* OUTER (n, d_i): layer inputs, 1 appended */
+  const float *e;   /* (n, m): whitened innovations */
+};
+
+/* Samples [first, first + n) of jac. */
+struct kwm_jac kwm_jac_part(const struct kwm_jac *jac, int64_t first, int64_t n);
+
+/* UNITS: F (packed, count) += HᵀH of every block, its upper triangle row by row: element (k,l), k <= l, of block u at
+   F[index(k,l)·count + u]; s (params, count) += Hᵀe. */
+void kwm_jac_fisher(const struct kwm_jac *jac, float *F, float *s);
+
+/* Length of a packed triangle of order p. */
+static inline int64_t kwm_packed(int64_t p) {
+  return p * (p + 1) / 2;
+}
+
+/* UNITS: s (params, count) += Hᵀe. OUTER: s (d_o, d_i) += Hᵀe; g: scratch (n, d_o). */
+void kwm_jac_score(const struct kwm_jac *jac, float *s, float *g);
+
+/* OUTER: g (n, d_o) <- sum_r e[i][r] J[i][r][:], the output-side score of each sample. */
+void kwm_jac_output_score(const struct kwm_jac *jac, float *g);
+
+/* UNITS: H (n·m, count·params) <- dense rows, block u's parameters at columns u·params... */
+void kwm_jac_dense(const struct kwm_jac *jac, float *H);
+
+/* Scalar facts of one mini-batch's innovation; sums over samples, so that they add over chunks and replicas. */
+struct kwm_innovation {
+  double samples;
+  double surprisal; /* sum of -log p(y), nats */
+  double entropy;   /* sum of H(p) */
+  double variance;  /* sum of Var_p(log p): the surprisal's own variance */
+  double correct;   /* samples whose most likely class is the label */
+  double squared;   /* sum of |y - p|² */
+  double expected;  /* sum of its expectation tr(R) = 1 - |p|² */
+};
+enum { KWM_INNOVATION_FIELDS = sizeof(struct kwm_innovation) / sizeof(double) };
+
+/* One step's linearisation on this rank: the Jacobians of the parts that it owns over its replica's samples. */
+enum { KWM_LIN_PARTS = 3 };
+struct kwm_lin {
+  int n_parts;
+  struct kwm_jac jac[KWM_LIN_PARTS];
+  int64_t chunks; /* local chunks; chunk c holds samples [bounds[c], bounds[c+1]) of the jac */
+  int64_t bounds[65];
+  int64_t batch;                    /* samples of the step over all replicas */
+  struct kwm_innovation innovation; /* of this rank's samples if it is the output's owner, else zero */
+};

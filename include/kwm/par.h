@@ -1,0 +1,70 @@
+/* Ranks in a grid replica x stage x owner, agreement on errors, fixed-order sums, and point-to-point messages between
+   the ranks of one replica. Time spent waiting in here is the run's communication time. */
+#pragma once
+
+#include <mpi.h>
+
+#include "kwm/base.h"
+
+struct kwm_layout {
+  int rank, size;               /* in world */
+  int replicas, stages, owners; /* size = replicas * stages * owners */
+  int replica, stage, owner;    /* this rank's place; owner varies fastest, then stage, then replica */
+  MPI_Comm world;               /* all ranks; own duplicate */
+  MPI_Comm group;               /* the ranks of this replica; rank there: stage * owners + owner */
+  MPI_Comm peers;               /* the same (stage, owner) in all replicas; rank there: replica */
+  double comm_seconds;          /* time spent in this file's calls since init */
+};
+
+/* Collective over MPI_COMM_WORLD. KWM_ERR_USAGE if replicas * stages * owners is not the number of ranks or replicas is
+   not a power of two; fini is then allowed but not needed. fini is collective. */
+kwm_status kwm_layout_init(struct kwm_layout *layout, int64_t replicas, int64_t stages, int64_t owners);
+void kwm_layout_fini(struct kwm_layout *layout);
+
+/* rank, size and world of MPI_COMM_WORLD itself, for what happens before a layout is known (reading a configuration,
+   opening a checkpoint): sums, broadcasts and messages over world work, nothing else; needs no fini. Local. */
+void kwm_par_world(struct kwm_layout *layout);
+
+/* Collective over comm: every rank gets the status of the lowest failing rank and its message ("... [rank r]");
+   KWM_OK if none failed. Ends every collective phase that can fail locally. */
+kwm_status kwm_agree(MPI_Comm comm, kwm_status status);
+
+/* Collective over world: true on all ranks if `flag` is true on any. */
+bool kwm_par_any(struct kwm_layout *layout, bool flag);
+
+/* Collective over peers: values (n) summed over the replicas pairwise, ((r0+r1)+(r2+r3)), the same bits everywhere.
+   scratch: (n), overwritten. */
+void kwm_par_sum_replicas(struct kwm_layout *layout, int64_t n, float *values, float *scratch);
+void kwm_par_sum_replicas_f64(struct kwm_layout *layout, int64_t n, double *values, double *scratch);
+
+/* Collective over group: values (n) summed over the replica's ranks, the same bits everywhere. Where each element is
+   non-zero on one rank only, the sum is exact. */
+void kwm_par_sum_group(struct kwm_layout *layout, int64_t n, double *values);
+void kwm_par_sum_group_f32(struct kwm_layout *layout, int64_t n, float *values);
+
+/* Sum over world of doubles (statistics; order fixed by MPI for a layout). */
+void kwm_par_sum_world(struct kwm_layout *layout, int64_t n, double *values);
+/* Largest over world. */
+void kwm_par_max_world(struct kwm_layout *layout, int64_t n, double *values);
+
+/* Broadcast within the group from group rank `root`. */
+void kwm_par_broadcast_group(struct kwm_layout *layout, int root, void *data, int64_t bytes);
+/* Broadcast over world from rank 0. */
+void kwm_par_broadcast_world(struct kwm_layout *layout, void *data, int64_t bytes);
+
+/* Messages within the group. send is non-blocking: data stays untouched until kwm_par_wait returns on the request.
+   receive blocks. Messages between a pair with one tag arrive in order. */
+MPI_Request kwm_par_send(struct kwm_layout *layout, int to, int tag, const void *data, int64_t bytes);
+void kwm_par_receive(struct kwm_layout *layout, int from, int tag, void *data, int64_t bytes);
+void kwm_par_wait(struct kwm_layout *layout, int n, MPI_Request *requests);
+
+/* Wall clock in seconds. */
+double kwm_par_seconds(void);
+
+/* Collective over world: rank 0 gets every rank's host name, names: (size, KWM_HOST_BYTES) zero-terminated; others may
+   pass NULL. */
+enum { KWM_HOST_BYTES = 64 };
+void kwm_par_hosts(struct kwm_layout *layout, char *names);
+
+/* The MPI library's own words on its version, one line; static storage. */
+const char *kwm_par_version(void);

@@ -1,0 +1,23 @@
+/* Counter-based random numbers (Philox4x32-10, Random123), keyed by meaning: the same key gives the same draw on every
+   rank, whatever was drawn before. All functions are local and pure. */
+#pragma once
+
+#include <stdint.h>
+
+/* What a draw is for: two purposes never share a stream. Values are part of the checkpoint's meaning: append only. */
+enum kwm_rng_purpose {
+  KWM_RNG_ORDER = 1,  /* order of samples; index = position, step = epoch */
+  KWM_RNG_PIXELS = 2, /* permutation of pixels; index = position */
+  KWM_RNG_INIT = 3,   /* initial means; step = parameter group, index = element */
+  KWM_RNG_TEST = 4,   /* instances that tests make */
+};
+
+/* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */
+double kwm_rng_uniform(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, uint64_t index);
+double kwm_rng_normal(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, uint64_t index);
+
+/* Uniform integer in [0, bound), bound >= 1. */
+uint64_t kwm_rng_below(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, uint64_t index, uint64_t bound);
+
+/* Fills order[0..n) with a permutation of 0..n-1 (Fisher-Yates over keyed draws). */
+void kwm_rng_permutation(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, int64_t n, int32_t *order);

@@ -1,0 +1,29 @@
+/* Sensitivities: how the Jacobian blocks H of the whitened outputs are obtained. Local; one chunk of samples a call.
+
+   `forward`: the recurrence carries ∂h/∂θ forward with its state; the read-out's Jacobian is pushed from the outputs to
+   its input h, layer by layer, at one time step. No sweep through time: the price is one product with each read-out
+   matrix per output row (m d_o d_i operations a sample). */
+#pragma once
+
+#include "kwm/lin.h"
+#include "kwm/model.h"
+
+/* Logits of act (n, hidden + 1) -> innovation, and Jacobian rows at both ends of the output layer. */
+struct kwm_sens_output {
+  float *logits; /* (n, classes) */
+  float *e;      /* (n, classes) whitened innovations */
+  float *J;      /* (n, classes, classes) ∂ŷ/∂logits */
+  float *J_act;  /* (n, classes, hidden) ∂ŷ/∂(hidden activations) */
+};
+void kwm_sens_output(const struct kwm_model *model, int64_t n, const float *W, const float *act, const uint8_t *labels,
+                     const struct kwm_sens_output *out, struct kwm_innovation *sums);
+
+/* J_act (n, classes, hidden), masked in place to ∂ŷ/∂(pre-activations u (n, hidden)); J_state (n, classes, 2 width) <-
+   ∂ŷ/∂h through W (hidden, 2 width + 1). */
+void kwm_sens_hidden(const struct kwm_model *model, int64_t n, const float *W, const float *u, float *J_act,
+                     float *J_state);
+
+/* The Jacobian block of one group over n samples: `count` units with J (n, m, 2, count) and S (n, 2, params, count), or
+   a matrix block with J (n, m, d_o) and layer inputs a (n, d_i). */
+struct kwm_jac kwm_sens_jac(const struct kwm_model *model, enum kwm_group_id group, int64_t n, int64_t count,
+                            const float *J, const float *inputs, const float *e);

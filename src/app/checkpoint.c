@@ -1,0 +1,100 @@
+/* What a run puts into a checkpoint beside the learner: configuration, cursor, counts. The order of samples and all
+   random numbers are keyed by (seed, epoch, index), so step and seed are the whole cursor. */
+#include "checkpoint.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kwm/log.h"
+#include "kwm_version.h"
+
+enum { N_COUNTS = sizeof(struct kwm_counts) / sizeof(double) };
+
+static bool means_finite(const struct kwm_params *params) {
+  for (int g = 0; g < KWM_GROUPS; g++)
+    for (int64_t k = 0; k < params->share[g].count * params->model->groups[g].params; k++)
+      if (!isfinite(params->mean[g][k])) return false;
+  return true;
+}
+
+static kwm_status put_all(const struct kwm_run *run, const struct kwm_progress *progress, kwm_ckpt *ckpt) {
+  const struct kwm_config *const config = &run->config;
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "config", run->config_text));
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "version", KWM_VERSION));
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "git", KWM_GIT));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "step", progress->step));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch", progress->step / progress->epoch_steps));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "cursor", progress->step % progress->epoch_steps * config->train.batch));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch_steps", progress->epoch_steps));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "pixels", run->model.length));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "seed", (int64_t)config->seed));
+  const int64_t dims[1] = {N_COUNTS};
+  KWM_TRY(kwm_ckpt_put(ckpt, "/history/counts", KWM_F64, 1, dims, 0, run->layout.rank == 0 ? N_COUNTS : 0,
+                       &progress->counts));
+  return kwm_learner_save(&run->learner, ckpt);
+}
+
+kwm_status kwm_checkpoint_save(struct kwm_run *run, const struct kwm_progress *progress, const char *dir) {
+  char folder[4096];
+  kwm_ckpt *ckpt = NULL;
+  snprintf(folder, sizeof folder, "%s/checkpoints", dir);
+  const kwm_status finite =
+      means_finite(&run->params)
+          ? KWM_OK
+          : KWM_RAISE(KWM_ERR_NUMERIC, "checkpoint at step %lld: wanted finite means", (long long)progress->step);
+  KWM_TRY(kwm_agree(run->layout.world, finite));
+  KWM_TRY(kwm_ckpt_create(&ckpt, run->layout.world, folder, progress->step));
+  const kwm_status status = put_all(run, progress, ckpt);
+  if (status == KWM_OK) return kwm_ckpt_commit(&ckpt, run->config.checkpoint.keep);
+  kwm_ckpt_abort(&ckpt);
+  return status;
+}
+
+/* The keys that make a model what it is: a checkpoint fits only a configuration that agrees in them. */
+static kwm_status compare(const struct kwm_config *ours, const struct kwm_config *theirs, const char *path) {
+  const struct {
+    const char *key;
+    double ours, theirs;
+  } keys[] = {{"model.width", (double)ours->model.width, (double)theirs->model.width},
+              {"model.hidden", (double)ours->model.hidden, (double)theirs->model.hidden},
+              {"seed", (double)ours->seed, (double)theirs->seed},
+              {"train.batch", (double)ours->train.batch, (double)theirs->train.batch},
+              {"data.validation", (double)ours->data.validation, (double)theirs->data.validation},
+              {"data.permute", ours->data.permute, theirs->data.permute}};
+  for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++)
+    KWM_CHECK(keys[k].ours == keys[k].theirs, KWM_ERR_DATA, "checkpoint %s is of another run: wanted %s %g, found %g",
+              path, keys[k].key, keys[k].ours, keys[k].theirs);
+  KWM_CHECK(strcmp(ours->learner, theirs->learner) == 0, KWM_ERR_DATA,
+            "checkpoint %s is of another run: wanted learner %s, found %s", path, ours->learner, theirs->learner);
+  return KWM_OK;
+}
+
+kwm_status kwm_checkpoint_matches(const struct kwm_run *run, kwm_ckpt *ckpt) {
+  char *text = NULL;
+  struct kwm_config theirs;
+  KWM_TRY(kwm_ckpt_get_text(ckpt, "/meta", "config", &text));
+  kwm_status status = kwm_config_load(&theirs, kwm_ckpt_path(ckpt), text, 0, NULL);
+  if (status == KWM_OK) {
+    status = compare(&run->config, &theirs, kwm_ckpt_path(ckpt));
+    kwm_config_fini(&theirs);
+  }
+  free(text);
+  return kwm_agree(run->layout.world, status);
+}
+
+kwm_status kwm_checkpoint_load(struct kwm_run *run, struct kwm_progress *progress, kwm_ckpt *ckpt) {
+  const int64_t dims[1] = {N_COUNTS};
+  int64_t step = 0, epoch_steps = 0;
+  KWM_TRY(kwm_checkpoint_matches(run, ckpt));
+  KWM_TRY(kwm_ckpt_get_i64(ckpt, "/meta", "step", &step));
+  KWM_TRY(kwm_ckpt_get_i64(ckpt, "/meta", "epoch_steps", &epoch_steps));
+  KWM_CHECK(epoch_steps == progress->epoch_steps, KWM_ERR_DATA,
+            "checkpoint %s is of other data: wanted %lld steps an epoch, found %lld", kwm_ckpt_path(ckpt),
+            (long long)progress->epoch_steps, (long long)epoch_steps);
+  KWM_TRY(kwm_ckpt_get(ckpt, "/history/counts", KWM_F64, 1, dims, 0, N_COUNTS, &progress->counts));
+  KWM_TRY(kwm_learner_load(&run->learner, ckpt));
+  progress->step = step;
+  return KWM_OK;
+}

@@ -1,0 +1,325 @@
+/* The schema of the configuration: a new key is one line in kwm_keys (and its member in kwm/config.h). The member gives
+   path and type; parsing, checks, overrides, help and the resolved echo follow from the row. */
+#include "config_schema.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIND(member)                                                                                                   \
+  _Generic(((struct kwm_config *)NULL)->member,                                                                        \
+      char *: KWM_KIND_TEXT,                                                                                           \
+      uint64_t: KWM_KIND_SEED,                                                                                         \
+      int64_t: KWM_KIND_INTEGER,                                                                                       \
+      double: KWM_KIND_NUMBER,                                                                                         \
+      bool: KWM_KIND_SWITCH)
+#define KEY(member, initial, range, help)                                                                              \
+  { #member, KIND(member), offsetof(struct kwm_config, member), initial, range, help }
+
+#define ANY(words)                                                                                                     \
+  { .text = words, .rule = KWM_RANGE_FREE }
+#define ONE_OF(words)                                                                                                  \
+  { .text = words, .rule = KWM_RANGE_WORDS }
+#define CLOSED(low, high)                                                                                              \
+  { .text = #low " to " #high, .rule = KWM_RANGE_CLOSED, .min = low, .max = high }
+#define ABOVE(low, high)                                                                                               \
+  { .text = "above " #low ", up to " #high, .rule = KWM_RANGE_ABOVE, .min = low, .max = high }
+#define BELOW(low, high)                                                                                               \
+  { .text = #low " to below " #high, .rule = KWM_RANGE_BELOW, .min = low, .max = high }
+#define INSIDE(low, high)                                                                                              \
+  { .text = "above " #low " and below " #high, .rule = KWM_RANGE_INSIDE, .min = low, .max = high }
+#define MULTIPLE(of, low, high)                                                                                        \
+  {                                                                                                                    \
+    .text = "a multiple of " #of ", " #low " to " #high, .rule = KWM_RANGE_CLOSED, .min = low, .max = high,            \
+    .multiple = of                                                                                                     \
+  }
+#define POWER_OF_TWO(low, high)                                                                                        \
+  {                                                                                                                    \
+    .text = "a power of two, " #low " to " #high, .rule = KWM_RANGE_CLOSED, .min = low, .max = high,                   \
+    .power_of_two = true                                                                                               \
+  }
+
+/* clang-format off */
+const struct kwm_key kwm_keys[] = {
+  KEY(seed, "1", ANY("0 to 18446744073709551615"), "keys every random draw"),
+  KEY(output, "", ANY("text"), "run directory"),
+  KEY(backend, "cpu", ONE_OF("cpu"), "where the dense algebra runs"),
+  KEY(learner, "kalman", ONE_OF("kalman, sgd, adam"), "how parameters are corrected"),
+  KEY(sensitivity, "forward", ONE_OF("forward"), "how the Jacobian is obtained"),
+  KEY(reproducible, "true", ANY("true, false"), "sums in an order that does not depend on timing"),
+  KEY(data.path, "", ANY("text"), "folder with the four IDX files, plain or .gz"),
+  KEY(data.permute, "false", ANY("true, false"), "pixels in one fixed random order"),
+  KEY(data.validation, "0", CLOSED(0, 1000000000), "samples held out from the end of the training file, 0: none"),
+  KEY(model.width, "256", MULTIPLE(16, 16, 65536), "recurrent complex units"),
+  KEY(model.hidden, "256", CLOSED(1, 65536), "read-out hidden units"),
+  KEY(model.decay_min, "0.98", INSIDE(0, 1), "smallest initial decay of a unit"),
+  KEY(model.decay_max, "0.9995", INSIDE(0, 1), "largest initial decay of a unit"),
+  KEY(model.phase_max, "1.0471975511965976", CLOSED(0, 3.141592653589793), "largest initial phase of a unit, radians"),
+  KEY(train.epochs, "1", CLOSED(1, 1000000), "passes over the training data"),
+  KEY(train.max_steps, "0", CLOSED(0, 1000000000000), "stop after this many steps, 0: no limit"),
+  KEY(train.batch, "100", CLOSED(1, 1000000), "samples per step"),
+  KEY(train.chunks, "4", POWER_OF_TWO(1, 64), "parts of a batch, summed in a fixed tree"),
+  KEY(layout.stages, "2", CLOSED(1, 2), "pipeline stages"),
+  KEY(layout.owners, "1", CLOSED(1, 65536), "ranks that share a stage's covariance"),
+  KEY(layout.replicas, "1", POWER_OF_TWO(1, 64), "groups of ranks that share a batch"),
+  KEY(filter.gain_factor, "1", ABOVE(0, 100), "innovation noise is counted 1/gain_factor times"),
+  KEY(filter.trust_region, "0.003", CLOSED(0, 1e6), "bound on a step's predicted KL per sample and group, 0: none"),
+  KEY(filter.process_noise, "0", CLOSED(0, 1), "share of the prior variance added per step"),
+  KEY(filter.forgetting, "1", ABOVE(0, 1), "stabilised forgetting towards the prior, 1: none"),
+  KEY(filter.gate, "0", CLOSED(0, 1e6), "skip a step whose mean surprisal exceeds this many nats, 0: never"),
+  KEY(filter.max_skips, "10", CLOSED(1, 1000000000), "skipped steps in a row that stop the run"),
+  KEY(cov.recurrence.structure, "block", ONE_OF("block"), "one dense block per unit"),
+  KEY(cov.recurrence.form, "information", ONE_OF("information, innovation"), "form of the update"),
+  KEY(cov.recurrence.prior, "30", ABOVE(0, 1e6), "factor on the built-in prior variances"),
+  KEY(cov.recurrence.refresh, "100", CLOSED(1, 1000000000), "steps between refreshes of the factors"),
+  KEY(cov.readout.structure, "kron", ONE_OF("kron"), "Kronecker eigenbasis per weight matrix"),
+  KEY(cov.readout.form, "information", ONE_OF("information, innovation"), "form of the update"),
+  KEY(cov.readout.prior, "3", ABOVE(0, 1e9), "prior precision"),
+  KEY(cov.readout.refresh, "100", CLOSED(1, 1000000000), "steps between refreshes of the eigenbasis"),
+  KEY(sgd.rate, "0.05", ABOVE(0, 100), "learning rate"),
+  KEY(sgd.momentum, "0.9", BELOW(0, 1), "momentum"),
+  KEY(adam.rate, "0.003", ABOVE(0, 100), "learning rate"),
+  KEY(adam.beta1, "0.9", BELOW(0, 1), "decay of the mean of gradients"),
+  KEY(adam.beta2, "0.99", BELOW(0, 1), "decay of the mean of squared gradients"),
+  KEY(adam.epsilon, "1e-8", ABOVE(0, 1), "added to the root of the mean square"),
+  KEY(checkpoint.every, "0", CLOSED(0, 1000000000000), "steps between checkpoints, 0: at the end of each epoch"),
+  KEY(checkpoint.keep, "3", CLOSED(1, 1000), "good checkpoints kept"),
+  KEY(report.every, "50", CLOSED(1, 1000000000), "steps per row of metrics.tsv"),
+};
+/* clang-format on */
+
+const size_t kwm_n_keys = sizeof kwm_keys / sizeof kwm_keys[0];
+_Static_assert(sizeof kwm_keys / sizeof kwm_keys[0] <= KWM_MAX_KEYS, "raise KWM_MAX_KEYS");
+
+enum { TEXT_BYTES_MAX = 1000, PATH_BYTES_MAX = 64 };
+
+const struct kwm_key *kwm_key_find(const char *path, size_t length) {
+  for (size_t i = 0; i < kwm_n_keys; i++)
+    if (strncmp(kwm_keys[i].path, path, length) == 0 && kwm_keys[i].path[length] == '\0') return &kwm_keys[i];
+  return NULL;
+}
+
+/* Levenshtein distance, one row of the table at a time. */
+static size_t edits(const char *wrong, const char *known) {
+  const size_t length = strlen(known);
+  KWM_ASSERT(length < PATH_BYTES_MAX);
+  size_t row[PATH_BYTES_MAX];
+  for (size_t j = 0; j <= length; j++) row[j] = j;
+  for (size_t i = 0; wrong[i] != '\0'; i++) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < length; j++) {
+      size_t best = diagonal + (wrong[i] == known[j] ? 0 : 1);
+      if (row[j] + 1 < best) best = row[j] + 1;
+      if (row[j + 1] + 1 < best) best = row[j + 1] + 1;
+      diagonal = row[j + 1];
+      row[j + 1] = best;
+    }
+  }
+  return row[length];
+}
+
+static const char *last_part(const char *path) {
+  const char *dot = strrchr(path, '.');
+  return dot == NULL ? path : dot + 1;
+}
+
+/* An unfinished path is nearest to its continuation; a right name in the wrong group counts as three typing errors. */
+static size_t distance(const char *wrong, const char *known) {
+  if (strncmp(wrong, known, strlen(wrong)) == 0) return 0;
+  const size_t typing = edits(wrong, known);
+  return typing > 3 && strcmp(last_part(wrong), last_part(known)) == 0 ? 3 : typing;
+}
+
+const struct kwm_key *kwm_key_nearest(const char *path) {
+  const struct kwm_key *nearest = &kwm_keys[0];
+  for (size_t i = 1; i < kwm_n_keys; i++)
+    if (distance(path, kwm_keys[i].path) < distance(path, nearest->path)) nearest = &kwm_keys[i];
+  return nearest;
+}
+
+const char *kwm_key_wants(const struct kwm_key *key) {
+  switch (key->kind) {
+  case KWM_KIND_TEXT: return "text";
+  case KWM_KIND_SEED:
+  case KWM_KIND_INTEGER: return "an integer";
+  case KWM_KIND_NUMBER: return "a number";
+  case KWM_KIND_SWITCH: return "true or false";
+  }
+  return "a value";
+}
+
+void kwm_clip(char *clipped, size_t bytes, const char *text) {
+  size_t i = 0;
+  for (; text[i] != '\0' && i + 4 < bytes; i++) {
+    const unsigned char letter = (unsigned char)text[i];
+    clipped[i] = letter < 0x20 || letter == 0x7f ? '?' : text[i];
+  }
+  snprintf(clipped + i, bytes - i, "%s", text[i] == '\0' ? "" : "...");
+}
+
+/* Malformed text is quoted, a value outside its range is not. */
+static kwm_status complain(char *complaint, const char *wanted, const char *text, bool quoted) {
+  char found[80];
+  kwm_clip(found, sizeof found, text);
+  if (text[0] == '\0')
+    snprintf(complaint, KWM_COMPLAINT_BYTES, "wanted %s, found nothing", wanted);
+  else
+    snprintf(complaint, KWM_COMPLAINT_BYTES, quoted ? "wanted %s, found `%s`" : "wanted %s, found %s", wanted, found);
+  return KWM_ERR_USAGE;
+}
+
+static bool is_word(const char *words, const char *text) {
+  const size_t length = strlen(text);
+  for (const char *word = words;; word += 2) {
+    const size_t word_length = strcspn(word, ",");
+    if (word_length == length && strncmp(word, text, length) == 0) return true;
+    word += word_length;
+    if (*word == '\0') return false;
+  }
+}
+
+/* Reads one code point of strict UTF-8 (no overlong forms, no surrogates); returns its bytes, 0 if malformed. */
+static size_t decode(const char *text, uint32_t *point) {
+  static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+  const unsigned char lead = (unsigned char)text[0];
+  const size_t n = lead < 0x80 ? 1 : lead >> 5 == 0x6 ? 2 : lead >> 4 == 0xe ? 3 : lead >> 3 == 0x1e ? 4 : 0;
+  if (n == 0) return 0;
+  *point = n == 1 ? lead : lead & (0xffU >> (n + 1));
+  for (size_t i = 1; i < n; i++) {
+    if (((unsigned char)text[i] & 0xc0) != 0x80) return 0;
+    *point = *point << 6 | ((unsigned char)text[i] & 0x3f);
+  }
+  const bool surrogate = *point >= 0xd800 && *point < 0xe000;
+  return *point < smallest[n] || *point > 0x10ffff || surrogate ? 0 : n;
+}
+
+static bool printable(const char *text) {
+  while (*text != '\0') {
+    uint32_t point = 0;
+    const size_t n = decode(text, &point);
+    if (n == 0 || point < 0x20 || (point >= 0x7f && point < 0xa0)) return false;
+    text += n;
+  }
+  return true;
+}
+
+static kwm_status read_text(const struct kwm_key *key, const char *text, struct kwm_config *config, char *complaint) {
+  if (key->range.rule == KWM_RANGE_WORDS && !is_word(key->range.text, text)) {
+    char found[80];
+    kwm_clip(found, sizeof found, text);
+    snprintf(complaint, KWM_COMPLAINT_BYTES, "wanted one of %s; found `%s`", key->range.text, found);
+    return KWM_ERR_USAGE;
+  }
+  if (strlen(text) > TEXT_BYTES_MAX || !printable(text))
+    return complain(complaint, "UTF-8 text of at most 1000 bytes without control characters", text, true);
+  char *copy = strdup(text);
+  KWM_CHECK(copy != NULL, KWM_ERR_SYSTEM, "config key `%s`: wanted memory, found none", key->path);
+  char **member = kwm_key_string(key, config);
+  free(*member);
+  *member = copy;
+  return KWM_OK;
+}
+
+static bool digits_only(const char *text) {
+  return text[0] != '\0' && text[strspn(text, "0123456789")] == '\0';
+}
+
+static bool in_range(const struct kwm_range *range, double value) {
+  const bool low_excluded = range->rule == KWM_RANGE_ABOVE || range->rule == KWM_RANGE_INSIDE;
+  const bool high_excluded = range->rule == KWM_RANGE_BELOW || range->rule == KWM_RANGE_INSIDE;
+  return (low_excluded ? value > range->min : value >= range->min) &&
+         (high_excluded ? value < range->max : value <= range->max);
+}
+
+static kwm_status read_seed(const struct kwm_key *key, const char *text, uint64_t *member, char *complaint) {
+  if (!digits_only(text + (text[0] == '-' || text[0] == '+')))
+    return complain(complaint, kwm_key_wants(key), text, true);
+  errno = 0;
+  const uint64_t value = strtoull(text, NULL, 10);
+  if (errno == ERANGE || text[0] == '-') return complain(complaint, key->range.text, text, false);
+  *member = value;
+  return KWM_OK;
+}
+
+static kwm_status read_integer(const struct kwm_key *key, const char *text, int64_t *member, char *complaint) {
+  if (!digits_only(text + (text[0] == '-' || text[0] == '+')))
+    return complain(complaint, kwm_key_wants(key), text, true);
+  const struct kwm_range *range = &key->range;
+  const int64_t value = strtoll(text, NULL, 10); /* saturates, far outside every range */
+  const bool fits = in_range(range, (double)value) && (range->multiple == 0 || value % range->multiple == 0) &&
+                    (!range->power_of_two || (value & (value - 1)) == 0);
+  if (!fits) return complain(complaint, range->text, text, false);
+  *member = value;
+  return KWM_OK;
+}
+
+static kwm_status read_number(const struct kwm_key *key, const char *text, double *member, char *complaint) {
+  char *end = NULL;
+  const double value = strtod(text, &end);
+  const bool decimal = text[strspn(text, "0123456789+-.eE")] == '\0'; /* no blanks, hexadecimals, inf, nan */
+  if (!decimal || end == text || *end != '\0') return complain(complaint, kwm_key_wants(key), text, true);
+  if (!in_range(&key->range, value)) return complain(complaint, key->range.text, text, false);
+  *member = value;
+  return KWM_OK;
+}
+
+static kwm_status read_switch(const struct kwm_key *key, const char *text, bool *member, char *complaint) {
+  const bool on = strcmp(text, "true") == 0;
+  if (!on && strcmp(text, "false") != 0) return complain(complaint, kwm_key_wants(key), text, true);
+  *member = on;
+  return KWM_OK;
+}
+
+kwm_status kwm_key_read(const struct kwm_key *key, const char *text, struct kwm_config *config, char *complaint) {
+  void *member = (char *)config + key->offset;
+  switch (key->kind) {
+  case KWM_KIND_TEXT: return read_text(key, text, config, complaint);
+  case KWM_KIND_SEED: return read_seed(key, text, member, complaint);
+  case KWM_KIND_INTEGER: return read_integer(key, text, member, complaint);
+  case KWM_KIND_NUMBER: return read_number(key, text, member, complaint);
+  case KWM_KIND_SWITCH: return read_switch(key, text, member, complaint);
+  }
+  return KWM_RAISE(KWM_ERR_SYSTEM, "config key `%s`: wanted a known kind, found %d", key->path, (int)key->kind);
+}
+
+char **kwm_key_string(const struct kwm_key *key, struct kwm_config *config) {
+  KWM_ASSERT(key->kind == KWM_KIND_TEXT);
+  return (char **)(void *)((char *)config + key->offset);
+}
+
+/* The fewest digits (15 or more) that read back to the same double, 1.0e-08 rather than 1e-08: without a point many
+   YAML readers take it for a string. */
+static void write_number(double value, char *buffer) {
+  char plain[KWM_VALUE_BYTES - 2];
+  for (int digits = 15; digits <= 17; digits++) {
+    snprintf(plain, sizeof plain, "%.*g", digits, value);
+    if (strtod(plain, NULL) == value) break;
+  }
+  const size_t mantissa = strcspn(plain, "e");
+  const bool point_missing = plain[mantissa] == 'e' && strchr(plain, '.') == NULL;
+  snprintf(buffer, KWM_VALUE_BYTES, "%.*s%s%s", (int)mantissa, plain, point_missing ? ".0" : "", plain + mantissa);
+}
+
+const char *kwm_key_text(const struct kwm_key *key, const struct kwm_config *config, char *buffer) {
+  const void *member = (const char *)config + key->offset;
+  switch (key->kind) {
+  case KWM_KIND_TEXT: return *(char *const *)member;
+  case KWM_KIND_SEED: snprintf(buffer, KWM_VALUE_BYTES, "%" PRIu64, *(const uint64_t *)member); break;
+  case KWM_KIND_INTEGER: snprintf(buffer, KWM_VALUE_BYTES, "%" PRId64, *(const int64_t *)member); break;
+  case KWM_KIND_NUMBER: write_number(*(const double *)member, buffer); break;
+  case KWM_KIND_SWITCH: return *(const bool *)member ? "true" : "false";
+  }
+  return buffer;
+}
+
+void kwm_config_help(void) {
+  static const char *const kinds[] = {"text", "seed", "integer", "number", "switch"};
+  for (size_t i = 0; i < kwm_n_keys; i++) {
+    const struct kwm_key *key = &kwm_keys[i];
+    const char *initial = key->initial[0] == '\0' ? "\"\"" : key->initial;
+    printf("%-25s %-8s %-19s %-31s %s\n", key->path, kinds[key->kind], initial, key->range.text, key->help);
+  }
+}

@@ -1,0 +1,75 @@
+/* kwm eval: the metrics of a checkpoint on the test split (and the held-out one), on any layout. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint.h"
+#include "kwm/app.h"
+
+/* One "name<TAB>value" line per metric. */
+static void print_metrics(const char *split, const struct kwm_innovation *sums) {
+  printf("%s_samples\t%.0f\n", split, sums->samples);
+  printf("%s_accuracy\t%.6f\n", split, sums->correct / sums->samples);
+  printf("%s_loss\t%.6f\n", split, sums->surprisal / sums->samples);
+  printf("%s_entropy\t%.6f\n", split, sums->entropy / sums->samples);
+  printf("%s_surprisal_z\t%.3f\n", split, kwm_innovation_score(sums));
+}
+
+/* The training layout if it fits the ranks at hand, else one stage with all ranks as replicas. */
+static void choose_layout(struct kwm_run *run) {
+  struct kwm_layout world;
+  kwm_par_world(&world);
+  struct kwm_config *const config = &run->config;
+  if (config->layout.replicas * config->layout.stages * config->layout.owners == world.size) return;
+  config->layout.stages = config->layout.owners = 1;
+  config->layout.replicas = world.size;
+  if (config->train.chunks % world.size != 0) config->train.chunks = world.size;
+}
+
+static kwm_status evaluate(struct kwm_run *run, kwm_ckpt *ckpt) {
+  struct kwm_innovation sums;
+  KWM_TRY(kwm_run_read_data(run, run->config.data.validation > 0, true));
+  KWM_TRY(kwm_run_build(run));
+  KWM_TRY(kwm_checkpoint_matches(run, ckpt));
+  KWM_TRY(kwm_learner_load(&run->learner, ckpt));
+  kwm_pipe_predict(run->pipe, run->params.mean, &run->test, &sums);
+  if (run->layout.rank == 0) print_metrics("test", &sums);
+  if (run->valid.n == 0) return KWM_OK;
+  kwm_pipe_predict(run->pipe, run->params.mean, &run->valid, &sums);
+  if (run->layout.rank == 0) print_metrics("valid", &sums);
+  return KWM_OK;
+}
+
+static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *arguments, kwm_ckpt **ckpt) {
+  struct kwm_layout world;
+  char *text = NULL;
+  int64_t step = 0, pixels = 0;
+  KWM_CHECK(arguments->subject != NULL, KWM_ERR_USAGE, "arguments: wanted a run directory or checkpoint, found none");
+  KWM_CHECK(!arguments->resume, KWM_ERR_USAGE, "arguments: wanted no --resume with eval");
+  kwm_par_world(&world);
+  KWM_TRY(kwm_run_open_checkpoint(ckpt, &world, arguments->subject));
+  KWM_TRY(kwm_ckpt_get_text(*ckpt, "/meta", "config", &text));
+  const kwm_status status = kwm_run_configure_text(run, arguments->subject, text, arguments);
+  free(text);
+  KWM_TRY(status);
+  KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "step", &step));
+  KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "pixels", &pixels));
+  choose_layout(run);
+  KWM_TRY(kwm_run_lay_out(run, pixels));
+  if (world.rank == 0) printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(*ckpt), (long long)step);
+  return evaluate(run, *ckpt);
+}
+
+kwm_status kwm_command_eval(int argc, char **argv) {
+  struct kwm_arguments arguments;
+  struct kwm_run run;
+  kwm_ckpt *ckpt = NULL;
+  memset(&run, 0, sizeof run);
+  kwm_status status = kwm_arguments_read(&arguments, argc, argv);
+  if (status == KWM_OK) status = eval(&run, &arguments, &ckpt);
+  kwm_ckpt_close(&ckpt);
+  kwm_run_fini(&run);
+  kwm_arguments_fini(&arguments);
+  return status;
+}

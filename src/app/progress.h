@@ -1,0 +1,48 @@
+/* Private to app: what a training run counts, and how it is shown. */
+#pragma once
+
+#include "kwm/report.h"
+#include "run.h"
+
+/* Everything counted, all doubles: saved in checkpoints as one array, so that a resumed run's tables read on. */
+struct kwm_counts {
+  double seconds;      /* training time over all resumes */
+  double comm_seconds; /* of it in communication, mean over ranks */
+  double samples_seen;
+  double skipped_steps, skips_in_a_row;
+  double nis_sum, nis_steps;                                   /* steps that were done */
+  double test_accuracy, test_loss, valid_accuracy, valid_loss; /* last evaluation, NAN before */
+  double train_loss;                                           /* mean surprisal of the last row's interval */
+  double row_steps, row_skipped, row_seconds;                  /* since the last row of metrics.tsv */
+  struct kwm_innovation row;
+  double row_nis, row_kl[KWM_GROUPS], row_scale[KWM_GROUPS];
+};
+
+struct kwm_progress {
+  struct kwm_run *run; /* borrowed */
+  struct kwm_counts counts;
+  kwm_metrics *metrics; /* rank 0 */
+  int64_t step, steps;  /* finished, planned */
+  int64_t epoch_steps;
+  double started, comm_started; /* clock at the last call of kwm_progress_clock */
+};
+
+void kwm_progress_init(struct kwm_progress *progress, struct kwm_run *run, int64_t step, int64_t steps,
+                       int64_t epoch_steps);
+
+/* Opens metrics.tsv in DIR, keeping rows up to the current step. Rank 0. */
+kwm_status kwm_progress_open(struct kwm_progress *progress, const char *dir);
+void kwm_progress_close(struct kwm_progress *progress);
+
+/* Moves the clock's time since the last call into the counts. Collective. */
+void kwm_progress_clock(struct kwm_progress *progress);
+
+/* Counts one step. Local, the same on all ranks. */
+void kwm_progress_step(struct kwm_progress *progress, const struct kwm_step *step);
+
+/* Writes a row of metrics.tsv and the progress line for the interval since the last row. evaluated: the row carries the
+   evaluation just made. Collective; rank 0 writes. */
+kwm_status kwm_progress_row(struct kwm_progress *progress, bool evaluated);
+
+/* summary.json and the closing lines. Collective; rank 0 writes. */
+kwm_status kwm_progress_summary(struct kwm_progress *progress, const char *dir, const char *status);

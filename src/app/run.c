@@ -1,0 +1,205 @@
+/* Assembly: configuration -> model, layout, data, means, learner, pipe. */
+#include "run.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "kwm/backend.h"
+
+enum { CONFIG_BYTES_MAX = 1 << 20 };
+
+/* text: CONFIG_BYTES_MAX + 1 bytes. */
+static kwm_status read_text(const char *path, char *text) {
+  struct stat info;
+  FILE *file = stat(path, &info) == 0 && S_ISDIR(info.st_mode) ? (errno = EISDIR, NULL) : fopen(path, "rb");
+  KWM_CHECK(file != NULL, KWM_ERR_USAGE, "config %s: wanted a readable file, found: %s", path, strerror(errno));
+  const size_t bytes = fread(text, 1, CONFIG_BYTES_MAX + 1, file);
+  const bool failed = ferror(file) != 0;
+  fclose(file);
+  KWM_CHECK(!failed, KWM_ERR_USAGE, "config %s: wanted a readable file, reading failed", path);
+  KWM_CHECK(bytes <= CONFIG_BYTES_MAX, KWM_ERR_USAGE, "config %s: wanted at most %d bytes", path, CONFIG_BYTES_MAX);
+  KWM_CHECK(memchr(text, '\0', bytes) == NULL, KWM_ERR_USAGE, "config %s: wanted text, found a zero byte", path);
+  text[bytes] = '\0';
+  return KWM_OK;
+}
+
+kwm_status kwm_run_configure_text(struct kwm_run *run, const char *name, const char *text,
+                                  const struct kwm_arguments *arguments) {
+  kwm_status status = kwm_config_load(&run->config, name, text, arguments->n_overrides, arguments->overrides);
+  if (status == KWM_OK) status = kwm_config_text(&run->config, &run->config_text);
+  return kwm_agree(MPI_COMM_WORLD, status);
+}
+
+/* Before a layout exists: rank 0's text on every rank. */
+static kwm_status broadcast_text(const char *path, char *text) {
+  struct kwm_layout world;
+  kwm_par_world(&world);
+  KWM_TRY(kwm_agree(MPI_COMM_WORLD, world.rank == 0 ? read_text(path, text) : KWM_OK));
+  kwm_par_broadcast_world(&world, text, CONFIG_BYTES_MAX + 1);
+  return KWM_OK;
+}
+
+kwm_status kwm_run_configure(struct kwm_run *run, const struct kwm_arguments *arguments) {
+  KWM_CHECK(arguments->subject != NULL, KWM_ERR_USAGE, "arguments: wanted a configuration file, found none");
+  char *text = calloc(1, CONFIG_BYTES_MAX + 2);
+  KWM_TRY(kwm_agree(MPI_COMM_WORLD, text != NULL ? KWM_OK : KWM_RAISE(KWM_ERR_SYSTEM, "memory: no room for a text")));
+  kwm_status status = broadcast_text(arguments->subject, text);
+  if (status == KWM_OK) status = kwm_run_configure_text(run, arguments->subject, text, arguments);
+  free(text);
+  return status;
+}
+
+kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length) {
+  const struct kwm_config *const config = &run->config;
+  run->model = (struct kwm_model){.width = config->model.width,
+                                  .hidden = config->model.hidden,
+                                  .classes = 10,
+                                  .length = length,
+                                  .decay_min = config->model.decay_min,
+                                  .decay_max = config->model.decay_max,
+                                  .phase_max = config->model.phase_max};
+  kwm_model_lay_out(&run->model);
+  KWM_TRY(kwm_layout_init(&run->layout, config->layout.replicas, config->layout.stages, config->layout.owners));
+  kwm_status status = kwm_stage_assign(&run->stages, &run->model, config->layout.stages, config->layout.owners);
+  if (status == KWM_OK && config->train.chunks % config->layout.replicas != 0)
+    status = KWM_RAISE(KWM_ERR_USAGE, "layout: wanted layout.replicas to divide train.chunks %lld, found %lld",
+                       (long long)config->train.chunks, (long long)config->layout.replicas);
+  return kwm_agree(run->layout.world, status);
+}
+
+kwm_status kwm_run_data_path(const struct kwm_run *run, const char **path) {
+  const char *const environment = getenv("KWM_DATA");
+  *path = run->config.data.path[0] != '\0' ? run->config.data.path : environment;
+  KWM_CHECK(*path != NULL && **path != '\0', KWM_ERR_USAGE,
+            "data: wanted a folder in data.path or in the environment's KWM_DATA, found neither");
+  return KWM_OK;
+}
+
+kwm_status kwm_run_probe(const struct kwm_run *run, struct kwm_probe *probe) {
+  const char *path;
+  int64_t test_length = 0;
+  memset(probe, 0, sizeof *probe);
+  KWM_TRY(kwm_run_data_path(run, &path));
+  kwm_status status = kwm_images_probe(path, KWM_TRAIN, &probe->n_train, &probe->length);
+  if (status == KWM_OK) status = kwm_images_probe(path, KWM_TEST, &probe->n_test, &test_length);
+  if (status == KWM_OK && run->config.data.validation >= probe->n_train)
+    status = KWM_RAISE(KWM_ERR_USAGE, "data: wanted data.validation below the %lld training samples, found %lld",
+                       (long long)probe->n_train, (long long)run->config.data.validation);
+  return kwm_agree(MPI_COMM_WORLD, status);
+}
+
+static kwm_status read_train(struct kwm_run *run, const char *path) {
+  KWM_TRY(kwm_images_read(&run->train, path, KWM_TRAIN));
+  const int64_t held = run->config.data.validation, n = run->train.n;
+  if (held > 0) {
+    KWM_TRY(kwm_images_read(&run->valid, path, KWM_VALID));
+    KWM_TRY(kwm_images_slice(&run->valid, n - held, held));
+    KWM_TRY(kwm_images_slice(&run->train, 0, n - held));
+  }
+  return KWM_OK;
+}
+
+static kwm_status read_splits(struct kwm_run *run, bool train, bool test) {
+  const char *path;
+  KWM_TRY(kwm_run_data_path(run, &path));
+  if (train) KWM_TRY(read_train(run, path));
+  if (test) KWM_TRY(kwm_images_read(&run->test, path, KWM_TEST));
+  struct kwm_images *const all[] = {&run->train, &run->valid, &run->test};
+  for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
+    if (all[k]->n == 0) continue;
+    KWM_CHECK(all[k]->length == run->model.length, KWM_ERR_DATA, "data %s: wanted images of %lld pixels, found %lld",
+              path, (long long)run->model.length, (long long)all[k]->length);
+    if (run->config.data.permute) KWM_TRY(kwm_images_permute(all[k], run->config.seed));
+  }
+  return KWM_OK;
+}
+
+kwm_status kwm_run_read_data(struct kwm_run *run, bool train, bool test) {
+  run->libraries_bytes = kwm_mem_resident();
+  return kwm_agree(run->layout.world, read_splits(run, train, test));
+}
+
+int64_t kwm_run_epoch_steps(const struct kwm_config *config, int64_t n) {
+  return (n + config->train.batch - 1) / config->train.batch;
+}
+
+static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
+  return (struct kwm_cov_choice){.structure = cov->structure,
+                                 .form =
+                                     strcmp(cov->form, "innovation") == 0 ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION,
+                                 .prior = cov->prior,
+                                 .refresh = cov->refresh};
+}
+
+struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_t n_train) {
+  const bool adam = strcmp(config->learner, "adam") == 0;
+  struct kwm_learn_spec spec = {.filter = {.gain_factor = config->filter.gain_factor,
+                                           .trust_region = config->filter.trust_region,
+                                           .gate = config->filter.gate,
+                                           .batch = config->train.batch,
+                                           .chunks = config->train.chunks},
+                                .forgetting = config->filter.forgetting,
+                                .process_noise = config->filter.process_noise,
+                                .recurrence = choice_of(&config->cov.recurrence),
+                                .readout = choice_of(&config->cov.readout),
+                                .rate = adam ? config->adam.rate : config->sgd.rate,
+                                .momentum = config->sgd.momentum,
+                                .beta1 = config->adam.beta1,
+                                .beta2 = config->adam.beta2,
+                                .epsilon = config->adam.epsilon};
+  const int64_t all = config->train.epochs * kwm_run_epoch_steps(config, n_train), most = config->train.max_steps;
+  spec.total_steps = most > 0 && most < all ? most : all;
+  return spec;
+}
+
+static kwm_status build(struct kwm_run *run) {
+  const struct kwm_config *const config = &run->config;
+  const int me = run->layout.stage * run->layout.owners + run->layout.owner;
+  const struct kwm_learn_spec spec = kwm_run_learn_spec(config, run->train.n);
+  KWM_TRY(kwm_params_create(&run->params, &run->model, &run->stages, me, config->seed));
+  KWM_TRY(kwm_learner_create(&run->learner, kwm_learner_find(config->learner), &run->layout, &run->params, &spec));
+  return kwm_pipe_create(&run->pipe, &run->layout, &run->model, &run->stages, config->train.batch,
+                         config->train.chunks);
+}
+
+kwm_status kwm_run_build(struct kwm_run *run) {
+  return kwm_agree(run->layout.world, build(run));
+}
+
+void kwm_run_fini(struct kwm_run *run) {
+  kwm_pipe_destroy(run->pipe);
+  kwm_learner_destroy(&run->learner);
+  kwm_params_destroy(&run->params);
+  kwm_images_fini(&run->train);
+  kwm_images_fini(&run->valid);
+  kwm_images_fini(&run->test);
+  if (run->layout.size > 0) kwm_layout_fini(&run->layout);
+  kwm_config_fini(&run->config);
+  free(run->config_text);
+  memset(run, 0, sizeof *run);
+}
+
+kwm_status kwm_run_open_checkpoint(kwm_ckpt **ckpt, struct kwm_layout *layout, const char *subject) {
+  struct stat info;
+  char dir[4096];
+  const bool folder = stat(subject, &info) == 0 && S_ISDIR(info.st_mode);
+  if (!folder) return kwm_ckpt_open(ckpt, layout->world, subject);
+  snprintf(dir, sizeof dir, "%s/checkpoints", subject);
+  return kwm_ckpt_open_newest(ckpt, layout->world, stat(dir, &info) == 0 ? dir : subject);
+}
+
+int kwm_run_libraries(const char *libraries[][2], int capacity) {
+  const char *const list[][2] = {
+      {"MPI", kwm_par_version()}, {"HDF5", kwm_ckpt_version()}, {"BLAS", kwm_backend_words()}};
+  const int n = sizeof list / sizeof list[0];
+  KWM_ASSERT(n <= capacity);
+  for (int i = 0; i < n; i++) {
+    libraries[i][0] = list[i][0];
+    libraries[i][1] = list[i][1];
+  }
+  return n;
+}

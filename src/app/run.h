@@ -1,0 +1,66 @@
+/* Private to app: a run assembled from its configuration. */
+#pragma once
+
+#include "kwm/config.h"
+#include "kwm/learn.h"
+
+struct kwm_run {
+  struct kwm_config config;
+  char *config_text; /* resolved, as written to the run directory and checkpoints; malloc'ed */
+  struct kwm_layout layout;
+  struct kwm_model model;
+  struct kwm_stages stages;
+  struct kwm_images train, valid, test; /* valid.n is 0 without a held-out part */
+  struct kwm_params params;
+  kwm_learner learner;
+  kwm_pipe *pipe;
+  size_t libraries_bytes; /* resident before the first large allocation */
+};
+
+/* What follows a command: CONFIG [--output DIR] [--resume] [key=value ...]. */
+struct kwm_arguments {
+  const char *subject; /* CONFIG, DIR or CHECKPOINT; NULL if none */
+  bool resume;
+  int n_overrides;
+  char *overrides[256]; /* borrowed from argv, but "output=DIR" made from --output: freed by fini */
+  char *output_override;
+};
+kwm_status kwm_arguments_read(struct kwm_arguments *arguments, int argc, char **argv);
+void kwm_arguments_fini(struct kwm_arguments *arguments);
+
+/* Collective: rank 0 reads the file, all ranks check the text. */
+kwm_status kwm_run_configure(struct kwm_run *run, const struct kwm_arguments *arguments);
+/* The same from text already on all ranks (a checkpoint's). */
+kwm_status kwm_run_configure_text(struct kwm_run *run, const char *name, const char *text,
+                                  const struct kwm_arguments *arguments);
+
+/* Model, layout and ownership; no large memory. length: pixels per sequence. */
+kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length);
+
+/* Folder of the data: data.path, else the environment's KWM_DATA. KWM_ERR_USAGE if neither is given. */
+kwm_status kwm_run_data_path(const struct kwm_run *run, const char **path);
+
+/* Sample counts and image size from the files' headers; checks data.validation. Collective. */
+struct kwm_probe {
+  int64_t n_train, n_test, length;
+};
+kwm_status kwm_run_probe(const struct kwm_run *run, struct kwm_probe *probe);
+
+/* Reads the splits wanted (train and valid, test) and cuts off the validation part. Collective. */
+kwm_status kwm_run_read_data(struct kwm_run *run, bool train, bool test);
+
+/* Means, learner and pipe. Collective. */
+kwm_status kwm_run_build(struct kwm_run *run);
+void kwm_run_fini(struct kwm_run *run);
+
+/* The learner's settings from the configuration; n_train: samples per epoch. */
+struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_t n_train);
+
+/* Steps of one epoch of n samples. */
+int64_t kwm_run_epoch_steps(const struct kwm_config *config, int64_t n);
+
+/* {name, version} of the libraries in use, for the manifest; returns their number. */
+int kwm_run_libraries(const char *libraries[][2], int capacity);
+
+/* Opens DIR's newest good checkpoint, or the file itself. Collective over MPI_COMM_WORLD's duplicate `comm`. */
+kwm_status kwm_run_open_checkpoint(kwm_ckpt **ckpt, struct kwm_layout *layout, const char *subject);

@@ -1,0 +1,51 @@
+/* OpenBLAS and LAPACKE, row-major. */
+#include "kwm/backend.h"
+
+#include <cblas.h>
+#include <lapacke.h>
+
+void kwm_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *A,
+              int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc) {
+  if (m == 0 || n == 0) return;
+  cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
+              kwm_int(m), kwm_int(n), kwm_int(k), alpha, A, kwm_int(lda), B, kwm_int(ldb), beta, C, kwm_int(ldc));
+}
+
+void kwm_gram(int64_t n, int64_t k, float alpha, const float *A, int64_t lda, float beta, float *C, int64_t ldc) {
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, kwm_int(n), kwm_int(k), alpha, A, kwm_int(lda), beta, C,
+              kwm_int(ldc));
+}
+
+void kwm_mirror(int64_t n, float *C, int64_t ldc) {
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = i + 1; j < n; j++) C[j * ldc + i] = C[i * ldc + j];
+}
+
+bool kwm_eigen_f64(int64_t n, double *A, double *values) {
+  return LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'V', 'U', kwm_int(n), A, kwm_int(n), values) == 0;
+}
+
+bool kwm_cholesky_f64(int64_t n, double *A, int64_t lda) {
+  return LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', kwm_int(n), A, kwm_int(lda)) == 0;
+}
+
+void kwm_cholesky_solve_f64(int64_t n, const double *L, int64_t lda, double *x) {
+  cblas_dtrsv(CblasRowMajor, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(n), L, kwm_int(lda), x, 1);
+  cblas_dtrsv(CblasRowMajor, CblasLower, CblasTrans, CblasNonUnit, kwm_int(n), L, kwm_int(lda), x, 1);
+}
+
+bool kwm_cholesky_invert_f64(int64_t n, double *L, int64_t lda) {
+  if (LAPACKE_dpotri(LAPACK_ROW_MAJOR, 'L', kwm_int(n), L, kwm_int(lda)) != 0) return false;
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = i + 1; j < n; j++) L[i * lda + j] = L[j * lda + i];
+  return true;
+}
+
+void kwm_triangular_solve(int64_t n, int64_t k, const float *L, int64_t ldl, float *B, int64_t ldb) {
+  cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(n), kwm_int(k), 1.0f, L,
+              kwm_int(ldl), B, kwm_int(ldb));
+}
+
+const char *kwm_backend_words(void) {
+  return openblas_get_config();
+}

@@ -1,0 +1,73 @@
+/* The table of structures, and the checked door to their operations. */
+#include "kwm/cov.h"
+
+#include <string.h>
+
+static const struct kwm_cov_ops *const structures[] = {&kwm_cov_block, &kwm_cov_kron, NULL};
+
+const struct kwm_cov_ops *kwm_cov_find(const char *structure) {
+  for (int i = 0; structures[i] != NULL; i++)
+    if (strcmp(structures[i]->name, structure) == 0) return structures[i];
+  return NULL;
+}
+
+kwm_status kwm_cov_create(kwm_cov *cov, const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec) {
+  KWM_ASSERT(spec->count >= 0 && spec->first + spec->count <= spec->total);
+  KWM_ASSERT(spec->forgetting > 0 && spec->forgetting <= 1 && spec->process_noise >= 0);
+  memset(cov, 0, sizeof *cov);
+  cov->ops = ops;
+  cov->spec = *spec;
+  return ops->create(cov);
+}
+
+void kwm_cov_destroy(kwm_cov *cov) {
+  if (cov->ops != NULL) cov->ops->destroy(cov);
+  memset(cov, 0, sizeof *cov);
+}
+
+size_t kwm_cov_bytes(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec) {
+  return ops->bytes(spec);
+}
+
+int64_t kwm_cov_evidence_length(const kwm_cov *cov) {
+  return cov->ops->evidence_length(&cov->spec);
+}
+
+bool kwm_cov_predict(kwm_cov *cov, int64_t step) {
+  return cov->spec.count == 0 || cov->ops->predict(cov, step);
+}
+
+void kwm_cov_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
+  if (cov->spec.count > 0 && jac->n > 0) cov->ops->evidence(cov, jac, evidence);
+}
+
+bool kwm_cov_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl) {
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && batch > 0);
+  return cov->spec.count == 0 || cov->ops->absorb(cov, evidence, batch, kl);
+}
+
+void kwm_cov_project(kwm_cov *cov, const struct kwm_jac *jac, float *S) {
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INNOVATION && jac->n <= cov->spec.n_max);
+  if (cov->spec.count > 0) cov->ops->project(cov, jac, S);
+}
+
+bool kwm_cov_condition(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w) {
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INNOVATION);
+  return cov->spec.count == 0 || cov->ops->condition(cov, jac, L, w);
+}
+
+void kwm_cov_apply(kwm_cov *cov, double scale, float *mean) {
+  if (cov->spec.count > 0) cov->ops->apply(cov, scale, mean);
+}
+
+void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health) {
+  if (cov->spec.count > 0) cov->ops->health(cov, health);
+}
+
+kwm_status kwm_cov_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {
+  return cov->ops->save(cov, ckpt, writes);
+}
+
+kwm_status kwm_cov_load(kwm_cov *cov, kwm_ckpt *ckpt) {
+  return cov->ops->load(cov, ckpt);
+}

@@ -1,0 +1,42 @@
+/* Consistency of the innovations (equations.md 3(f)) and the verdict on a step.
+
+   For categorical outputs eᵀR⁺e = 1/p_y - 1 has a tail so heavy that its mean says nothing. Reported instead: the
+   squared innovation over its predicted expectation, |y - p|² / tr(R) summed over the step (1 expected, bounded), and
+   the standard score of the surprisal -log p(y) against the entropy. */
+#include <math.h>
+
+#include "kwm/filter.h"
+
+double kwm_innovation_score(const struct kwm_innovation *innovation) {
+  return (innovation->surprisal - innovation->entropy) / sqrt(fmax(innovation->variance, 1e-300));
+}
+
+static enum kwm_verdict verdict_of(const struct kwm_innovation *innovation, double failures, double gate) {
+  if (!isfinite(innovation->surprisal)) return KWM_STEP_NOT_FINITE;
+  if (failures > 0) return KWM_STEP_INDEFINITE;
+  if (gate > 0 && innovation->surprisal > gate * innovation->samples) return KWM_STEP_GATED;
+  return KWM_STEP_DONE;
+}
+
+void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, double gate, bool failed, int64_t n,
+                      double *extra, struct kwm_step *step) {
+  enum { FACTS = KWM_INNOVATION_FIELDS + 1, EXTRA_MAX = 4096 };
+  KWM_ASSERT(n <= EXTRA_MAX);
+  union {
+    struct kwm_innovation innovation;
+    double values[KWM_INNOVATION_FIELDS];
+  } facts = {.innovation = lin->innovation};
+  double sums[FACTS], scratch[FACTS];
+  for (int k = 0; k < KWM_INNOVATION_FIELDS; k++) sums[k] = facts.values[k];
+  sums[FACTS - 1] = failed;
+  kwm_par_sum_replicas_f64(layout, FACTS, sums, scratch);
+  double all[FACTS + EXTRA_MAX];
+  for (int k = 0; k < FACTS; k++) all[k] = sums[k];
+  for (int64_t k = 0; k < n; k++) all[FACTS + k] = extra[k];
+  kwm_par_sum_group(layout, FACTS + n, all);
+  for (int k = 0; k < KWM_INNOVATION_FIELDS; k++) facts.values[k] = all[k];
+  for (int64_t k = 0; k < n; k++) extra[k] = all[FACTS + k];
+  step->innovation = facts.innovation;
+  step->verdict = verdict_of(&step->innovation, all[FACTS - 1], gate);
+  step->nis = step->innovation.squared / step->innovation.expected;
+}

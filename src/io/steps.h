@@ -1,0 +1,14 @@
+/* Private to io: a folder of checkpoints, step-XXXXXXXXXX.h5. Local: rank 0 calls what touches the folder. */
+#pragma once
+
+#include "kwm/base.h"
+
+/* path holds KWM_FILE_PATH bytes. */
+kwm_status kwm_steps_path(char *path, const char *dir, int64_t step, const char *suffix);
+
+/* The steps that have a checkpoint, newest first; *steps is malloc'ed. KWM_ERR_DATA if there is none. */
+kwm_status kwm_steps_list(const char *dir, int64_t **steps, int64_t *n);
+
+/* Of the checkpoints up to `step`, removes all but the newest `keep`; removes .part files. Later ones stay and do not
+   count: a run that resumed before them passed them over because they are damaged. Warns of what it can't remove. */
+void kwm_steps_prune(const char *dir, int64_t step, int64_t keep);

@@ -1,0 +1,27 @@
+/* Dense and ReLU layers: values forward, Jacobian rows back to the layer's input. */
+#include "kwm/layer.h"
+
+#include "kwm/backend.h"
+
+void kwm_dense_forward(int64_t n, int64_t d_i, int64_t d_o, const float *W, const float *a, float *out,
+                       int64_t ld_out) {
+  kwm_gemm(false, true, n, d_o, d_i, 1.0f, a, d_i, W, d_i, 0.0f, out, ld_out);
+}
+
+void kwm_dense_pull_back(int64_t rows, int64_t d_i, int64_t d_o, const float *W, const float *J, float *out) {
+  kwm_gemm(false, false, rows, d_i - 1, d_o, 1.0f, J, d_o, W, d_i, 0.0f, out, d_i - 1);
+}
+
+void kwm_relu_forward(int64_t n, int64_t d, const float *u, float *act) {
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t k = 0; k < d; k++) act[i * (d + 1) + k] = u[i * d + k] > 0 ? u[i * d + k] : 0;
+    act[i * (d + 1) + d] = 1;
+  }
+}
+
+void kwm_relu_pull_back(int64_t n, int64_t m, int64_t d, const float *u, float *J) {
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t r = 0; r < m; r++)
+      for (int64_t k = 0; k < d; k++)
+        if (!(u[i * d + k] > 0)) J[(i * m + r) * d + k] = 0;
+}

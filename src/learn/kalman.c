@@ -1,0 +1,106 @@
+/* learner: kalman. The filter is the optimiser: predict, innovate, gain, update. */
+#include <string.h>
+
+#include "kwm/layer.h"
+#include "kwm/learn.h"
+
+struct kalman_state {
+  struct kwm_filter filter;
+};
+
+static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const struct kwm_params *params, int g,
+                                    int64_t replicas, const double *prior_variance) {
+  const struct kwm_group *const group = &params->model->groups[g];
+  const bool recurrence = g == KWM_GROUP_RECURRENCE;
+  const struct kwm_cov_choice *const choice = recurrence ? &spec->recurrence : &spec->readout;
+  return (struct kwm_cov_spec){.name = group->name,
+                               .form = choice->form,
+                               .first = params->share[g].first,
+                               .count = params->share[g].count,
+                               .total = group->total,
+                               .params = group->params,
+                               .d_o = group->d_o,
+                               .d_i = group->d_i,
+                               .prior_variance = recurrence ? prior_variance : NULL,
+                               .prior_precision = recurrence ? 0 : choice->prior,
+                               .forgetting = spec->forgetting,
+                               .process_noise = spec->process_noise,
+                               .refresh = choice->refresh,
+                               .n_max = kwm_pipe_samples_max(spec->filter.batch, replicas),
+                               .m = params->model->classes};
+}
+
+static const struct kwm_cov_ops *structure_of(const struct kwm_learn_spec *spec, int g) {
+  return kwm_cov_find(g == KWM_GROUP_RECURRENCE ? spec->recurrence.structure : spec->readout.structure);
+}
+
+static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
+  double variance[KWM_GATED_PARAMS];
+  struct kwm_cov_spec covs[KWM_GROUPS];
+  const struct kwm_cov_ops *ops[KWM_GROUPS];
+  size_t bytes = kwm_mem_rounded(sizeof(struct kalman_state));
+  kwm_model_prior_variance(spec->recurrence.prior, variance);
+  for (int g = 0; g < KWM_GROUPS; g++) {
+    ops[g] = structure_of(spec, g);
+    covs[g] = cov_spec(spec, params, g, replicas, variance);
+    bytes += kwm_cov_bytes(ops[g], &covs[g]);
+  }
+  return bytes + kwm_filter_bytes(&spec->filter, replicas, KWM_GROUPS, ops, covs);
+}
+
+static kwm_status kalman_create(kwm_learner *learner) {
+  double variance[KWM_GATED_PARAMS];
+  kwm_cov covs[KWM_GROUPS];
+  KWM_TRY(kwm_alloc(&learner->state, sizeof(struct kalman_state), "filter"));
+  kwm_model_prior_variance(learner->spec.recurrence.prior, variance);
+  for (int g = 0; g < KWM_GROUPS; g++) {
+    const struct kwm_cov_spec spec = cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, variance);
+    const struct kwm_cov_ops *const ops = structure_of(&learner->spec, g);
+    KWM_CHECK(ops != NULL, KWM_ERR_USAGE, "cov: wanted a known structure for group %s", spec.name);
+    KWM_TRY(kwm_cov_create(&covs[g], ops, &spec));
+  }
+  struct kalman_state *state = learner->state;
+  return kwm_filter_init(&state->filter, learner->layout, &learner->spec.filter, KWM_GROUPS, covs,
+                         learner->params->mean);
+}
+
+static void kalman_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step) {
+  struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
+  kwm_filter_predict(filter);
+  kwm_filter_innovate(filter, lin);
+  kwm_filter_gain(filter, lin, step);
+  kwm_filter_update(filter, step);
+}
+
+static void kalman_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]) {
+  const struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
+  for (int g = 0; g < KWM_GROUPS; g++) kwm_cov_health(&filter->group[g].cov, &health[g]);
+}
+
+static kwm_status kalman_save(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes) {
+  const struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
+  for (int g = 0; g < KWM_GROUPS; g++) KWM_TRY(kwm_cov_save(&filter->group[g].cov, ckpt, writes));
+  return kwm_ckpt_put_i64(ckpt, "/filter", "steps", filter->steps);
+}
+
+static kwm_status kalman_load(kwm_learner *learner, kwm_ckpt *ckpt) {
+  struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
+  for (int g = 0; g < KWM_GROUPS; g++) KWM_TRY(kwm_cov_load(&filter->group[g].cov, ckpt));
+  return kwm_ckpt_get_i64(ckpt, "/filter", "steps", &filter->steps);
+}
+
+static void kalman_destroy(kwm_learner *learner) {
+  if (learner->state != NULL) kwm_filter_fini(&((struct kalman_state *)learner->state)->filter);
+  kwm_free(learner->state);
+}
+
+const struct kwm_learner_ops kwm_learn_kalman = {
+    .name = "kalman",
+    .bytes = kalman_bytes,
+    .create = kalman_create,
+    .step = kalman_step,
+    .health = kalman_health,
+    .save = kalman_save,
+    .load = kalman_load,
+    .destroy = kalman_destroy,
+};

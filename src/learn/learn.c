@@ -1,0 +1,62 @@
+/* The table of learners and what they have in common. */
+#include "kwm/learn.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct kwm_learner_ops *const learners[] = {&kwm_learn_kalman, &kwm_learn_sgd, &kwm_learn_adam, NULL};
+
+const struct kwm_learner_ops *kwm_learner_find(const char *name) {
+  for (int i = 0; learners[i] != NULL; i++)
+    if (strcmp(learners[i]->name, name) == 0) return learners[i];
+  return NULL;
+}
+
+kwm_status kwm_learner_create(kwm_learner *learner, const struct kwm_learner_ops *ops, struct kwm_layout *layout,
+                              struct kwm_params *params, const struct kwm_learn_spec *spec) {
+  memset(learner, 0, sizeof *learner);
+  learner->ops = ops;
+  learner->layout = layout;
+  learner->params = params;
+  learner->spec = *spec;
+  return ops->create(learner);
+}
+
+void kwm_learner_destroy(kwm_learner *learner) {
+  if (learner->ops != NULL) learner->ops->destroy(learner);
+  memset(learner, 0, sizeof *learner);
+}
+
+size_t kwm_learner_bytes(const struct kwm_learner_ops *ops, const struct kwm_learn_spec *spec,
+                         const struct kwm_params *params, int64_t replicas) {
+  return ops->bytes(spec, params, replicas);
+}
+
+void kwm_learner_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step) {
+  memset(step, 0, sizeof *step);
+  learner->ops->step(learner, lin, step);
+  learner->steps++;
+}
+
+void kwm_learner_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]) {
+  memset(health, 0, KWM_GROUPS * sizeof *health);
+  if (learner->ops->health != NULL) learner->ops->health(learner, health);
+}
+
+kwm_status kwm_learner_save(const kwm_learner *learner, kwm_ckpt *ckpt) {
+  const struct kwm_params *const params = learner->params;
+  const bool writes = learner->layout->replica == 0;
+  for (int g = 0; g < KWM_GROUPS; g++)
+    KWM_TRY(kwm_group_save(params->model, g, params->share[g], "/params", params->mean[g], ckpt, writes));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/learner", "steps", learner->steps));
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/learner", "name", learner->ops->name));
+  return learner->ops->save(learner, ckpt, writes);
+}
+
+kwm_status kwm_learner_load(kwm_learner *learner, kwm_ckpt *ckpt) {
+  struct kwm_params *const params = learner->params;
+  for (int g = 0; g < KWM_GROUPS; g++)
+    KWM_TRY(kwm_group_load(params->model, g, params->share[g], "/params", params->mean[g], ckpt));
+  KWM_TRY(kwm_ckpt_get_i64(ckpt, "/learner", "steps", &learner->steps));
+  return learner->ops->load(learner, ckpt);
+}
