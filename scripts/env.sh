@@ -11,7 +11,6 @@ export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:
 export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
-# kwm_ranks N: a waiting rank yields its core when N ranks share fewer cores (it spins otherwise, which is faster).
-kwm_ranks() {
-  if [ "$1" -gt "$(nproc)" ]; then export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle:-1}"; fi
-}
+# A waiting rank yields its core. On cores of its own this costs nothing that could be measured; where anything else runs on
+# them, a spinning rank would take the time of the rank that it waits for.
+export OMPI_MCA_mpi_yield_when_idle="${OMPI_MCA_mpi_yield_when_idle:-1}"

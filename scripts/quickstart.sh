@@ -6,9 +6,7 @@ set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 cd -- "$root"
 
-scripts/setup
-cmake -S . -B build/release -DKWM_TESTS=OFF
-cmake --build build/release -j "$(nproc)"
+scripts/build.sh
 
 if [ -z "${KWM_DATA:-}" ]; then
   images=$(dpkg -L dataset-fashion-mnist | grep '/train-images-idx3-ubyte' | head -n 1)
@@ -35,9 +33,8 @@ done
 # shellcheck source=scripts/env.sh
 . scripts/env.sh
 ranks=2
-kwm_ranks "$ranks"
 code=0
-mpirun -n "$ranks" build/release/kwm train jobs/quickstart.yaml "output=$run" "$@" || code=$?
+mpirun -q -n "$ranks" build/release/kwm train jobs/quickstart.yaml "output=$run" "$@" || code=$?
 
 echo
 if [ "$code" -eq 0 ]; then
