@@ -76,3 +76,10 @@ size_t kwm_mem_resident(void);
 
 /* Checked narrowing for BLAS, MPI and HDF5 arguments. */
 int kwm_int(int64_t value);
+
+/* A file that was read, for the manifest. */
+struct kwm_file_facts {
+  char name[64];  /* inside its folder, as found (with or without .gz) */
+  int64_t bytes;  /* uncompressed */
+  uint32_t crc32; /* of the uncompressed bytes (zlib's crc32) */
+};

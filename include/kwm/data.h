@@ -6,19 +6,12 @@
 
 enum kwm_split { KWM_TRAIN, KWM_VALID, KWM_TEST };
 
-/* One file that was read, for the manifest. */
-struct kwm_data_file {
-  char name[64];  /* file name inside the folder, as found (with or without .gz) */
-  int64_t bytes;  /* uncompressed */
-  uint32_t crc32; /* of the uncompressed bytes (zlib's crc32) */
-};
-
 struct kwm_images {
-  int64_t n, length;             /* samples; pixels per sample (28*28 = 784) */
-  int classes;                   /* 10 */
-  uint8_t *pixels;               /* (n, length) row-major, 0 background, 255 ink; owned (kwm_alloc) */
-  uint8_t *labels;               /* (n), each < classes; owned (kwm_alloc) */
-  struct kwm_data_file files[2]; /* images, labels */
+  int64_t n, length;              /* samples; pixels per sample (28*28 = 784) */
+  int classes;                    /* 10 */
+  uint8_t *pixels;                /* (n, length) row-major, 0 background, 255 ink; owned (kwm_alloc) */
+  uint8_t *labels;                /* (n), each < classes; owned (kwm_alloc) */
+  struct kwm_file_facts files[2]; /* images, labels */
 };
 
 /* Reads SPLIT's image and label files from `folder`: {train,t10k}-images-idx3-ubyte[.gz], {train,t10k}-labels-idx1-

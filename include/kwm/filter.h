@@ -22,7 +22,7 @@ struct kwm_filter_group {
   float *mean;               /* (count, params) borrowed */
   struct kwm_treesum sum;    /* information form: evidence over chunks */
   float *evidence, *scratch; /* summed evidence (borrowed from sum), and room for the replicas' sum */
-  double *kl;                /* (total) predicted KL of every block of the group, all owners' */
+  double *kl;                /* (total) predicted KL of every block of the group, all owners'; in filter->kl */
   double scale;              /* η times the trust region's shortening */
 };
 
@@ -32,6 +32,8 @@ struct kwm_filter {
   int n_groups;
   struct kwm_filter_group group[KWM_FILTER_GROUPS];
   bool any_innovation; /* some group is in the innovation form: one shared S */
+  int64_t blocks;      /* of all groups */
+  double *kl;          /* (blocks) */
   int64_t rows_max;
   float *S, *w;     /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
   double *factor;   /* (rows, rows) scratch */
@@ -70,10 +72,9 @@ void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struc
 /* θ <- θ + scale K e, P <- P⁺, unless the verdict is to skip. */
 void kwm_filter_update(struct kwm_filter *filter, const struct kwm_step *step);
 
-/* Sums the step's scalar facts over all ranks and judges them; failed: this rank cannot apply the step. extra (n):
-   further values summed over the replica's group (e.g. each owner's KL), the same on all ranks afterwards. */
-void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, double gate, bool failed, int64_t n,
-                      double *extra, struct kwm_step *step);
+/* Sums the step's scalar facts over all ranks and judges them; failed: this rank cannot apply the step. */
+void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, double gate, bool failed,
+                      struct kwm_step *step);
 
 /* Standard score of the mean surprisal: 0 expected, +-1 its deviation, if the predictive distribution is calibrated. */
 double kwm_innovation_score(const struct kwm_innovation *innovation);

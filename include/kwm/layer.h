@@ -39,7 +39,7 @@ void kwm_dense_forward(int64_t n, int64_t d_i, int64_t d_o, const float *W, cons
    out (rows, d_i - 1) <- J W[:, :d_i-1]. */
 void kwm_dense_pull_back(int64_t rows, int64_t d_i, int64_t d_o, const float *W, const float *J, float *out);
 
-/* act (n, d + 1) <- [max(u, 0), 1] for u (n, d). */
+/* act (n, d + 1) <- [max(u, 0), 1] for u (n, d); NaN stays NaN, so that it is seen in the loss. */
 void kwm_relu_forward(int64_t n, int64_t d, const float *u, float *act);
 
 /* J (n, m, d) <- J where u (n, d) > 0, else 0. */

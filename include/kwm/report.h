@@ -3,7 +3,6 @@
 #pragma once
 
 #include "kwm/base.h"
-#include "kwm/data.h"
 
 typedef struct kwm_metrics kwm_metrics;
 
@@ -41,7 +40,7 @@ struct kwm_manifest {
   int n_hosts;
   const char *const *hosts; /* (n_hosts), one per rank */
   int n_files;
-  const struct kwm_data_file *files; /* data checksums */
+  const struct kwm_file_facts *files; /* data checksums */
 };
 
 /* Writes DIR/manifest.json, adding library versions (MPI, HDF5, OpenBLAS, libcyaml, jansson, zlib: `libraries`,

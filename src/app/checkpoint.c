@@ -12,6 +12,13 @@
 
 enum { N_COUNTS = sizeof(struct kwm_counts) / sizeof(double) };
 
+/* The names of struct kwm_counts' numbers in order, for readers of the file. */
+static const char count_names[] =
+    "seconds comm_seconds samples_seen skipped_steps skips_in_a_row nis_sum nis_steps test_accuracy test_loss "
+    "valid_accuracy valid_loss train_loss row_steps row_skipped row_seconds row_samples row_surprisal row_entropy "
+    "row_variance row_correct row_squared row_expected row_nis row_kl_recurrence row_kl_hidden row_kl_output "
+    "row_scale_recurrence row_scale_hidden row_scale_output";
+
 static bool means_finite(const struct kwm_params *params) {
   for (int g = 0; g < KWM_GROUPS; g++)
     for (int64_t k = 0; k < params->share[g].count * params->model->groups[g].params; k++)
@@ -31,6 +38,7 @@ static kwm_status put_all(const struct kwm_run *run, const struct kwm_progress *
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "pixels", run->model.length));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "seed", (int64_t)config->seed));
   const int64_t dims[1] = {N_COUNTS};
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/history", "names", count_names));
   KWM_TRY(kwm_ckpt_put(ckpt, "/history/counts", KWM_F64, 1, dims, 0, run->layout.rank == 0 ? N_COUNTS : 0,
                        &progress->counts));
   return kwm_learner_save(&run->learner, ckpt);

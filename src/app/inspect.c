@@ -61,8 +61,10 @@ static void visit(void *context, const char *name, enum kwm_type type, int n_dim
   if (status == KWM_OK) status = kwm_ckpt_get(listing->ckpt, name, type, n_dims, dims, 0, dims[0], data);
   if (status == KWM_OK && listing->prints) {
     const struct array_facts facts = facts_of(type, data, n);
+    /* In the history a number that was not measured yet is nan. */
+    const bool sound = facts.broken == 0 || strncmp(name, "/history/", strlen("/history/")) == 0;
     printf("%s\t%s\t%s\t%.0f\t%.6g\t%.6g\t%.6g\t%s\n", name, types[type], shape, (double)n * (double)width, facts.min,
-           facts.max, sqrt(facts.sum_squares / (double)n), facts.broken > 0 ? "not finite" : "ok");
+           facts.max, sqrt(facts.sum_squares / (double)n), sound ? "ok" : "not finite");
   }
   kwm_free(data);
   listing->bytes += (double)n * (double)width;

@@ -53,6 +53,28 @@ kwm_status kwm_run_configure(struct kwm_run *run, const struct kwm_arguments *ar
   return status;
 }
 
+static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
+  return (struct kwm_cov_choice){.structure = cov->structure,
+                                 .form =
+                                     strcmp(cov->form, "innovation") == 0 ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION,
+                                 .prior = cov->prior,
+                                 .refresh = cov->refresh};
+}
+
+/* What the keys must agree on beyond their own ranges. */
+static kwm_status check_replicas(const struct kwm_config *config) {
+  const long long replicas = config->layout.replicas;
+  KWM_CHECK(config->train.chunks % replicas == 0, KWM_ERR_USAGE,
+            "layout: wanted layout.replicas to divide train.chunks %lld, found %lld", (long long)config->train.chunks,
+            replicas);
+  const bool innovation = choice_of(&config->cov.recurrence).form == KWM_FORM_INNOVATION ||
+                          choice_of(&config->cov.readout).form == KWM_FORM_INNOVATION;
+  KWM_CHECK(replicas == 1 || !innovation || strcmp(config->learner, "kalman") != 0, KWM_ERR_USAGE,
+            "layout: wanted layout.replicas 1 with the innovation form (one S couples all samples), found %lld",
+            replicas);
+  return KWM_OK;
+}
+
 kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length) {
   const struct kwm_config *const config = &run->config;
   run->model = (struct kwm_model){.width = config->model.width,
@@ -65,9 +87,7 @@ kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length) {
   kwm_model_lay_out(&run->model);
   KWM_TRY(kwm_layout_init(&run->layout, config->layout.replicas, config->layout.stages, config->layout.owners));
   kwm_status status = kwm_stage_assign(&run->stages, &run->model, config->layout.stages, config->layout.owners);
-  if (status == KWM_OK && config->train.chunks % config->layout.replicas != 0)
-    status = KWM_RAISE(KWM_ERR_USAGE, "layout: wanted layout.replicas to divide train.chunks %lld, found %lld",
-                       (long long)config->train.chunks, (long long)config->layout.replicas);
+  if (status == KWM_OK) status = check_replicas(config);
   return kwm_agree(run->layout.world, status);
 }
 
@@ -83,8 +103,8 @@ kwm_status kwm_run_probe(const struct kwm_run *run, struct kwm_probe *probe) {
   const char *path;
   int64_t test_length = 0;
   memset(probe, 0, sizeof *probe);
-  KWM_TRY(kwm_run_data_path(run, &path));
-  kwm_status status = kwm_images_probe(path, KWM_TRAIN, &probe->n_train, &probe->length);
+  kwm_status status = kwm_run_data_path(run, &path); /* ranks on other hosts may lack the environment */
+  if (status == KWM_OK) status = kwm_images_probe(path, KWM_TRAIN, &probe->n_train, &probe->length);
   if (status == KWM_OK) status = kwm_images_probe(path, KWM_TEST, &probe->n_test, &test_length);
   if (status == KWM_OK && run->config.data.validation >= probe->n_train)
     status = KWM_RAISE(KWM_ERR_USAGE, "data: wanted data.validation below the %lld training samples, found %lld",
@@ -93,14 +113,13 @@ kwm_status kwm_run_probe(const struct kwm_run *run, struct kwm_probe *probe) {
 }
 
 static kwm_status read_train(struct kwm_run *run, const char *path) {
-  KWM_TRY(kwm_images_read(&run->train, path, KWM_TRAIN));
-  const int64_t held = run->config.data.validation, n = run->train.n;
-  if (held > 0) {
+  const int64_t held = run->config.data.validation;
+  if (held > 0) { /* first, so that the whole file is in memory only once */
     KWM_TRY(kwm_images_read(&run->valid, path, KWM_VALID));
-    KWM_TRY(kwm_images_slice(&run->valid, n - held, held));
-    KWM_TRY(kwm_images_slice(&run->train, 0, n - held));
+    KWM_TRY(kwm_images_slice(&run->valid, run->valid.n - held, held));
   }
-  return KWM_OK;
+  KWM_TRY(kwm_images_read(&run->train, path, KWM_TRAIN));
+  return kwm_images_slice(&run->train, 0, run->train.n - held);
 }
 
 static kwm_status read_splits(struct kwm_run *run, bool train, bool test) {
@@ -125,14 +144,6 @@ kwm_status kwm_run_read_data(struct kwm_run *run, bool train, bool test) {
 
 int64_t kwm_run_epoch_steps(const struct kwm_config *config, int64_t n) {
   return (n + config->train.batch - 1) / config->train.batch;
-}
-
-static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
-  return (struct kwm_cov_choice){.structure = cov->structure,
-                                 .form =
-                                     strcmp(cov->form, "innovation") == 0 ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION,
-                                 .prior = cov->prior,
-                                 .refresh = cov->refresh};
 }
 
 struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_t n_train) {

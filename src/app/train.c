@@ -41,8 +41,15 @@ static kwm_status make_folders(const char *path) {
   return KWM_OK;
 }
 
-/* Rank 0: the run directory, new unless resuming. */
-static kwm_status prepare_directory(const struct kwm_run *run, bool resume) {
+static kwm_status open_log(const char *dir) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/kwm.log", dir);
+  return kwm_log_open(path);
+}
+
+/* Rank 0: the run directory is new, or the run resumes. Nothing is written yet, but for the log of a run that goes on.
+ */
+static kwm_status check_directory(const struct kwm_run *run, bool resume) {
   struct stat info;
   const char *const dir = run->config.output;
   KWM_CHECK(dir[0] != '\0', KWM_ERR_USAGE, "output: wanted a run directory (--output DIR or key output), found none");
@@ -50,10 +57,17 @@ static kwm_status prepare_directory(const struct kwm_run *run, bool resume) {
   KWM_CHECK(!exists || resume, KWM_ERR_USAGE, "output %s: wanted a new folder, found one (go on with it: --resume)",
             dir);
   KWM_CHECK(!exists || S_ISDIR(info.st_mode), KWM_ERR_USAGE, "output %s: wanted a folder, found something else", dir);
-  KWM_TRY(make_folders(dir));
-  char path[4096];
-  snprintf(path, sizeof path, "%s/kwm.log", dir);
-  KWM_TRY(kwm_log_open(path));
+  return exists ? open_log(dir) : KWM_OK;
+}
+
+/* Rank 0: after everything that can refuse the run. */
+static kwm_status make_directory(const struct kwm_run *run) {
+  struct stat info;
+  const char *const dir = run->config.output;
+  if (stat(dir, &info) != 0) {
+    KWM_TRY(make_folders(dir));
+    KWM_TRY(open_log(dir));
+  }
   return kwm_report_text(dir, "config.yaml", run->config_text);
 }
 
@@ -66,8 +80,8 @@ static kwm_status write_manifest(const struct kwm_run *run, const char *names) {
   for (int r = 0; r < ranks; r++) hosts[r] = names + r * KWM_HOST_BYTES;
   const char *libraries[LIBRARIES_MAX][2];
   const int n_libraries = kwm_run_libraries(libraries, LIBRARIES_MAX);
-  const struct kwm_data_file files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
-                                                 run->test.files[1]};
+  const struct kwm_file_facts files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
+                                                  run->test.files[1]};
   const struct kwm_manifest manifest = {.version = KWM_VERSION,
                                         .git = KWM_GIT,
                                         .command = "train",
@@ -205,14 +219,15 @@ static kwm_status train(struct kwm_run *run, const struct kwm_arguments *argumen
   KWM_TRY(kwm_run_configure(run, arguments));
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length));
+  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? check_directory(run, arguments->resume) : KWM_OK));
   KWM_TRY(kwm_run_read_data(run, true, true));
-  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? prepare_directory(run, arguments->resume) : KWM_OK));
-  KWM_TRY(gather_manifest(run));
   KWM_TRY(kwm_run_build(run));
   struct kwm_progress progress;
   const int64_t epoch_steps = kwm_run_epoch_steps(&run->config, run->train.n);
   kwm_progress_init(&progress, run, 0, run->learner.spec.total_steps, epoch_steps);
   if (arguments->resume) KWM_TRY(resume_run(run, &progress));
+  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? make_directory(run) : KWM_OK));
+  KWM_TRY(gather_manifest(run));
   KWM_TRY(
       kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_progress_open(&progress, run->config.output) : KWM_OK));
   kwm_log(KWM_LOG_INFO, "%s: %lld steps of %lld samples on %d ranks (%d replicas x %d stages x %d owners)",

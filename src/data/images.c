@@ -30,13 +30,13 @@ static kwm_status pair_open(struct pair *pair, const char *folder, enum kwm_spli
   return KWM_OK;
 }
 
-static void describe(struct kwm_data_file *file, const struct kwm_idx *idx) {
+static void describe(struct kwm_file_facts *file, const struct kwm_idx *idx) {
   snprintf(file->name, sizeof file->name, "%s", idx->name);
   file->bytes = idx->bytes;
   file->crc32 = idx->crc32;
 }
 
-static kwm_status read_file(struct kwm_idx *idx, uint8_t **data, struct kwm_data_file *file, const char *what) {
+static kwm_status read_file(struct kwm_idx *idx, uint8_t **data, struct kwm_file_facts *file, const char *what) {
   void *memory = NULL;
   KWM_TRY(kwm_alloc(&memory, (size_t)(idx->n * idx->item_bytes), what));
   *data = memory;
@@ -107,7 +107,10 @@ kwm_status kwm_images_slice(struct kwm_images *images, int64_t first, int64_t co
   KWM_CHECK(first >= 0 && count >= 1 && first < images->n && count <= images->n - first, KWM_ERR_USAGE,
             "data: wanted %lld samples from sample %lld on, found %lld samples in all", (long long)count,
             (long long)first, (long long)images->n);
-  if (count == images->n) return KWM_OK;
+  if (first == 0) { /* a copy beside the whole would double the peak: the rest stays allocated, unused */
+    images->n = count;
+    return KWM_OK;
+  }
   KWM_TRY(cut(&images->pixels, first * images->length, count * images->length, "images kept"));
   KWM_TRY(cut(&images->labels, first, count, "labels kept"));
   images->n = count;

@@ -23,7 +23,7 @@ static int64_t rows_of(const struct kwm_filter_spec *spec, const struct kwm_cov_
 
 static size_t group_bytes(const struct kwm_filter_spec *spec, int64_t replicas, const struct kwm_cov_ops *ops,
                           const struct kwm_cov_spec *cov) {
-  size_t bytes = kwm_mem_rounded((size_t)cov->total * sizeof(double));
+  size_t bytes = 0;
   if (cov->form == KWM_FORM_INFORMATION) {
     const int64_t length = ops->evidence_length(cov);
     bytes += kwm_treesum_bytes(length, spec->chunks / replicas) + kwm_mem_rounded((size_t)length * sizeof(float));
@@ -33,19 +33,19 @@ static size_t group_bytes(const struct kwm_filter_spec *spec, int64_t replicas, 
 
 size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
                         const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs) {
-  size_t bytes = 0;
+  size_t bytes = 0, blocks = 0;
   bool innovation = false;
   for (int g = 0; g < n_groups; g++) {
     bytes += group_bytes(spec, replicas, ops[g], &covs[g]);
+    blocks += (size_t)covs[g].total;
     innovation = innovation || covs[g].form == KWM_FORM_INNOVATION;
   }
   const size_t rows = innovation ? (size_t)rows_of(spec, &covs[0]) : 0;
   return bytes + kwm_mem_rounded(rows * rows * sizeof(float)) + kwm_mem_rounded(rows * sizeof(float)) +
-         kwm_mem_rounded(rows * (rows + 1) * sizeof(double));
+         kwm_mem_rounded(rows * (rows + 1) * sizeof(double)) + kwm_mem_rounded(blocks * sizeof(double));
 }
 
 static kwm_status init_group(struct kwm_filter *filter, struct kwm_filter_group *group) {
-  KWM_TRY(kwm_alloc((void **)&group->kl, (size_t)group->cov.spec.total * sizeof(double), "KL of blocks"));
   if (innovation_form(group)) {
     filter->any_innovation = true;
     return KWM_OK;
@@ -65,11 +65,15 @@ kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout,
   for (int g = 0; g < n_groups; g++) {
     filter->group[g].cov = cov[g];
     filter->group[g].mean = mean[g];
+    filter->blocks += cov[g].spec.total;
     KWM_TRY(init_group(filter, &filter->group[g]));
   }
   KWM_CHECK(!filter->any_innovation || layout->replicas == 1, KWM_ERR_USAGE,
             "config: wanted layout.replicas 1 with the innovation form (one S couples all samples), found %d",
             layout->replicas);
+  KWM_TRY(kwm_alloc((void **)&filter->kl, (size_t)filter->blocks * sizeof(double), "KL of blocks"));
+  double *at = filter->kl;
+  for (int g = 0; g < n_groups; at += cov[g].spec.total, g++) filter->group[g].kl = at;
   const size_t rows = filter->any_innovation ? (size_t)rows_of(spec, &cov[0].spec) : 0;
   filter->rows_max = (int64_t)rows;
   KWM_TRY(kwm_alloc((void **)&filter->S, rows * rows * sizeof(float), "S"));
@@ -82,8 +86,8 @@ void kwm_filter_fini(struct kwm_filter *filter) {
     kwm_cov_destroy(&filter->group[g].cov);
     kwm_treesum_fini(&filter->group[g].sum);
     kwm_free(filter->group[g].scratch);
-    kwm_free(filter->group[g].kl);
   }
+  kwm_free(filter->kl);
   kwm_free(filter->S);
   kwm_free(filter->w);
   kwm_free(filter->factor);
@@ -147,36 +151,29 @@ static bool solve_innovation(struct kwm_filter *filter, const struct kwm_lin *li
 static bool gain_of(struct kwm_filter *filter, int g, const struct kwm_lin *lin, double change) {
   struct kwm_filter_group *const group = &filter->group[g];
   const struct kwm_cov_spec *const spec = &group->cov.spec;
-  memset(group->kl, 0, (size_t)spec->total * sizeof(double));
   if (!innovation_form(group)) return kwm_cov_absorb(&group->cov, group->evidence, lin->batch, group->kl + spec->first);
   for (int64_t b = 0; b < spec->count; b++) group->kl[spec->first + b] = change / (double)spec->total;
   return kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
 }
 
 /* The group's KL, added in block order whoever owns the blocks, and the scale that keeps it within the trust region. */
-static void shorten(const struct kwm_filter_spec *spec, struct kwm_filter_group *group, const double *kl,
-                    double *total) {
+static void shorten(const struct kwm_filter_spec *spec, struct kwm_filter_group *group, double *total) {
   *total = 0;
-  for (int64_t b = 0; b < group->cov.spec.total; b++) *total += kl[b];
+  for (int64_t b = 0; b < group->cov.spec.total; b++) *total += group->kl[b];
   const bool bound = spec->trust_region > 0 && *total > spec->trust_region;
   group->scale = spec->gain_factor * (bound ? sqrt(spec->trust_region / *total) : 1);
 }
 
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step) {
-  enum { BLOCKS_MAX = 4096 };
-  double change = 0, kl[BLOCKS_MAX];
+  double change = 0;
   bool good = !filter->failed_here;
+  memset(filter->kl, 0, (size_t)filter->blocks * sizeof(double));
   if (filter->any_innovation && good) good = solve_innovation(filter, lin, &change);
-  int64_t n = 0;
+  for (int g = 0; g < filter->n_groups && good; g++) good = gain_of(filter, g, lin, change);
+  kwm_par_sum_group(filter->layout, filter->blocks, filter->kl);
+  kwm_filter_judge(filter->layout, lin, filter->spec.gate, !good, step);
   for (int g = 0; g < filter->n_groups; g++) {
-    if (good) good = gain_of(filter, g, lin, change);
-    KWM_ASSERT(n + filter->group[g].cov.spec.total <= BLOCKS_MAX);
-    for (int64_t b = 0; b < filter->group[g].cov.spec.total; b++) kl[n++] = good ? filter->group[g].kl[b] : 0;
-  }
-  kwm_filter_judge(filter->layout, lin, filter->spec.gate, !good, n, kl, step);
-  const double *at = kl;
-  for (int g = 0; g < filter->n_groups; at += filter->group[g].cov.spec.total, g++) {
-    shorten(&filter->spec, &filter->group[g], at, &step->kl[g]);
+    shorten(&filter->spec, &filter->group[g], &step->kl[g]);
     step->scale[g] = filter->group[g].scale;
   }
 }

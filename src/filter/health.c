@@ -18,10 +18,9 @@ static enum kwm_verdict verdict_of(const struct kwm_innovation *innovation, doub
   return KWM_STEP_DONE;
 }
 
-void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, double gate, bool failed, int64_t n,
-                      double *extra, struct kwm_step *step) {
-  enum { FACTS = KWM_INNOVATION_FIELDS + 1, EXTRA_MAX = 4096 };
-  KWM_ASSERT(n <= EXTRA_MAX);
+void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, double gate, bool failed,
+                      struct kwm_step *step) {
+  enum { FACTS = KWM_INNOVATION_FIELDS + 1 };
   union {
     struct kwm_innovation innovation;
     double values[KWM_INNOVATION_FIELDS];
@@ -30,13 +29,9 @@ void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, doub
   for (int k = 0; k < KWM_INNOVATION_FIELDS; k++) sums[k] = facts.values[k];
   sums[FACTS - 1] = failed;
   kwm_par_sum_replicas_f64(layout, FACTS, sums, scratch);
-  double all[FACTS + EXTRA_MAX];
-  for (int k = 0; k < FACTS; k++) all[k] = sums[k];
-  for (int64_t k = 0; k < n; k++) all[FACTS + k] = extra[k];
-  kwm_par_sum_group(layout, FACTS + n, all);
-  for (int k = 0; k < KWM_INNOVATION_FIELDS; k++) facts.values[k] = all[k];
-  for (int64_t k = 0; k < n; k++) extra[k] = all[FACTS + k];
+  kwm_par_sum_group(layout, FACTS, sums);
+  for (int k = 0; k < KWM_INNOVATION_FIELDS; k++) facts.values[k] = sums[k];
   step->innovation = facts.innovation;
-  step->verdict = verdict_of(&step->innovation, all[FACTS - 1], gate);
+  step->verdict = verdict_of(&step->innovation, sums[FACTS - 1], gate);
   step->nis = step->innovation.squared / step->innovation.expected;
 }

@@ -1,6 +1,6 @@
 /* The life of a checkpoint file. Writing: room is reserved on the disk before HDF5 writes into it (an error in the
-   middle of a collective write can't be agreed on), all goes to a .part file, is flushed, synced, read back, renamed.
-   Reading: nothing is read collectively from a file that has not been verified. */
+   middle of a collective write can't be agreed on), all goes to a .part file, which is closed, synced, sealed and
+   renamed. Reading: HDF5 opens only a file whose seal is unbroken. */
 #include "kwm/ckpt.h"
 
 #include <errno.h>
@@ -19,9 +19,12 @@
 
 enum {
   WINDOW_BYTES = 16 << 20, /* per rank and collective call: HDF5 copies what one call moves */
-  SLACK_BYTES = 1 << 15,   /* more than the headers that an attribute or the end of the file needs */
+  SLACK_BYTES = 1 << 13,   /* more than a group with an attribute, or a file's head, takes */
   MESSAGE = 1024,
 };
+
+static const char format_name[] = "kwm-checkpoint";
+static const int64_t format_version = 1;
 
 struct kwm_ckpt {
   MPI_Comm comm;
@@ -29,9 +32,8 @@ struct kwm_ckpt {
   bool writing;
   kwm_h5 *h5;
   kwm_status status; /* of the writing so far */
-  uint64_t sum;      /* of what this rank has put */
   int room;          /* rank 0: descriptor through which room is reserved */
-  int64_t reserved;  /* bytes from the file's start */
+  int64_t reserved;  /* bytes from the file's start: what HDF5 has used of them, and more */
   int64_t step;
   char dir[KWM_FILE_PATH], path[KWM_FILE_PATH], part[KWM_FILE_PATH];
 };
@@ -64,15 +66,21 @@ static kwm_status prepare(kwm_ckpt *ckpt) {
   return KWM_OK;
 }
 
+/* Where the file system can't reserve, zeros are written; they must be on the disk before other hosts write there. */
+static int take_room(int file, int64_t first, int64_t bytes) {
+  if (fallocate(file, 0, first, bytes) == 0) return 0;
+  if (errno != EOPNOTSUPP) return errno;
+  const int error = posix_fallocate(file, first, bytes);
+  if (error == 0 && fsync(file) != 0) return errno;
+  return error;
+}
+
 /* Rank 0: makes sure that the next `bytes` of the file have a place on the disk. */
 static kwm_status reserve(kwm_ckpt *ckpt, int64_t bytes) {
-  const int64_t end = kwm_h5_end(ckpt->h5) + bytes;
-  if (end <= ckpt->reserved) return KWM_OK;
-  const int error = posix_fallocate(ckpt->room, ckpt->reserved, end - ckpt->reserved);
-  const bool cannot = error == EOPNOTSUPP || error == EINVAL || error == ENODEV; /* this kind of file system */
-  KWM_CHECK(error == 0 || cannot, KWM_ERR_SYSTEM, "checkpoint %s: wanted %lld more bytes on the disk, found: %s",
-            ckpt->part, (long long)(end - ckpt->reserved), strerror(error));
-  ckpt->reserved = end;
+  const int error = take_room(ckpt->room, ckpt->reserved, bytes);
+  KWM_CHECK(error == 0, KWM_ERR_SYSTEM, "checkpoint %s: wanted %lld more bytes on the disk, found: %s", ckpt->part,
+            (long long)bytes, strerror(error));
+  ckpt->reserved += bytes;
   return KWM_OK;
 }
 
@@ -98,9 +106,10 @@ kwm_status kwm_ckpt_create(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir, int6
   if (status == KWM_OK) strcpy(made->dir, dir); /* shorter than a path in it */
   if (status == KWM_OK && made->rank == 0) status = prepare(made);
   status = kwm_agree(comm, status);
-  if (status == KWM_OK) status = kwm_agree(comm, kwm_h5_open(&made->h5, comm, made->part, KWM_H5_WRITE));
-  if (status == KWM_OK) status = begin_put(made, SLACK_BYTES);
-  if (status == KWM_OK) status = end_put(made, kwm_seal_begin(made->h5, made->rank, &made->sum));
+  if (status == KWM_OK)
+    status = kwm_agree(comm, kwm_h5_open(&made->h5, comm, made->part, KWM_H5_WRITE, KWM_SEAL_BYTES));
+  if (status == KWM_OK) status = kwm_ckpt_put_text(made, "/", "format", format_name);
+  if (status == KWM_OK) status = kwm_ckpt_put_i64(made, "/", "format_version", format_version);
   if (status != KWM_OK) kwm_ckpt_abort(ckpt);
   return status;
 }
@@ -140,7 +149,6 @@ kwm_status kwm_ckpt_put(kwm_ckpt *ckpt, const char *name, enum kwm_type type, in
   /* Writing does not touch the data: the cast lets both directions share the way. */
   if (status == KWM_OK) status = ckpt->status = move_slab(ckpt, &array, &slab, (char *)(uintptr_t)data);
   kwm_h5_array_close(&array);
-  ckpt->sum += kwm_slab_sum(type, count * kwm_slab_row_bytes(&slab) / kwm_slab_element_bytes(type), data);
   return status;
 }
 
@@ -156,32 +164,25 @@ kwm_status kwm_ckpt_put_f64(kwm_ckpt *ckpt, const char *group, const char *name,
 
 kwm_status kwm_ckpt_put_text(kwm_ckpt *ckpt, const char *group, const char *name, const char *value) {
   KWM_TRY(begin_put(ckpt, SLACK_BYTES + (int64_t)strlen(value)));
-  if (ckpt->rank == 0) ckpt->sum += kwm_seal_text(value);
   return end_put(ckpt, kwm_h5_put_text(ckpt->h5, group, name, value));
 }
 
-/* Seals, flushes and closes the file, whatever has happened before. */
+/* Flushes and closes the file, then each rank syncs it: on a network file system each host holds its own unwritten
+   pages. */
 static kwm_status finish(kwm_ckpt *ckpt) {
-  kwm_status status = begin_put(ckpt, SLACK_BYTES);
-  if (status == KWM_OK) status = end_put(ckpt, kwm_seal_end(ckpt->h5, ckpt->comm, ckpt->sum));
-  if (status == KWM_OK) status = end_put(ckpt, kwm_h5_flush(ckpt->h5));
-  if (status == KWM_OK) status = end_put(ckpt, kwm_h5_close(&ckpt->h5));
-  return status;
-}
-
-/* Each rank syncs: on a network file system each host holds its own unwritten pages. Reading back finds what the disk
-   or MPI-IO lost without a word, while the earlier checkpoints are still there. */
-static kwm_status secure(const kwm_ckpt *ckpt) {
-  KWM_TRY(kwm_agree(ckpt->comm, kwm_file_sync(ckpt->part)));
-  const kwm_status status = kwm_seal_verify(ckpt->comm, ckpt->part);
-  return status == KWM_ERR_DATA ? KWM_ERR_SYSTEM : status;
+  KWM_TRY(begin_put(ckpt, SLACK_BYTES));
+  KWM_TRY(end_put(ckpt, kwm_h5_flush(ckpt->h5)));
+  KWM_TRY(end_put(ckpt, kwm_h5_close(&ckpt->h5)));
+  kwm_status status = kwm_file_sync(ckpt->part);
+  if (status == KWM_OK && ckpt->rank == 0) status = kwm_h5_probe(ckpt->part);
+  KWM_TRY(kwm_agree(ckpt->comm, status));
+  return kwm_seal_put(ckpt->comm, ckpt->part);
 }
 
 kwm_status kwm_ckpt_commit(kwm_ckpt **ckpt, int64_t keep) {
   kwm_ckpt *done = *ckpt;
   KWM_ASSERT(keep >= 1);
   kwm_status status = finish(done);
-  if (status == KWM_OK) status = secure(done);
   if (status == KWM_OK)
     status = kwm_agree(done->comm, done->rank == 0 ? kwm_file_publish(done->dir, done->part, done->path) : KWM_OK);
   if (status == KWM_OK && done->rank == 0) kwm_steps_prune(done->dir, done->step, keep);
@@ -197,6 +198,8 @@ void kwm_ckpt_abort(kwm_ckpt **ckpt) {
   char message[MESSAGE]; /* why it is given up matters more than what closing says */
   strncpy(message, kwm_error_message(), sizeof message - 1);
   message[sizeof message - 1] = '\0';
+  /* HDF5 still writes when it closes, and crashes at exit if that failed: on a full disk this gives it room. */
+  if ((*ckpt)->room >= 0 && (*ckpt)->status != KWM_OK) (void)!ftruncate((*ckpt)->room, 0);
   if ((*ckpt)->h5 != NULL) (void)kwm_h5_close(&(*ckpt)->h5);
   MPI_Barrier((*ckpt)->comm);
   if ((*ckpt)->room >= 0) unlink((*ckpt)->part);
@@ -206,14 +209,28 @@ void kwm_ckpt_abort(kwm_ckpt **ckpt) {
 
 /* ---- reading */
 
+static kwm_status check_format(kwm_h5 *h5, const char *path) {
+  char *name = NULL;
+  int64_t version = 0;
+  KWM_TRY(kwm_h5_get_text(h5, "/", "format", &name));
+  const bool ours = strcmp(name, format_name) == 0;
+  free(name);
+  KWM_CHECK(ours, KWM_ERR_DATA, "checkpoint %s: wanted format %s, found another", path, format_name);
+  KWM_TRY(kwm_h5_get_i64(h5, "/", "format_version", &version));
+  KWM_CHECK(version == format_version, KWM_ERR_DATA, "checkpoint %s: wanted format version %lld, found %lld", path,
+            (long long)format_version, (long long)version);
+  return KWM_OK;
+}
+
 kwm_status kwm_ckpt_open(kwm_ckpt **ckpt, MPI_Comm comm, const char *path) {
   *ckpt = NULL;
   KWM_CHECK(strlen(path) < KWM_FILE_PATH, KWM_ERR_DATA, "checkpoint %.200s...: wanted a path below %d bytes", path,
             KWM_FILE_PATH);
-  KWM_TRY(kwm_seal_verify(comm, path));
+  KWM_TRY(kwm_seal_check(comm, path));
   kwm_ckpt *made = make(comm, false);
   strncpy(made->path, path, sizeof made->path - 1);
-  const kwm_status status = kwm_agree(comm, kwm_h5_open(&made->h5, comm, made->path, KWM_H5_READ));
+  kwm_status status = kwm_agree(comm, kwm_h5_open(&made->h5, comm, made->path, KWM_H5_READ, 0));
+  if (status == KWM_OK) status = kwm_agree(comm, check_format(made->h5, path));
   if (status != KWM_OK) kwm_ckpt_close(&made);
   *ckpt = made;
   return status;
@@ -305,24 +322,11 @@ kwm_status kwm_ckpt_get_text(kwm_ckpt *ckpt, const char *group, const char *name
   return status;
 }
 
-struct lister {
-  void (*visit)(void *context, const char *name, enum kwm_type type, int n_dims, const int64_t *dims);
-  void *context;
-};
-
-static kwm_status list_array(void *context, const struct kwm_h5_array *array) {
-  const struct lister *lister = context;
-  lister->visit(lister->context, array->name, array->type, array->n_dims, array->dims);
-  return KWM_OK;
-}
-
 kwm_status kwm_ckpt_list(kwm_ckpt *ckpt,
                          void (*visit)(void *context, const char *name, enum kwm_type type, int n_dims,
                                        const int64_t *dims),
                          void *context) {
-  struct lister lister = {visit, context};
-  const struct kwm_h5_visitor visitor = {.array = list_array, .context = &lister};
-  return kwm_agree(ckpt->comm, kwm_h5_walk(ckpt->h5, &visitor));
+  return kwm_agree(ckpt->comm, kwm_h5_list(ckpt->h5, visit, context));
 }
 
 void kwm_ckpt_close(kwm_ckpt **ckpt) {

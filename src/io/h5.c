@@ -1,5 +1,5 @@
 /* HDF5: the only file that knows the library. Metadata carries checksums (latest format), arrays are chunked with
-   Fletcher-32, texts are variable-length UTF-8 attributes (h5py: str), whose bytes HDF5 does not check. */
+   Fletcher-32, texts are variable-length UTF-8 attributes of any length (h5py: str). */
 #include "h5.h"
 
 #include <hdf5.h>
@@ -11,12 +11,13 @@ enum { REASON = 256, NAME = 1024 };
 
 struct kwm_h5 {
   hid_t file;
+  MPI_Comm comm;
   enum kwm_h5_mode mode;
   const char *path;
 };
 
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *text) {
-  if (n == 0) snprintf(text, REASON, "%s", error->desc);
+  if (n == 0) snprintf(text, REASON, "%.*s", (int)strcspn(error->desc, "\n"), error->desc);
   return 0;
 }
 
@@ -28,34 +29,49 @@ static const char *reason(void) {
   return text;
 }
 
+static herr_t find_write_error(unsigned n, const H5E_error2_t *error, void *found) {
+  (void)n;
+  if (error->min_num == H5E_WRITEERROR || error->min_num == H5E_MPI) *(bool *)found = true;
+  return 0;
+}
+
+/* The status of the HDF5 call that has just failed. If that is because this rank could not write, the others may not
+   know: they wait for it inside HDF5. */
 static kwm_status failure(const kwm_h5 *h5) {
-  return h5->mode == KWM_H5_WRITE ? KWM_ERR_SYSTEM : KWM_ERR_DATA;
+  int size = 1, rank = 0;
+  bool alone_knows = false;
+  if (h5->mode == KWM_H5_READ) return KWM_ERR_DATA;
+  MPI_Comm_size(h5->comm, &size);
+  MPI_Comm_rank(h5->comm, &rank);
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_write_error, &alone_knows);
+  if (size == 1 || !alone_knows) return KWM_ERR_SYSTEM;
+  fprintf(stderr, "kwm: checkpoint %s: rank %d can't write (%s) nor tell the ranks that wait for it: ending the job\n",
+          h5->path, rank, reason());
+  MPI_Abort(h5->comm, KWM_ERR_SYSTEM);
+  return KWM_ERR_SYSTEM;
 }
 
 /* ---- files */
 
-static hid_t open_file(MPI_Comm comm, const char *path, enum kwm_h5_mode mode) {
-  const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+static hid_t open_file(MPI_Comm comm, const char *path, bool writing, int64_t skip) {
+  const hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_FILE_CREATE);
+  H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
+  H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
+  H5Pset_coll_metadata_write(access, writing);
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-  if (mode == KWM_H5_ALONE) {
-    H5Pset_file_locking(access, false, true);
-  } else {
-    H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
-    H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
-    H5Pset_coll_metadata_write(access, mode == KWM_H5_WRITE);
-  }
-  const hid_t file = mode == KWM_H5_WRITE ? H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access)
-                                          : H5Fopen(path, H5F_ACC_RDONLY, access);
+  if (writing) H5Pset_userblock(creation, (hsize_t)skip);
+  const hid_t file = writing ? H5Fcreate(path, H5F_ACC_TRUNC, creation, access) : H5Fopen(path, H5F_ACC_RDONLY, access);
   if (file < 0) KWM_RAISE(KWM_ERR_SYSTEM, "checkpoint %s: wanted an HDF5 file, found: %s", path, reason());
+  H5Pclose(creation);
   H5Pclose(access);
   return file;
 }
 
-kwm_status kwm_h5_open(kwm_h5 **h5, MPI_Comm comm, const char *path, enum kwm_h5_mode mode) {
+kwm_status kwm_h5_open(kwm_h5 **h5, MPI_Comm comm, const char *path, enum kwm_h5_mode mode, int64_t skip) {
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
   kwm_h5 *made = calloc(1, sizeof *made);
   KWM_ASSERT(made != NULL);
-  *made = (kwm_h5){.file = open_file(comm, path, mode), .mode = mode, .path = path};
+  *made = (kwm_h5){.file = open_file(comm, path, mode == KWM_H5_WRITE, skip), .comm = comm, .mode = mode, .path = path};
   const kwm_status status = made->file >= 0 ? KWM_OK : failure(made);
   if (status != KWM_OK) free(made);
   *h5 = status == KWM_OK ? made : NULL;
@@ -77,10 +93,14 @@ kwm_status kwm_h5_flush(kwm_h5 *h5) {
   return KWM_OK;
 }
 
-int64_t kwm_h5_end(const kwm_h5 *h5) {
-  haddr_t end = 0;
-  H5Fget_eoa(h5->file, &end);
-  return (int64_t)end;
+kwm_status kwm_h5_probe(const char *path) {
+  const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+  H5Pset_file_locking(access, false, true);
+  const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
+  H5Pclose(access);
+  KWM_CHECK(file >= 0, KWM_ERR_SYSTEM, "checkpoint %s: wanted it whole on the disk, found: %s", path, reason());
+  H5Fclose(file);
+  return KWM_OK;
 }
 
 /* ---- arrays */
@@ -108,7 +128,7 @@ static hid_t create_dataset(const kwm_h5 *h5, const struct kwm_h5_array *array) 
   const hid_t dataset =
       H5Dcreate2(h5->file, array->name, file_type(array->type), space, links, properties, H5P_DEFAULT);
   if (dataset < 0)
-    KWM_RAISE(KWM_ERR_SYSTEM, "checkpoint %s: wanted to make array %s, found: %s", h5->path, array->name, reason());
+    KWM_RAISE(failure(h5), "checkpoint %s: wanted to make array %s, found: %s", h5->path, array->name, reason());
   H5Pclose(properties);
   H5Pclose(links);
   H5Sclose(space);
@@ -180,7 +200,7 @@ kwm_status kwm_h5_move(const struct kwm_h5_array *array, const int64_t *start, c
                        void *data) {
   const hid_t dataset = array->id, type = memory_type(array->type), transfer = H5Pcreate(H5P_DATASET_XFER);
   const hid_t space = H5Dget_space(dataset), memory = select_box(array, start, extent, space);
-  if (array->h5->mode != KWM_H5_ALONE) H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+  H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
   const herr_t done = writing ? H5Dwrite(dataset, type, memory, space, transfer, data)
                               : H5Dread(dataset, type, memory, space, transfer, data);
   kwm_status status = KWM_OK;
@@ -297,68 +317,34 @@ kwm_status kwm_h5_get_text(kwm_h5 *h5, const char *group, const char *name, char
 
 struct walk {
   kwm_h5 *h5;
-  const struct kwm_h5_visitor *visitor;
   kwm_status status;
+  void (*visit)(void *context, const char *name, enum kwm_type type, int n_dims, const int64_t *dims);
+  void *context;
 };
-
-static herr_t walk_attribute(hid_t object, const char *name, const H5A_info_t *info, void *context) {
-  (void)info;
-  struct walk *walk = context;
-  char *text = NULL;
-  const hid_t attribute = H5Aopen(object, name, H5P_DEFAULT);
-  if (attribute < 0 || holds(attribute, H5T_STRING))
-    walk->status = read_attribute(walk->h5, attribute, name, H5T_STRING, &text);
-  if (text != NULL) walk->status = walk->visitor->text(walk->visitor->context, text);
-  free(text);
-  if (attribute >= 0) H5Aclose(attribute);
-  return walk->status == KWM_OK ? 0 : -1;
-}
-
-/* An iteration ends early by a visitor's status, or by an error of HDF5. */
-static kwm_status iterated(const struct walk *walk, herr_t done, const char *name) {
-  KWM_TRY(walk->status);
-  KWM_CHECK(done >= 0, failure(walk->h5), "checkpoint %s: wanted what is in %s, found: %s", walk->h5->path, name,
-            reason());
-  return KWM_OK;
-}
-
-static kwm_status walk_texts(struct walk *walk, hid_t object, const char *name) {
-  if (walk->visitor->text == NULL) return KWM_OK;
-  return iterated(walk, H5Aiterate2(object, H5_INDEX_NAME, H5_ITER_INC, NULL, walk_attribute, walk), name);
-}
-
-static kwm_status walk_object(struct walk *walk, hid_t object, const char *name) {
-  KWM_CHECK(object >= 0, failure(walk->h5), "checkpoint %s: wanted %s, found: %s", walk->h5->path, name, reason());
-  KWM_TRY(walk_texts(walk, object, name));
-  if (H5Iget_type(object) != H5I_DATASET || walk->visitor->array == NULL) return KWM_OK;
-  struct kwm_h5_array array;
-  kwm_status status = kwm_h5_array_open(walk->h5, name, &array);
-  if (status == KWM_OK) status = walk->visitor->array(walk->visitor->context, &array);
-  kwm_h5_array_close(&array);
-  return status;
-}
 
 static herr_t walk_link(hid_t root, const char *name, const H5L_info_t *info, void *context) {
   (void)info;
   struct walk *walk = context;
+  struct kwm_h5_array array;
   char full[NAME];
   snprintf(full, sizeof full, "/%s", name);
   const hid_t object = H5Oopen(root, name, H5P_DEFAULT);
-  walk->status = walk_object(walk, object, full);
+  const bool is_array = object >= 0 && H5Iget_type(object) == H5I_DATASET;
   if (object >= 0) H5Oclose(object);
+  if (!is_array) return object >= 0 ? 0 : -1;
+  walk->status = kwm_h5_array_open(walk->h5, full, &array);
+  if (walk->status == KWM_OK) walk->visit(walk->context, full, array.type, array.n_dims, array.dims);
+  kwm_h5_array_close(&array);
   return walk->status == KWM_OK ? 0 : -1;
 }
 
-kwm_status kwm_h5_walk(kwm_h5 *h5, const struct kwm_h5_visitor *visitor) {
-  struct walk walk = {.h5 = h5, .visitor = visitor};
-  KWM_TRY(walk_texts(&walk, h5->file, "/"));
-  return iterated(&walk, H5Lvisit(h5->file, H5_INDEX_NAME, H5_ITER_INC, walk_link, &walk), "it");
-}
-
-const char *kwm_ckpt_version(void) {
-  static char text[32];
-  unsigned major = 0, minor = 0, release = 0;
-  H5get_libversion(&major, &minor, &release);
-  snprintf(text, sizeof text, "%u.%u.%u", major, minor, release);
-  return text;
+kwm_status kwm_h5_list(kwm_h5 *h5,
+                       void (*visit)(void *context, const char *name, enum kwm_type type, int n_dims,
+                                     const int64_t *dims),
+                       void *context) {
+  struct walk walk = {.h5 = h5, .visit = visit, .context = context};
+  const herr_t done = H5Lvisit(h5->file, H5_INDEX_NAME, H5_ITER_INC, walk_link, &walk);
+  KWM_TRY(walk.status);
+  KWM_CHECK(done >= 0, failure(h5), "checkpoint %s: wanted what is in it, found: %s", h5->path, reason());
+  return KWM_OK;
 }

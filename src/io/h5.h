@@ -1,5 +1,6 @@
-/* Private to io: HDF5 without its types. A status here is this rank's own, to be agreed on by the caller. Writing fails
-   with KWM_ERR_SYSTEM, reading with KWM_ERR_DATA. */
+/* Private to io: parallel HDF5 without its types. A status here is this rank's own, to be agreed on by the caller. Writing
+   fails with KWM_ERR_SYSTEM, reading with KWM_ERR_DATA. A rank that meets an I/O error in the middle of a collective
+   write can't tell the others, who wait inside HDF5: it ends the job with a message. */
 #pragma once
 
 #include <mpi.h>
@@ -9,20 +10,20 @@
 typedef struct kwm_h5 kwm_h5;
 
 enum kwm_h5_mode {
-  KWM_H5_WRITE, /* new file, through MPI-IO: every call is collective */
-  KWM_H5_READ,  /* through MPI-IO: kwm_h5_move is collective */
-  KWM_H5_ALONE, /* read by each rank for itself: nothing is collective */
+  KWM_H5_WRITE, /* a new file; every call is collective */
+  KWM_H5_READ,  /* opening, closing and kwm_h5_move are collective */
 };
 
-/* comm and path are borrowed until the file is closed; opening through MPI-IO is collective. *h5 is NULL on failure. */
-kwm_status kwm_h5_open(kwm_h5 **h5, MPI_Comm comm, const char *path, enum kwm_h5_mode mode);
+/* comm and path are borrowed until the file is closed. A new file begins with `skip` bytes (512 or a larger power of two)
+   that HDF5 leaves alone. *h5 is NULL on failure. */
+kwm_status kwm_h5_open(kwm_h5 **h5, MPI_Comm comm, const char *path, enum kwm_h5_mode mode, int64_t skip);
 
 /* Frees *h5 also on failure. */
 kwm_status kwm_h5_close(kwm_h5 **h5);
 kwm_status kwm_h5_flush(kwm_h5 *h5);
 
-/* Where the file ends now. */
-int64_t kwm_h5_end(const kwm_h5 *h5);
+/* Local: opens the closed file at `path` once more, without MPI-IO: HDF5 compares its length with what was written. */
+kwm_status kwm_h5_probe(const char *path);
 
 /* An open array. */
 struct kwm_h5_array {
@@ -51,11 +52,8 @@ kwm_status kwm_h5_get_i64(kwm_h5 *h5, const char *group, const char *name, int64
 kwm_status kwm_h5_get_f64(kwm_h5 *h5, const char *group, const char *name, double *value);
 kwm_status kwm_h5_get_text(kwm_h5 *h5, const char *group, const char *name, char **value); /* malloc'ed */
 
-/* Calls array for every array, in name order, and text for the value of every text attribute; either may be NULL. The
-   first status other than KWM_OK ends the walk and is returned. */
-struct kwm_h5_visitor {
-  kwm_status (*array)(void *context, const struct kwm_h5_array *array);
-  kwm_status (*text)(void *context, const char *value);
-  void *context;
-};
-kwm_status kwm_h5_walk(kwm_h5 *h5, const struct kwm_h5_visitor *visitor);
+/* Calls visit for every array, in name order. */
+kwm_status kwm_h5_list(kwm_h5 *h5,
+                       void (*visit)(void *context, const char *name, enum kwm_type type, int n_dims,
+                                     const int64_t *dims),
+                       void *context);

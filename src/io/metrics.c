@@ -2,6 +2,7 @@
  */
 #include "kwm/report.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -66,7 +67,8 @@ static kwm_status keep_rows(const char *path, char *rows, int n_columns, int64_t
   for (char *line = rows, *end; (end = strchr(line, '\n')) != NULL; line = end + 1, number++) {
     char *rest;
     const int64_t step = strtoll(line, &rest, 10);
-    const bool sound = rest > line && (*rest == '\t' || *rest == '\n') && count_columns(line, end) == n_columns;
+    const bool sound =
+        isdigit((unsigned char)*line) && (*rest == '\t' || *rest == '\n') && count_columns(line, end) == n_columns;
     KWM_CHECK(sound, KWM_ERR_DATA, "metrics %s:%d: wanted a step and %d columns, found another line", path, number,
               n_columns);
     if (step > keep_until) continue;

@@ -85,7 +85,7 @@ static json_t *hosts_array(const struct kwm_manifest *manifest) {
 static json_t *files_array(const struct kwm_manifest *manifest) {
   json_t *array = json_array();
   for (int i = 0; i < manifest->n_files; i++) {
-    const struct kwm_data_file *file = &manifest->files[i];
+    const struct kwm_file_facts *file = &manifest->files[i];
     char crc32[16];
     snprintf(crc32, sizeof crc32, "%08x", (unsigned)file->crc32);
     json_t *object = json_object();

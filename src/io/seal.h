@@ -1,19 +1,17 @@
-/* Private to io: what makes an HDF5 file a checkpoint: root attributes `format`, `format_version` and `sum`. `sum` is the
-   element bits of all arrays and the hashes of all texts, added modulo 2^64: no split over ranks changes it. It covers
-   what no checksum of HDF5 does: texts, and a chunk that never reached the disk (zeros are their own Fletcher-32). */
+/* Private to io: the first bytes of a checkpoint file, HDF5's user block, as plain text: what the file is, its length and
+   the sum of all other bytes. HDF5's own checksums stay silent about texts, and about a chunk of zeros where data should
+   be; and HDF5 can crash or loop on a damaged file. So it opens only what carries an unbroken seal. */
 #pragma once
 
-#include "h5.h"
+#include <mpi.h>
 
-/* Puts the format; *sum becomes this rank's share so far. This rank's status. */
-kwm_status kwm_seal_begin(kwm_h5 *h5, int rank, uint64_t *sum);
+#include "kwm/base.h"
 
-/* What a text adds to the sum. */
-uint64_t kwm_seal_text(const char *text);
+enum { KWM_SEAL_BYTES = 512 };
 
-/* Collective over comm: puts the ranks' shares, added up. This rank's status. */
-kwm_status kwm_seal_end(kwm_h5 *h5, MPI_Comm comm, uint64_t sum);
+/* Collective, agreed: seals the closed and synced file at `path`, forcing the seal to the disk. */
+kwm_status kwm_seal_put(MPI_Comm comm, const char *path);
 
-/* Collective, agreed: reads the file at `path` once, the work spread over the ranks, and checks everything there is to
-   check. KWM_ERR_DATA if it is missing, damaged, truncated, of another format or version, or was never sealed. */
-kwm_status kwm_seal_verify(MPI_Comm comm, const char *path);
+/* Collective, agreed: reads every byte once, the work spread over the ranks. KWM_ERR_DATA if the file is missing, was
+   never sealed, is truncated or differs in any byte. */
+kwm_status kwm_seal_check(MPI_Comm comm, const char *path);

@@ -2,26 +2,25 @@
 #include "slab.h"
 
 #include <stdio.h>
-#include <string.h>
 
 enum {
   CHUNK_BYTES = 1 << 20,
   CHUNK_OVERHEAD_BYTES = 32,      /* checksum and index entry */
-  ARRAY_OVERHEAD_BYTES = 1 << 15, /* headers of the array, its index and its parent groups */
+  ARRAY_OVERHEAD_BYTES = 1 << 14, /* headers of the array, its index and its parent groups */
 };
 
-int64_t kwm_slab_element_bytes(enum kwm_type type) {
+static int64_t element_bytes(enum kwm_type type) {
   return type == KWM_F32 ? 4 : 8;
 }
 
 int64_t kwm_slab_row_bytes(const struct kwm_slab *slab) {
-  int64_t bytes = kwm_slab_element_bytes(slab->type);
+  int64_t bytes = element_bytes(slab->type);
   for (int d = 1; d < slab->n_dims; d++) bytes *= slab->dims[d];
   return bytes;
 }
 
 static int64_t chunk_bytes(const struct kwm_slab *slab, const int64_t *chunk) {
-  int64_t bytes = kwm_slab_element_bytes(slab->type);
+  int64_t bytes = element_bytes(slab->type);
   for (int d = 0; d < slab->n_dims; d++) bytes *= chunk[d];
   return bytes;
 }
@@ -32,36 +31,12 @@ void kwm_slab_chunk(const struct kwm_slab *slab, int64_t *chunk) {
     while (chunk[d] > 1 && chunk_bytes(slab, chunk) > CHUNK_BYTES) chunk[d] = (chunk[d] + 1) / 2;
 }
 
-int64_t kwm_slab_chunks(int n_dims, const int64_t *dims, const int64_t *chunk) {
-  int64_t n = 1;
-  for (int d = 0; d < n_dims; d++) n *= (dims[d] + chunk[d] - 1) / chunk[d];
-  return n;
-}
-
 int64_t kwm_slab_file_bytes(const struct kwm_slab *slab) {
   int64_t chunk[KWM_SLAB_DIMS];
   kwm_slab_chunk(slab, chunk);
-  const int64_t n = kwm_slab_chunks(slab->n_dims, slab->dims, chunk);
+  int64_t n = 1;
+  for (int d = 0; d < slab->n_dims; d++) n *= (slab->dims[d] + chunk[d] - 1) / chunk[d];
   return ARRAY_OVERHEAD_BYTES + n * (chunk_bytes(slab, chunk) + CHUNK_OVERHEAD_BYTES);
-}
-
-uint64_t kwm_slab_sum(enum kwm_type type, int64_t n, const void *data) {
-  const char *bytes = data;
-  uint64_t sum = 0;
-  if (type == KWM_F32) {
-    for (int64_t i = 0; i < n; i++) {
-      uint32_t bits;
-      memcpy(&bits, bytes + 4 * i, sizeof bits);
-      sum += bits;
-    }
-  } else {
-    for (int64_t i = 0; i < n; i++) {
-      uint64_t bits;
-      memcpy(&bits, bytes + 8 * i, sizeof bits);
-      sum += bits;
-    }
-  }
-  return sum;
 }
 
 const char *kwm_slab_words(char *text, enum kwm_type type, int n_dims, const int64_t *dims) {

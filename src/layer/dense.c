@@ -14,7 +14,7 @@ void kwm_dense_pull_back(int64_t rows, int64_t d_i, int64_t d_o, const float *W,
 
 void kwm_relu_forward(int64_t n, int64_t d, const float *u, float *act) {
   for (int64_t i = 0; i < n; i++) {
-    for (int64_t k = 0; k < d; k++) act[i * (d + 1) + k] = u[i * d + k] > 0 ? u[i * d + k] : 0;
+    for (int64_t k = 0; k < d; k++) act[i * (d + 1) + k] = u[i * d + k] <= 0 ? 0 : u[i * d + k]; /* NaN stays NaN */
     act[i * (d + 1) + d] = 1;
   }
 }

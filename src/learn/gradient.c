@@ -63,7 +63,7 @@ void gradient_sum(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_st
     state->score[g] = kwm_treesum_finish(&state->sum[g]);
     kwm_par_sum_replicas(learner->layout, state->sum[g].n, state->score[g], state->scratch[g]);
   }
-  kwm_filter_judge(learner->layout, lin, learner->spec.filter.gate, false, 0, NULL, step);
+  kwm_filter_judge(learner->layout, lin, learner->spec.filter.gate, false, step);
 }
 
 float gradient_at(const kwm_learner *learner, int g, int64_t k, int64_t batch) {

@@ -12,7 +12,8 @@ static void softmax(int64_t classes, const float *logits, float *p) {
   float top = logits[0], total = 0;
   for (int64_t k = 1; k < classes; k++) top = logits[k] > top ? logits[k] : top;
   for (int64_t k = 0; k < classes; k++) total += p[k] = expf(logits[k] - top);
-  for (int64_t k = 0; k < classes; k++) p[k] = fmaxf(p[k] / total, P_MIN);
+  /* Not fmaxf: it would turn a NaN into P_MIN. */
+  for (int64_t k = 0; k < classes; k++) p[k] = p[k] / total < P_MIN ? P_MIN : p[k] / total;
 }
 
 static void add_facts(int64_t classes, const float *logits, const float *p, int label, struct kwm_innovation *sums) {

@@ -1,0 +1,95 @@
+#!/usr/bin/python3
+"""The answer does not depend on the number of ranks.
+
+Bit for bit: the information form, in every legal layout, all arrays of the final checkpoint against those of one rank;
+counts and metrics are sums of doubles over replicas and agree to a relative 1e-9.
+Checkpoints move between layouts: what 4 ranks began goes on on 1 and 2 ranks, with the same arrays, bit for bit.
+The innovation form sums S over the owners in another order. To 1e-3 of each array's largest element after 5 steps; then
+the eigenbasis of the read-out is refreshed, whose vectors of nearly equal eigenvalues turn with the last digit, so
+that after 50 steps only the loss is compared.
+"""
+import sys
+
+sys.dont_write_bytecode = True
+
+import numpy as np
+
+import lib_kwm as t
+
+STEPS = "train.max_steps=200"
+EPOCHS = "train.epochs=20"  # 15 steps each
+LAYOUTS = [  # stages, owners, replicas
+    (2, 1, 1),
+    (1, 2, 1),
+    (1, 1, 2),
+    (2, 2, 1),
+    (2, 1, 2),
+    (1, 4, 1),
+    (1, 1, 4),
+    (1, 2, 2),
+]
+ROUNDING = 1e-9
+INNOVATION = ["cov.recurrence.form=innovation", EPOCHS, "model.width=32"]
+
+
+def ranks(layout):
+    return int(np.prod(layout))
+
+
+def information(one):
+    for layout in LAYOUTS:
+        words = "stages %d x owners %d x replicas %d" % layout
+        folder = t.train(ranks(layout), words.replace(" ", "-"), STEPS, EPOCHS, "checkpoint.every=100", *t.layout(*layout))
+        t.check_same(words + " against one rank", t.newest(folder), t.newest(one), ROUNDING)
+        t.check(t.close_rows(t.rows(folder), t.rows(one), 1e-7), words + ": wanted the same metrics.tsv")
+
+
+def close(words, found, wanted):
+    for name in wanted:
+        if not name.startswith(("/params/", "/cov/")):
+            continue
+        scale = np.abs(wanted[name]).max()
+        worst = np.abs(found[name].astype(float) - wanted[name]).max() / scale
+        t.check(worst < 1e-3, "%s: %s: wanted it within 1e-3 of one rank's, found %g" % (words, name, worst))
+
+
+def innovation():
+    def pair(stages, owners):
+        keys, ranks = [*INNOVATION, *t.layout(stages, owners)], stages * owners
+        name = "innovation-%d-%d" % (stages, owners)
+        early = t.train(ranks, name + "-early", "train.max_steps=5", *keys)
+        late = t.train(ranks, name + "-late", "train.max_steps=50", *keys)
+        return t.arrays(t.newest(early)), t.summary(late)["test_loss"]
+
+    wanted, loss = pair(1, 1)
+    t.check("/cov/recurrence/covariance" in wanted, "innovation: wanted the covariance in the checkpoint")
+    for stages, owners in ((2, 1), (1, 2), (2, 2)):
+        words = "innovation, stages %d x owners %d" % (stages, owners)
+        found, its_loss = pair(stages, owners)
+        close(words, found, wanted)
+        t.check(abs(its_loss - loss) < 0.2 * loss, "%s: wanted a loss near %g, found %g" % (words, loss, its_loss))
+
+
+def elastic(one):
+    for fewer, more in (((1, 1, 1), (2, 2, 1)), ((2, 1, 1), (1, 1, 4)), ((1, 1, 2), (1, 4, 1))):
+        words = "from %s to %s" % (more, fewer)
+        name = words.replace(" ", "")
+        keys = [EPOCHS, "checkpoint.every=35"]
+        folder = t.train(ranks(more), name, "train.max_steps=105", *keys, *t.layout(*more))
+        t.check(t.newest(folder).endswith("step-0000000105.h5"), words + ": wanted a checkpoint at step 105")
+        t.train(ranks(fewer), name, STEPS, *keys, *t.layout(*fewer), resume=True)
+        t.check_same(words, t.newest(folder), t.newest(one), ROUNDING)
+
+
+def learns(one):
+    accuracy = t.summary(one)["test_accuracy"]
+    t.check(accuracy > 0.8, "one rank: wanted a test accuracy above 0.8, found %g" % accuracy)
+
+
+t.start()
+one_rank = t.train(1, "one", STEPS, EPOCHS, "checkpoint.every=100", *t.layout(1))
+learns(one_rank)
+information(one_rank)
+elastic(one_rank)
+innovation()
+t.finish()

@@ -1,0 +1,133 @@
+/* Products of Jacobian blocks against dense rows. Tolerance: sums of some 50 single-precision products of order one. */
+#include "jac_case.h"
+
+static const double SUM = 2e-6;
+
+/* Units in both shapes that occur: one bundle and several, few and all of the largest number of parameters. */
+static const struct {
+  int64_t n, m, count, params;
+} units[] = {{1, 1, 16, 1}, {5, 4, 16, 10}, {3, 10, 48, 10}, {4, 2, 32, 16}};
+enum { UNITS = sizeof units / sizeof units[0] };
+
+static const struct {
+  int64_t n, m, d_o, d_i;
+} outers[] = {{1, 1, 1, 1}, {5, 4, 3, 6}, {7, 10, 10, 5}};
+enum { OUTERS = sizeof outers / sizeof outers[0] };
+
+static struct jac_case units_case(int c) {
+  return jac_units(units[c].n, units[c].m, units[c].count, units[c].params, (uint64_t)(100 + c));
+}
+
+static struct jac_case outer_case(int c) {
+  return jac_outer(outers[c].n, outers[c].m, outers[c].d_o, outers[c].d_i, (uint64_t)(200 + c));
+}
+
+/* Packed triangle and scores, both added to what is there (1 everywhere). */
+static void test_fisher(void **state) {
+  (void)state;
+  for (int c = 0; c < UNITS; c++) {
+    struct jac_case made = units_case(c);
+    const int64_t p = units[c].params, count = units[c].count, packed = kwm_packed(p), width = count * p;
+    assert_int_equal(packed, p * (p + 1) / 2);
+    float *const F = calloc((size_t)((packed + p) * count), sizeof *F), *const s = F + packed * count;
+    for (int64_t k = 0; k < (packed + p) * count; k++) F[k] = 1;
+    kwm_jac_fisher(&made.jac, F, s);
+    double *const fisher = jac_dense_fisher(&made.jac), *const score = jac_dense_score(&made.jac);
+    double *const wanted = dense_new((packed + p) * count);
+    for (int64_t u = 0; u < count; u++) {
+      int64_t at = 0;
+      for (int64_t k = 0; k < p; k++)
+        for (int64_t l = k; l < p; l++, at++) wanted[at * count + u] = 1 + fisher[(u * p + k) * width + u * p + l];
+      for (int64_t k = 0; k < p; k++) wanted[(packed + k) * count + u] = 1 + score[u * p + k];
+    }
+    assert_below(dense_error_f32(packed * count, F, wanted), SUM);
+    assert_below(dense_error_f32(p * count, s, wanted + packed * count), SUM);
+    free(F), free(fisher), free(score), free(wanted), jac_drop(&made);
+  }
+}
+
+static void test_score_units(void **state) {
+  (void)state;
+  for (int c = 0; c < UNITS; c++) {
+    struct jac_case made = units_case(c);
+    const int64_t p = units[c].params, count = units[c].count;
+    float *const s = calloc((size_t)(p * count), sizeof *s);
+    for (int64_t k = 0; k < p * count; k++) s[k] = 1;
+    kwm_jac_score(&made.jac, s, NULL);
+    double *const score = jac_dense_score(&made.jac), *const wanted = dense_new(p * count);
+    for (int64_t k = 0; k < p; k++)
+      for (int64_t u = 0; u < count; u++) wanted[k * count + u] = 1 + score[u * p + k];
+    assert_below(dense_error_f32(p * count, s, wanted), SUM);
+    free(s), free(score), free(wanted), jac_drop(&made);
+  }
+}
+
+static void test_score_outer(void **state) {
+  (void)state;
+  for (int c = 0; c < OUTERS; c++) {
+    struct jac_case made = outer_case(c);
+    const int64_t width = outers[c].d_o * outers[c].d_i;
+    float *const s = calloc((size_t)width, sizeof *s), *const g = normal_floats(outers[c].n * outers[c].d_o, 9);
+    for (int64_t k = 0; k < width; k++) s[k] = 1;
+    kwm_jac_score(&made.jac, s, g);
+    double *const wanted = jac_dense_score(&made.jac);
+    for (int64_t k = 0; k < width; k++) wanted[k] += 1;
+    assert_below(dense_error_f32(width, s, wanted), SUM);
+    for (int64_t i = 0; i < outers[c].n; i++)
+      for (int64_t o = 0; o < outers[c].d_o; o++) {
+        double sum = 0;
+        for (int64_t r = 0; r < outers[c].m; r++) {
+          const int64_t row = i * outers[c].m + r;
+          sum += (double)made.e[row] * (double)made.J[row * outers[c].d_o + o];
+        }
+        assert_close((double)g[i * outers[c].d_o + o], sum, 1e-5, 1e-5);
+      }
+    free(s), free(g), free(wanted), jac_drop(&made);
+  }
+}
+
+static void test_dense(void **state) {
+  (void)state;
+  for (int c = 0; c < UNITS; c++) {
+    struct jac_case made = units_case(c);
+    const int64_t elements = units[c].n * units[c].m * units[c].count * units[c].params;
+    float *const H = normal_floats(elements, 9);
+    kwm_jac_dense(&made.jac, H);
+    double *const wanted = jac_rows(&made.jac);
+    for (int64_t k = 0; k < elements; k++) assert_close((double)H[k], wanted[k], 1e-6, 1e-6);
+    free(H), free(wanted), jac_drop(&made);
+  }
+}
+
+/* Rows of a part are rows of the whole. */
+static void check_part(const struct kwm_jac *jac, int64_t first, int64_t n) {
+  const struct kwm_jac part = kwm_jac_part(jac, first, n);
+  const int64_t width = jac_columns(jac);
+  assert_int_equal(part.n, n);
+  assert_int_equal(part.m, jac->m);
+  double *const whole = jac_rows(jac), *const rows = jac_rows(&part);
+  if (n > 0) {
+    assert_memory_equal(rows, whole + first * jac->m * width, (size_t)(n * jac->m * width) * sizeof *rows);
+    assert_memory_equal(part.e, jac->e + first * jac->m, (size_t)(n * jac->m) * sizeof *part.e);
+  }
+  free(whole), free(rows);
+}
+
+static void test_part(void **state) {
+  (void)state;
+  struct jac_case u = jac_units(6, 3, 16, 5, 300), o = jac_outer(6, 3, 4, 5, 301);
+  for (int64_t first = 0; first <= 6; first++)
+    for (int64_t n = 0; n <= 6 - first; n++) {
+      check_part(&u.jac, first, n);
+      check_part(&o.jac, first, n);
+    }
+  jac_drop(&u), jac_drop(&o);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_fisher), cmocka_unit_test(test_score_units), cmocka_unit_test(test_score_outer),
+      cmocka_unit_test(test_dense),  cmocka_unit_test(test_part),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
