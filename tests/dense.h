@@ -121,7 +121,8 @@ static inline double dense_error_f32(int64_t n, const float *a, const double *b)
 #define assert_below(value, bound)                                                                                     \
   do {                                                                                                                 \
     const double below_value_ = (value), below_bound_ = (bound);                                                       \
-    if (!(below_value_ <= below_bound_)) fail_msg("%s = %.3g, wanted at most %.3g", #value, below_value_, below_bound_); \
+    if (!(below_value_ <= below_bound_))                                                                               \
+      fail_msg("%s = %.3g, wanted at most %.3g", #value, below_value_, below_bound_);                                  \
   } while (0)
 
 /* Time update of P (n, n): Λ <- λΛ + (1-λ)Λ0, then P <- P + q P0, for the diagonal P0 = diag(prior). */

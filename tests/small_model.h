@@ -39,8 +39,11 @@ static inline struct small_images *small_images_new(void) {
       made->pixels[at] = ink ? (uint8_t)(1 + kwm_rng_below(7, KWM_RNG_TEST, 52, at, 255)) : 0;
     }
   }
-  made->images = (struct kwm_images){
-      .n = SMALL_IMAGES, .length = SMALL_LENGTH, .classes = SMALL_CLASSES, .pixels = made->pixels, .labels = made->labels};
+  made->images = (struct kwm_images){.n = SMALL_IMAGES,
+                                     .length = SMALL_LENGTH,
+                                     .classes = SMALL_CLASSES,
+                                     .pixels = made->pixels,
+                                     .labels = made->labels};
   return made;
 }
 
@@ -98,14 +101,14 @@ static inline double *small_widen(int64_t n, const float *from) {
 /* The same model in double precision, for a rank that owns everything. */
 static inline struct ref_model small_reference(const struct small *small) {
   const struct kwm_group *const groups = small->model.groups;
-  return (struct ref_model){
-      .width = small->model.width,
-      .hidden = SMALL_HIDDEN,
-      .classes = SMALL_CLASSES,
-      .length = SMALL_LENGTH,
-      .theta = small_widen(small->model.width * REF_PARAMS, small->params.mean[KWM_GROUP_RECURRENCE]),
-      .W1 = small_widen(groups[KWM_GROUP_HIDDEN].params, small->params.mean[KWM_GROUP_HIDDEN]),
-      .W2 = small_widen(groups[KWM_GROUP_OUTPUT].params, small->params.mean[KWM_GROUP_OUTPUT])};
+  return (struct ref_model){.width = small->model.width,
+                            .hidden = SMALL_HIDDEN,
+                            .classes = SMALL_CLASSES,
+                            .length = SMALL_LENGTH,
+                            .theta =
+                                small_widen(small->model.width * REF_PARAMS, small->params.mean[KWM_GROUP_RECURRENCE]),
+                            .W1 = small_widen(groups[KWM_GROUP_HIDDEN].params, small->params.mean[KWM_GROUP_HIDDEN]),
+                            .W2 = small_widen(groups[KWM_GROUP_OUTPUT].params, small->params.mean[KWM_GROUP_OUTPUT])};
 }
 
 static inline void small_reference_drop(struct ref_model *reference) {

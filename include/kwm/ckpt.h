@@ -1,7 +1,9 @@
 /* Checkpoints: named global arrays and values in one HDF5 file, written and read collectively by all ranks of `comm`,
-   on any number of ranks. Format and guarantees: written to DIR/step-XXXXXXXXXX.h5.part, closed, synced, renamed.
-   Chunked, Fletcher-32 on every dataset; readable with h5py and h5dump. Every function is collective over the comm
-   given at create/open and returns the same status on all ranks. */
+   on any number of ranks. Format and guarantees: written to DIR/step-XXXXXXXXXX.h5.part, closed, synced, sealed,
+   renamed. Chunked, Fletcher-32 on every dataset; readable with h5py and h5dump. The seal is the file's first 512 bytes
+   (HDF5's user block): its length and a sum of all its bytes; a changed file is refused. Every function is collective
+   over the comm given at create/open (borrowed till commit, abort or close) and returns the same status on all ranks.
+ */
 #pragma once
 
 #include <mpi.h>
@@ -26,14 +28,15 @@ kwm_status kwm_ckpt_put_i64(kwm_ckpt *ckpt, const char *group, const char *name,
 kwm_status kwm_ckpt_put_f64(kwm_ckpt *ckpt, const char *group, const char *name, double value);
 kwm_status kwm_ckpt_put_text(kwm_ckpt *ckpt, const char *group, const char *name, const char *value);
 
-/* Closes, syncs and renames; then removes the oldest good ones beyond `keep` (and stale .part files). Frees *ckpt also
-   on failure, which leaves no .part file and all earlier checkpoints (KWM_ERR_SYSTEM: e.g. the disk is full). */
+/* Closes, syncs, seals and renames; then removes the oldest ones beyond the `keep` >= 1 newest, and stale .part files.
+   Checkpoints of later steps (a resume passed them over: they are damaged) stay and do not count. Frees *ckpt also on
+   failure, which leaves no .part file and all earlier checkpoints (KWM_ERR_SYSTEM: e.g. the disk is full). */
 kwm_status kwm_ckpt_commit(kwm_ckpt **ckpt, int64_t keep);
 
 /* Gives up writing: closes and removes the .part file. Accepts NULL. */
 void kwm_ckpt_abort(kwm_ckpt **ckpt);
 
-/* Opens the checkpoint file at `path` and verifies it (every dataset is read once through its checksums).
+/* Opens the checkpoint file at `path` and verifies it (every byte is read once, the work spread over the ranks).
    KWM_ERR_DATA if it is missing, damaged, truncated or of another format version. */
 kwm_status kwm_ckpt_open(kwm_ckpt **ckpt, MPI_Comm comm, const char *path);
 

@@ -67,13 +67,14 @@ static kwm_status compare(const struct kwm_config *ours, const struct kwm_config
     double ours, theirs;
   } keys[] = {{"model.width", (double)ours->model.width, (double)theirs->model.width},
               {"model.hidden", (double)ours->model.hidden, (double)theirs->model.hidden},
-              {"seed", (double)ours->seed, (double)theirs->seed},
               {"train.batch", (double)ours->train.batch, (double)theirs->train.batch},
               {"data.validation", (double)ours->data.validation, (double)theirs->data.validation},
               {"data.permute", ours->data.permute, theirs->data.permute}};
   for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++)
     KWM_CHECK(keys[k].ours == keys[k].theirs, KWM_ERR_DATA, "checkpoint %s is of another run: wanted %s %g, found %g",
               path, keys[k].key, keys[k].ours, keys[k].theirs);
+  KWM_CHECK(ours->seed == theirs->seed, KWM_ERR_DATA, "checkpoint %s is of another run: wanted seed %llu, found %llu",
+            path, (unsigned long long)ours->seed, (unsigned long long)theirs->seed);
   KWM_CHECK(strcmp(ours->learner, theirs->learner) == 0, KWM_ERR_DATA,
             "checkpoint %s is of another run: wanted learner %s, found %s", path, ours->learner, theirs->learner);
   return KWM_OK;

@@ -16,15 +16,20 @@ static void print_metrics(const char *split, const struct kwm_innovation *sums) 
   printf("%s_surprisal_z\t%.3f\n", split, kwm_innovation_score(sums));
 }
 
-/* The training layout if it fits the ranks at hand, else one stage with all ranks as replicas. */
+/* The training layout if it fits the ranks at hand, else one stage with as many ranks as may be as replicas (powers of
+   two), the others as owners. */
 static void choose_layout(struct kwm_run *run) {
   struct kwm_layout world;
   kwm_par_world(&world);
   struct kwm_config *const config = &run->config;
   if (config->layout.replicas * config->layout.stages * config->layout.owners == world.size) return;
-  config->layout.stages = config->layout.owners = 1;
-  config->layout.replicas = world.size;
-  if (config->train.chunks % world.size != 0) config->train.chunks = world.size;
+  const int64_t replicas_max = kwm_run_couples_samples(config) ? 1 : 64;
+  int64_t replicas = 1;
+  while (2 * replicas <= replicas_max && world.size % (2 * replicas) == 0) replicas *= 2;
+  config->layout.stages = 1;
+  config->layout.owners = world.size / replicas;
+  config->layout.replicas = replicas;
+  if (config->train.chunks % replicas != 0) config->train.chunks = replicas;
 }
 
 static kwm_status evaluate(struct kwm_run *run, kwm_ckpt *ckpt) {

@@ -61,15 +61,18 @@ static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
                                  .refresh = cov->refresh};
 }
 
+bool kwm_run_couples_samples(const struct kwm_config *config) {
+  return strcmp(config->learner, "kalman") == 0 && (choice_of(&config->cov.recurrence).form == KWM_FORM_INNOVATION ||
+                                                    choice_of(&config->cov.readout).form == KWM_FORM_INNOVATION);
+}
+
 /* What the keys must agree on beyond their own ranges. */
 static kwm_status check_replicas(const struct kwm_config *config) {
   const long long replicas = config->layout.replicas;
   KWM_CHECK(config->train.chunks % replicas == 0, KWM_ERR_USAGE,
             "layout: wanted layout.replicas to divide train.chunks %lld, found %lld", (long long)config->train.chunks,
             replicas);
-  const bool innovation = choice_of(&config->cov.recurrence).form == KWM_FORM_INNOVATION ||
-                          choice_of(&config->cov.readout).form == KWM_FORM_INNOVATION;
-  KWM_CHECK(replicas == 1 || !innovation || strcmp(config->learner, "kalman") != 0, KWM_ERR_USAGE,
+  KWM_CHECK(replicas == 1 || !kwm_run_couples_samples(config), KWM_ERR_USAGE,
             "layout: wanted layout.replicas 1 with the innovation form (one S couples all samples), found %lld",
             replicas);
   return KWM_OK;

@@ -56,6 +56,9 @@ void kwm_run_fini(struct kwm_run *run);
 /* The learner's settings from the configuration; n_train: samples per epoch. */
 struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_t n_train);
 
+/* One S couples all samples of a step: no replicas. */
+bool kwm_run_couples_samples(const struct kwm_config *config);
+
 /* Steps of one epoch of n samples. */
 int64_t kwm_run_epoch_steps(const struct kwm_config *config, int64_t n);
 

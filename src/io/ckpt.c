@@ -54,6 +54,16 @@ static void destroy(kwm_ckpt **ckpt) {
   *ckpt = NULL;
 }
 
+/* Length, and sum of all bytes behind the seal; the work is spread over the ranks. */
+static kwm_status sum_file(MPI_Comm comm, const char *path, int64_t *bytes, uint64_t *sum) {
+  int rank = 0, size = 0;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &size);
+  KWM_TRY(kwm_agree(comm, kwm_seal_sum(path, rank, size, bytes, sum)));
+  MPI_Allreduce(MPI_IN_PLACE, sum, 1, MPI_UINT64_T, MPI_SUM, comm);
+  return KWM_OK;
+}
+
 /* ---- writing */
 
 /* Rank 0: finds out in plain words what can't be written, before HDF5 does. */
@@ -175,14 +185,22 @@ static kwm_status finish(kwm_ckpt *ckpt) {
   KWM_TRY(end_put(ckpt, kwm_h5_close(&ckpt->h5)));
   kwm_status status = kwm_file_sync(ckpt->part);
   if (status == KWM_OK && ckpt->rank == 0) status = kwm_h5_probe(ckpt->part);
-  KWM_TRY(kwm_agree(ckpt->comm, status));
-  return kwm_seal_put(ckpt->comm, ckpt->part);
+  return kwm_agree(ckpt->comm, status);
+}
+
+static kwm_status seal(const kwm_ckpt *ckpt) {
+  int64_t bytes = 0;
+  uint64_t sum = 0;
+  const kwm_status summed = sum_file(ckpt->comm, ckpt->part, &bytes, &sum);
+  if (summed != KWM_OK) return KWM_ERR_SYSTEM;
+  return kwm_agree(ckpt->comm, ckpt->rank == 0 ? kwm_seal_write(ckpt->part, bytes, sum) : KWM_OK);
 }
 
 kwm_status kwm_ckpt_commit(kwm_ckpt **ckpt, int64_t keep) {
   kwm_ckpt *done = *ckpt;
   KWM_ASSERT(keep >= 1);
   kwm_status status = finish(done);
+  if (status == KWM_OK) status = seal(done);
   if (status == KWM_OK)
     status = kwm_agree(done->comm, done->rank == 0 ? kwm_file_publish(done->dir, done->part, done->path) : KWM_OK);
   if (status == KWM_OK && done->rank == 0) kwm_steps_prune(done->dir, done->step, keep);
@@ -209,6 +227,16 @@ void kwm_ckpt_abort(kwm_ckpt **ckpt) {
 
 /* ---- reading */
 
+static kwm_status check_seal(MPI_Comm comm, const char *path) {
+  uint64_t wanted = 0, found = 0;
+  int64_t bytes = 0;
+  KWM_TRY(kwm_agree(comm, kwm_seal_read(path, &wanted)));
+  KWM_TRY(sum_file(comm, path, &bytes, &found));
+  KWM_CHECK(wanted == found, KWM_ERR_DATA, "checkpoint %s: wanted contents with sum %016llx, found %016llx (damaged)",
+            path, (unsigned long long)wanted, (unsigned long long)found);
+  return KWM_OK;
+}
+
 static kwm_status check_format(kwm_h5 *h5, const char *path) {
   char *name = NULL;
   int64_t version = 0;
@@ -226,7 +254,7 @@ kwm_status kwm_ckpt_open(kwm_ckpt **ckpt, MPI_Comm comm, const char *path) {
   *ckpt = NULL;
   KWM_CHECK(strlen(path) < KWM_FILE_PATH, KWM_ERR_DATA, "checkpoint %.200s...: wanted a path below %d bytes", path,
             KWM_FILE_PATH);
-  KWM_TRY(kwm_seal_check(comm, path));
+  KWM_TRY(check_seal(comm, path));
   kwm_ckpt *made = make(comm, false);
   strncpy(made->path, path, sizeof made->path - 1);
   kwm_status status = kwm_agree(comm, kwm_h5_open(&made->h5, comm, made->path, KWM_H5_READ, 0));

@@ -348,3 +348,11 @@ kwm_status kwm_h5_list(kwm_h5 *h5,
   KWM_CHECK(done >= 0, failure(h5), "checkpoint %s: wanted what is in it, found: %s", h5->path, reason());
   return KWM_OK;
 }
+
+const char *kwm_ckpt_version(void) {
+  static char text[32];
+  unsigned major = 0, minor = 0, release = 0;
+  H5get_libversion(&major, &minor, &release);
+  snprintf(text, sizeof text, "%u.%u.%u", major, minor, release);
+  return text;
+}

@@ -1,6 +1,6 @@
-/* Private to io: parallel HDF5 without its types. A status here is this rank's own, to be agreed on by the caller. Writing
-   fails with KWM_ERR_SYSTEM, reading with KWM_ERR_DATA. A rank that meets an I/O error in the middle of a collective
-   write can't tell the others, who wait inside HDF5: it ends the job with a message. */
+/* Private to io: parallel HDF5 without its types. A status here is this rank's own, to be agreed on by the caller.
+   Writing fails with KWM_ERR_SYSTEM, reading with KWM_ERR_DATA. A rank that meets an I/O error in the middle of a
+   collective write can't tell the others, who wait inside HDF5: it ends the job with a message. */
 #pragma once
 
 #include <mpi.h>
@@ -14,8 +14,8 @@ enum kwm_h5_mode {
   KWM_H5_READ,  /* opening, closing and kwm_h5_move are collective */
 };
 
-/* comm and path are borrowed until the file is closed. A new file begins with `skip` bytes (512 or a larger power of two)
-   that HDF5 leaves alone. *h5 is NULL on failure. */
+/* comm and path are borrowed until the file is closed. A new file begins with `skip` bytes (512 or a larger power
+   of two) that HDF5 leaves alone. *h5 is NULL on failure. */
 kwm_status kwm_h5_open(kwm_h5 **h5, MPI_Comm comm, const char *path, enum kwm_h5_mode mode, int64_t skip);
 
 /* Frees *h5 also on failure. */

@@ -1,6 +1,7 @@
 /* summary.json and manifest.json, through jansson; fields keep their order. */
 #include "kwm/report.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -97,17 +98,22 @@ static json_t *files_array(const struct kwm_manifest *manifest) {
   return array;
 }
 
+/* JSON integers end at 2^63 - 1: a larger seed is kept as text. */
+static json_t *seed_value(uint64_t seed) {
+  char text[32];
+  if (seed <= INT64_MAX) return json_integer((json_int_t)seed);
+  snprintf(text, sizeof text, "%" PRIu64, seed);
+  return json_string(text);
+}
+
 kwm_status kwm_report_manifest(const char *dir, const struct kwm_manifest *manifest, int n_libraries,
                                const char *const (*libraries)[2]) {
-  KWM_CHECK(manifest->seed <= INT64_MAX, KWM_ERR_SYSTEM,
-            "report %s/manifest.json: wanted a seed below 2^63 (JSON integers end there), found %llu", dir,
-            (unsigned long long)manifest->seed);
   json_t *object = json_object();
   json_object_set_new(object, "version", any_text(manifest->version));
   json_object_set_new(object, "git", any_text(manifest->git));
   json_object_set_new(object, "command", any_text(manifest->command));
   json_object_set_new(object, "date", date_now());
-  json_object_set_new(object, "seed", json_integer((json_int_t)manifest->seed));
+  json_object_set_new(object, "seed", seed_value(manifest->seed));
   json_object_set_new(object, "ranks", json_integer(manifest->ranks));
   json_object_set_new(object, "layout", layout_object(manifest));
   json_object_set_new(object, "hosts", hosts_array(manifest));

@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kwm/par.h"
-
 enum { PIECE_BYTES = 1 << 20, WORD_BYTES = 8 };
 
 static const char magic[] = "kwm-checkpoint\n";
@@ -79,24 +77,18 @@ static kwm_status sum_share(const char *path, int file, int64_t bytes, int64_t f
   return status;
 }
 
-/* Collective: length, and sum of all bytes behind the block. */
-static kwm_status sum_file(MPI_Comm comm, const char *path, int64_t *bytes, uint64_t *sum) {
-  int rank = 0, size = 0, file = -1;
-  MPI_Comm_rank(comm, &rank);
-  MPI_Comm_size(comm, &size);
+kwm_status kwm_seal_sum(const char *path, int part, int parts, int64_t *bytes, uint64_t *sum) {
+  int file;
   *sum = 0;
-  kwm_status status = open_file(path, &file, bytes);
-  if (status == KWM_OK) {
-    const int64_t begin = KWM_SEAL_BYTES / WORD_BYTES, n = (*bytes + WORD_BYTES - 1) / WORD_BYTES - begin;
-    status = sum_share(path, file, *bytes, begin + n * rank / size, begin + n * (rank + 1) / size, sum);
-    close(file);
-  }
-  KWM_TRY(kwm_agree(comm, status));
-  MPI_Allreduce(MPI_IN_PLACE, sum, 1, MPI_UINT64_T, MPI_SUM, comm);
-  return KWM_OK;
+  KWM_TRY(open_file(path, &file, bytes));
+  const int64_t begin = KWM_SEAL_BYTES / WORD_BYTES, n = (*bytes + WORD_BYTES - 1) / WORD_BYTES - begin;
+  const kwm_status status =
+      sum_share(path, file, *bytes, begin + n * part / parts, begin + n * (part + 1) / parts, sum);
+  close(file);
+  return status;
 }
 
-static kwm_status put_block(const char *path, int64_t bytes, uint64_t sum) {
+kwm_status kwm_seal_write(const char *path, int64_t bytes, uint64_t sum) {
   char block[KWM_SEAL_BYTES];
   write_block(block, bytes, sum);
   const int file = open(path, O_WRONLY | O_CLOEXEC);
@@ -108,18 +100,7 @@ static kwm_status put_block(const char *path, int64_t bytes, uint64_t sum) {
   return KWM_OK;
 }
 
-kwm_status kwm_seal_put(MPI_Comm comm, const char *path) {
-  int rank = 0;
-  int64_t bytes = 0;
-  uint64_t sum = 0;
-  MPI_Comm_rank(comm, &rank);
-  kwm_status status = sum_file(comm, path, &bytes, &sum);
-  if (status == KWM_OK) status = kwm_agree(comm, rank == 0 ? put_block(path, bytes, sum) : KWM_OK);
-  return status == KWM_ERR_DATA ? KWM_ERR_SYSTEM : status;
-}
-
-/* The sum that the block tells, if the block is as it was written and the file has the length that it tells. */
-static kwm_status read_block(const char *path, uint64_t *sum) {
+kwm_status kwm_seal_read(const char *path, uint64_t *sum) {
   char block[KWM_SEAL_BYTES + 1] = "", wanted[KWM_SEAL_BYTES];
   int file;
   int64_t bytes, length = -1;
@@ -135,16 +116,5 @@ static kwm_status read_block(const char *path, uint64_t *sum) {
             "checkpoint %s: wanted an unbroken seal in the first %d bytes, found other bytes", path, KWM_SEAL_BYTES);
   KWM_CHECK(length == bytes, KWM_ERR_DATA, "checkpoint %s: wanted %" PRId64 " bytes, found %" PRId64, path, length,
             bytes);
-  return KWM_OK;
-}
-
-kwm_status kwm_seal_check(MPI_Comm comm, const char *path) {
-  uint64_t wanted = 0, found = 0;
-  int64_t bytes = 0;
-  KWM_TRY(kwm_agree(comm, read_block(path, &wanted)));
-  KWM_TRY(sum_file(comm, path, &bytes, &found));
-  KWM_CHECK(wanted == found, KWM_ERR_DATA,
-            "checkpoint %s: wanted contents with sum %016" PRIx64 ", found %016" PRIx64 " (damaged)", path, wanted,
-            found);
   return KWM_OK;
 }

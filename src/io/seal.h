@@ -1,17 +1,19 @@
-/* Private to io: the first bytes of a checkpoint file, HDF5's user block, as plain text: what the file is, its length and
-   the sum of all other bytes. HDF5's own checksums stay silent about texts, and about a chunk of zeros where data should
-   be; and HDF5 can crash or loop on a damaged file. So it opens only what carries an unbroken seal. */
+/* Private to io: the first bytes of a checkpoint file, HDF5's user block, as plain text: what the file is, its length
+   and the sum of all other bytes. HDF5's own checksums stay silent about texts, and about a chunk of zeros where data
+   should be; and HDF5 can crash or loop on a damaged file. So it opens only what carries an unbroken seal. Local. */
 #pragma once
-
-#include <mpi.h>
 
 #include "kwm/base.h"
 
 enum { KWM_SEAL_BYTES = 512 };
 
-/* Collective, agreed: seals the closed and synced file at `path`, forcing the seal to the disk. */
-kwm_status kwm_seal_put(MPI_Comm comm, const char *path);
+/* Reads one of `parts` equal parts of the file: its length, and what the part adds to the sum (modulo 2^64).
+   KWM_ERR_DATA if it can't be read. */
+kwm_status kwm_seal_sum(const char *path, int part, int parts, int64_t *bytes, uint64_t *sum);
 
-/* Collective, agreed: reads every byte once, the work spread over the ranks. KWM_ERR_DATA if the file is missing, was
-   never sealed, is truncated or differs in any byte. */
-kwm_status kwm_seal_check(MPI_Comm comm, const char *path);
+/* Writes the seal into the file and forces it to the disk. */
+kwm_status kwm_seal_write(const char *path, int64_t bytes, uint64_t sum);
+
+/* The sum that the seal tells. KWM_ERR_DATA if the file is missing, has no unbroken seal, or not the length that the
+   seal tells. */
+kwm_status kwm_seal_read(const char *path, uint64_t *sum);

@@ -54,6 +54,8 @@ def _environment():
 def _clean():
     for child in _children:
         if child.poll() is None:
+            for pid in ranks_of(child):
+                os.kill(pid, signal.SIGKILL)
             child.kill()
             child.wait()
     if scratch is not None:

@@ -27,9 +27,14 @@ def interrupt(words, folder, keys, ranks, strike, ready):
     for _ in range(TRIES):
         shutil.rmtree(folder, ignore_errors=True)
         child = t.launch(ranks, "train", t.path("empty.yaml"), "--output", folder, *t.SMALL, *keys)
-        if t.poll(lambda: ready(folder), child) and child.poll() is None:
+        t.poll(lambda: ready(folder), child)
+        pids = t.ranks_of(child)
+        if pids and child.poll() is None:
             strike(child)
-        if t.wait(child).code != 0:
+        t.wait(child)
+        # Without mpirun the ranks end a little later.
+        t.poll(lambda pids=pids: all(t.process_state(pid) in (None, "Z") for pid in pids))
+        if child.code != 0:
             return child
     t.check(False, "%s: wanted to stop the run before its end, %d times too late: %s" % (words, TRIES, child.err))
     return child
@@ -44,7 +49,11 @@ def signal_all(number):
 
 
 def signal_one(number):
-    return lambda child: os.kill(t.ranks_of(child)[-1], number)
+    def strike(child):
+        for pid in t.ranks_of(child)[-1:]:
+            os.kill(pid, number)
+
+    return strike
 
 
 def signal_mpirun(number):
@@ -92,8 +101,7 @@ def stopped(words, name, keys, ranks, whole):
 def learner(name, stops, ranks, *keys):
     keys = ["learner=" + name, *STEPS, *keys]
     whole = t.train(ranks, "whole-" + name, *keys)
-    for stop in stops:
-        stopped("%s %s" % (name, stop), stop, keys, ranks, whole)
+    t.all_of(stopped, [("%s %s" % (name, stop), stop, keys, ranks, whole) for stop in stops])
     return whole
 
 

@@ -36,7 +36,8 @@ static bool fits(const struct kwm_layout *layout, enum kwm_form form) {
 static void program_init(struct program *program, const struct kwm_layout *layout, const struct kwm_learn_spec *spec) {
   memset(program, 0, sizeof *program);
   small_init(&program->small, layout, WIDTH, spec->filter.batch, spec->filter.chunks);
-  assert_ok(kwm_learner_create(&program->learner, &kwm_learn_kalman, &program->small.layout, &program->small.params, spec));
+  assert_ok(
+      kwm_learner_create(&program->learner, &kwm_learn_kalman, &program->small.layout, &program->small.params, spec));
 }
 
 static void program_fini(struct program *program) {
@@ -71,7 +72,7 @@ static void save(const struct program *program, const char *dir, int64_t number)
 
 struct comparison {
   kwm_ckpt *a, *b;
-  double worst; /* largest relative error of a dataset in the Frobenius norm; infinite bits differ */
+  double worst; /* largest relative error of a dataset in the Frobenius norm */
   bool same;
   int datasets;
 };
@@ -142,9 +143,11 @@ static void same_answer(struct kwm_layout *layout) {
     program_step(&reference, t, &step_alone);
     same_steps = same_steps && step.verdict == KWM_STEP_DONE && step_alone.verdict == KWM_STEP_DONE;
     for (int g = 0; g < KWM_GROUPS; g++)
-      same_steps = same_steps && close_to(step.scale[g], step_alone.scale[g], form_now == KWM_FORM_INFORMATION ? 0 : 1e-4, 0) &&
+      same_steps = same_steps &&
+                   close_to(step.scale[g], step_alone.scale[g], form_now == KWM_FORM_INFORMATION ? 0 : 1e-4, 0) &&
                    close_to(step.kl[g], step_alone.kl[g], form_now == KWM_FORM_INFORMATION ? 0 : 1e-4, 0);
-    same_steps = same_steps && close_to(step.nis, step_alone.nis, 1e-4, 0) && step.innovation.samples == (double)spec.filter.batch;
+    same_steps = same_steps && close_to(step.nis, step_alone.nis, 1e-4, 0) &&
+                 step.innovation.samples == (double)spec.filter.batch;
   }
   assert_all(same_steps);
   save(&here, dir, 1);
@@ -188,8 +191,8 @@ static void not_a_number(struct kwm_layout *layout) {
   static const struct {
     int group;
     int64_t at;
-  } where[] = {{KWM_GROUP_RECURRENCE, 0}, {KWM_GROUP_RECURRENCE, 5},          {KWM_GROUP_HIDDEN, 3},
-               {KWM_GROUP_HIDDEN, 2 * WIDTH}, {KWM_GROUP_OUTPUT, 1}, {KWM_GROUP_OUTPUT, SMALL_HIDDEN}};
+  } where[] = {{KWM_GROUP_RECURRENCE, 0},     {KWM_GROUP_RECURRENCE, 5}, {KWM_GROUP_HIDDEN, 3},
+               {KWM_GROUP_HIDDEN, 2 * WIDTH}, {KWM_GROUP_OUTPUT, 1},     {KWM_GROUP_OUTPUT, SMALL_HIDDEN}};
   if (!fits(layout, form_now)) return;
   struct kwm_learn_spec spec = spec_of(form_now);
   spec.forgetting = 1, spec.process_noise = 0;

@@ -114,7 +114,8 @@ static void check_nothing_new(const struct cov_shape *shape) {
   for (int64_t k = 0; k < before.n; k++)
     assert_true(before.D != NULL ? after.D[k] > before.D[k] : after.P[k * before.n + k] < before.P[k * before.n + k]);
   assert_true(dense_trace(after.n, after.P) < 0.99 * dense_trace(before.n, before.P));
-  memset(made.J, 0, (size_t)(made.jac.n * made.jac.m * (shape->d_o > 0 ? shape->d_o : 2 * shape->count)) * sizeof *made.J);
+  memset(made.J, 0,
+         (size_t)(made.jac.n * made.jac.m * (shape->d_o > 0 ? shape->d_o : 2 * shape->count)) * sizeof *made.J);
   for (int64_t k = 0; k < made.jac.n * made.jac.m; k++) made.e[k] = 1;
   cov_measure(&cov, &made.jac, 1, mean);
   struct cov_state still = cov_state_of(&cov);

@@ -117,8 +117,8 @@ static void test_forms_agree(void **state) {
   kwm_cov_destroy(&cov[0]), kwm_cov_destroy(&cov[1]);
 }
 
-/* Evidence that leaves less than a millionth of a variance (and an S that single precision still holds): variances stop at a millionth of what they were, and the
-   health says how often. */
+/* Evidence that leaves less than a millionth of a variance (and an S that single precision still holds): variances stop
+   at a millionth of what they were, and the health says how often. */
 static void test_floor(void **state) {
   (void)state;
   const struct cov_shape shape = shape_of(KWM_FORM_INNOVATION);
@@ -126,8 +126,7 @@ static void test_floor(void **state) {
   float mean[WIDTH] = {0};
   struct kwm_health health = {0};
   struct jac_case made = cov_jac(&shape, 640);
-  for (int64_t k = 0; k < COV_SAMPLES * COV_OUTPUTS * 2 * COUNT; k++)
-    made.J[k] = k % COUNT == 0 ? 500 * made.J[k] : 0;
+  for (int64_t k = 0; k < COV_SAMPLES * COV_OUTPUTS * 2 * COUNT; k++) made.J[k] = k % COUNT == 0 ? 500 * made.J[k] : 0;
   cov_measure(&cov, &made.jac, 1, mean);
   kwm_cov_health(&cov, &health);
   struct cov_state found = cov_state_of(&cov);

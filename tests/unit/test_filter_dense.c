@@ -170,8 +170,7 @@ static double moved_kl(const struct bench *bench, int g, const double *move) {
   for (int64_t row = 0; row < ROWS; row++)
     for (int64_t b = 0; b < jac_columns(jac) / p; b++) {
       double change = 0;
-      for (int64_t k = b * p; k < (b + 1) * p; k++)
-        change += H[row * jac_columns(jac) + k] * move[bench->first[g] + k];
+      for (int64_t k = b * p; k < (b + 1) * p; k++) change += H[row * jac_columns(jac) + k] * move[bench->first[g] + k];
       sum += change * change / SAMPLES;
     }
   free(H);
@@ -188,10 +187,12 @@ static void test_scaling(void **state) {
     const enum kwm_form form = f == 0 ? KWM_FORM_INFORMATION : KWM_FORM_INNOVATION;
     struct bench bench[4];
     struct kwm_step step[4];
-    double *const full = first_move(form, &plain, &bench[0], &step[0]), *const halved = first_move(form, &half, &bench[1], &step[1]);
+    double *const full = first_move(form, &plain, &bench[0], &step[0]), *const halved = first_move(form, &half,
+                                                                                                   &bench[1], &step[1]);
     const double least = fmin(fmin(step[0].kl[0], step[0].kl[1]), step[0].kl[2]) / 4;
     const struct kwm_filter_spec bound = {.gain_factor = 0.5, .trust_region = least};
-    double *const bounded = first_move(form, &bound, &bench[2], &step[2]), *const free_move = first_move(form, &loose, &bench[3], &step[3]);
+    double *const bounded = first_move(form, &bound, &bench[2], &step[2]), *const free_move = first_move(
+                                                                               form, &loose, &bench[3], &step[3]);
     assert_memory_equal(full, free_move, (size_t)bench[0].width * sizeof *full);
     for (int g = 0; g < KWM_GROUPS; g++) {
       const double scale = 0.5 * sqrt(least / step[0].kl[g]);
@@ -200,7 +201,8 @@ static void test_scaling(void **state) {
       assert_close(step[2].scale[g], scale, 1e-12, 0);
       const int64_t n = (g + 1 < KWM_GROUPS ? bench[0].first[g + 1] : bench[0].width) - bench[0].first[g];
       double *const wanted = dense_new(n), *const half_wanted = dense_new(n);
-      for (int64_t k = 0; k < n; k++) wanted[k] = scale * full[bench[0].first[g] + k], half_wanted[k] = full[bench[0].first[g] + k] / 2;
+      for (int64_t k = 0; k < n; k++)
+        wanted[k] = scale * full[bench[0].first[g] + k], half_wanted[k] = full[bench[0].first[g] + k] / 2;
       /* Moves are differences of single-precision means of order one. */
       assert_below(dense_error(n, bounded + bench[0].first[g], wanted), 1e-3);
       assert_below(dense_error(n, halved + bench[0].first[g], half_wanted), 1e-4);

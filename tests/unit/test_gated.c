@@ -204,8 +204,9 @@ static void test_operations(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_reference),   cmocka_unit_test(test_against_recurrence), cmocka_unit_test(test_length_one),
-      cmocka_unit_test(test_state_alone), cmocka_unit_test(test_refresh),            cmocka_unit_test(test_operations),
+      cmocka_unit_test(test_reference),  cmocka_unit_test(test_against_recurrence),
+      cmocka_unit_test(test_length_one), cmocka_unit_test(test_state_alone),
+      cmocka_unit_test(test_refresh),    cmocka_unit_test(test_operations),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,9 +9,7 @@ static const struct {
 } units[] = {{1, 1, 16, 1}, {5, 4, 16, 10}, {3, 10, 48, 10}, {4, 2, 32, 16}};
 enum { UNITS = sizeof units / sizeof units[0] };
 
-static const struct {
-  int64_t n, m, d_o, d_i;
-} outers[] = {{1, 1, 1, 1}, {5, 4, 3, 6}, {7, 10, 10, 5}};
+static const struct { int64_t n, m, d_o, d_i; } outers[] = {{1, 1, 1, 1}, {5, 4, 3, 6}, {7, 10, 10, 5}};
 enum { OUTERS = sizeof outers / sizeof outers[0] };
 
 static struct jac_case units_case(int c) {

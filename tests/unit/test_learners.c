@@ -1,4 +1,5 @@
-/* The gradient baselines against their textbook recursions in double precision, their schedule, and their checkpoints. */
+/* The gradient baselines against their textbook recursions in double precision, their schedule, and their checkpoints.
+ */
 #include "small_model.h"
 
 #include <unistd.h>
@@ -91,8 +92,8 @@ static void check_recursion(const char *name, bool is_adam) {
     assert_int_equal(step.verdict, KWM_STEP_DONE);
     for (int g = 0; g < KWM_GROUPS; g++) {
       for (int64_t k = 0; k < length_of(&program, g); k++)
-        before[g][k] += is_adam ? adam(&memory[g][k], gradient[g][k], rate, t + 1)
-                                : sgd(&memory[g][k], gradient[g][k], rate);
+        before[g][k] +=
+            is_adam ? adam(&memory[g][k], gradient[g][k], rate, t + 1) : sgd(&memory[g][k], gradient[g][k], rate);
       /* A gradient near zero leaves Adam's quotient uncertain: absolute, in parts of the rate. */
       for (int64_t k = 0; k < length_of(&program, g); k++)
         assert_close((double)program.small.params.mean[g][k], before[g][k], 1e-6, 0.05 * (is_adam ? 2e-3 : 1e-5));
@@ -150,11 +151,13 @@ static void test_adam_first(void **state) {
   program_init(&program, "adam");
   linearise(&program, 0, &lin);
   double *const gradient = gradient_of(&lin, KWM_GROUP_OUTPUT);
-  double *const before = small_widen(length_of(&program, KWM_GROUP_OUTPUT), program.small.params.mean[KWM_GROUP_OUTPUT]);
+  double *const before =
+      small_widen(length_of(&program, KWM_GROUP_OUTPUT), program.small.params.mean[KWM_GROUP_OUTPUT]);
   kwm_learner_step(&program.learner, &lin, &step);
   for (int64_t k = 0; k < length_of(&program, KWM_GROUP_OUTPUT); k++)
     if (fabs(gradient[k]) > 1e-3)
-      assert_close((double)program.small.params.mean[KWM_GROUP_OUTPUT][k] - before[k], copysign(0.05, gradient[k]), 2e-3, 0);
+      assert_close((double)program.small.params.mean[KWM_GROUP_OUTPUT][k] - before[k], copysign(0.05, gradient[k]),
+                   2e-3, 0);
   free(gradient), free(before);
   program_fini(&program);
 }
@@ -162,8 +165,8 @@ static void test_adam_first(void **state) {
 static bool same_means(const struct program *a, const struct program *b) {
   bool same = true;
   for (int g = 0; g < KWM_GROUPS; g++)
-    same = same && memcmp(a->small.params.mean[g], b->small.params.mean[g],
-                          (size_t)length_of(a, g) * sizeof(float)) == 0;
+    same =
+        same && memcmp(a->small.params.mean[g], b->small.params.mean[g], (size_t)length_of(a, g) * sizeof(float)) == 0;
   return same;
 }
 
@@ -234,8 +237,8 @@ static void test_find(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_sgd),        cmocka_unit_test(test_adam),         cmocka_unit_test(test_schedule),
-    cmocka_unit_test(test_adam_first), cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_not_a_number),
+    cmocka_unit_test(test_sgd),        cmocka_unit_test(test_adam),       cmocka_unit_test(test_schedule),
+    cmocka_unit_test(test_adam_first), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_not_a_number),
     cmocka_unit_test(test_find),
 };
 KWM_TEST_MAIN(tests)

@@ -1,7 +1,8 @@
 /* Jacobian rows and scores of the whole model against central differences of the same model in double precision.
 
    The differences themselves are good to 1e-9 (step 1e-5: truncation 1e-10, rounding 1e-16 / 1e-5). What is compared is
-   single precision through a recurrence of 30 pixels and two layers: 1e-5 of the group's norm leaves a margin of ten. */
+   single precision through a recurrence of 30 pixels and two layers: 1e-5 of the group's norm leaves a margin of ten.
+ */
 #include "small_model.h"
 
 #include "kwm/layer.h"
@@ -50,8 +51,7 @@ static double *program_score(const struct kwm_lin *lin, int g, int64_t length) {
   }
   double *const score = dense_new(length);
   const bool units = jac->shape == KWM_JAC_UNITS;
-  for (int64_t k = 0; k < length; k++)
-    score[k] = (double)s[units ? k % jac->params * jac->count + k / jac->params : k];
+  for (int64_t k = 0; k < length; k++) score[k] = (double)s[units ? k % jac->params * jac->count + k / jac->params : k];
   free(s), free(scratch);
   return score;
 }
@@ -68,7 +68,8 @@ static void test_score(void **state) {
   struct ref_model reference = small_reference(&small);
   assert_close(-lin.innovation.surprisal, log_likelihood(&small, &reference, BATCH), 1e-5, 0);
   for (int g = 0; g < KWM_GROUPS; g++) {
-    double *const wanted = difference_score(&small, &reference, g), *const found = program_score(&lin, g, length_of(&small, g));
+    double *const wanted = difference_score(&small, &reference, g), *const found =
+                                                                        program_score(&lin, g, length_of(&small, g));
     assert_below(dense_error(length_of(&small, g), found, wanted), SINGLE);
     free(wanted), free(found);
   }
@@ -78,8 +79,8 @@ static void test_score(void **state) {
 
 /* Whitened rows √p_r (∂logit_r - sum_c p_c ∂logit_c) of one sample with respect to values[0..n), rows into H (classes,
    n). */
-static void difference_rows(const struct ref_model *reference, const uint8_t *pixels,
-                            int64_t n, double *values, double *H) {
+static void difference_rows(const struct ref_model *reference, const uint8_t *pixels, int64_t n, double *values,
+                            double *H) {
   double *const z = dense_new(2 * WIDTH);
   double p[SMALL_CLASSES], above[SMALL_CLASSES], below[SMALL_CLASSES];
   ref_states(reference, pixels, z);
@@ -94,8 +95,7 @@ static void difference_rows(const struct ref_model *reference, const uint8_t *pi
     ref_states(reference, pixels, z), ref_readout(reference, z, below);
     values[k] = keep;
     for (int c = 0; c < SMALL_CLASSES; c++) mean += p[c] * (above[c] - below[c]) / (2 * STEP);
-    for (int c = 0; c < SMALL_CLASSES; c++)
-      H[c * n + k] = sqrt(p[c]) * ((above[c] - below[c]) / (2 * STEP) - mean);
+    for (int c = 0; c < SMALL_CLASSES; c++) H[c * n + k] = sqrt(p[c]) * ((above[c] - below[c]) / (2 * STEP) - mean);
   }
   free(z);
 }
@@ -113,8 +113,8 @@ static void test_rows(void **state) {
     const int64_t n = length_of(&small, g), rows = SMALL_CLASSES * n;
     double *const found = jac_rows(&lin.jac[g]), *const wanted = dense_new(rows);
     for (int64_t i = 0; i < BATCH; i++) {
-      difference_rows(&reference, small.data->pixels + small.order[i] * SMALL_LENGTH, n,
-                      group_of(&reference, g), wanted);
+      difference_rows(&reference, small.data->pixels + small.order[i] * SMALL_LENGTH, n, group_of(&reference, g),
+                      wanted);
       assert_below(dense_error(rows, found + i * rows, wanted), SINGLE);
     }
     free(found), free(wanted);

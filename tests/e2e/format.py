@@ -1,0 +1,132 @@
+#!/usr/bin/python3
+"""A stranger reads a checkpoint: h5py and h5dump find every array with its name, shape, type and checksums, and the
+covariance is one: symmetric positive definite blocks, positive Kronecker precisions, orthogonal bases."""
+import sys
+
+sys.dont_write_bytecode = True
+
+import shutil
+import subprocess
+
+import h5py
+import numpy as np
+
+import lib_kwm as t
+
+WIDTH, HIDDEN, CLASSES, PARAMS = 64, 16, 10, 10
+STATE = 2 * WIDTH + 1
+
+PARAMETERS = {
+    "params/recurrence": ((WIDTH, PARAMS), "<f4"),
+    "params/hidden": ((HIDDEN, STATE), "<f4"),
+    "params/output": ((CLASSES, HIDDEN + 1), "<f4"),
+    "history/counts": ((29,), "<f8"),
+}
+
+
+def kron(group, rows, columns):
+    leaves = {
+        "precision": (rows, columns),
+        "input_factor": (columns, columns),
+        "output_factor": (rows, rows),
+        "input_basis": (columns, columns),
+        "output_basis": (rows, rows),
+    }
+    return {"cov/%s/%s" % (group, leaf): (shape, "<f4") for leaf, shape in leaves.items()}
+
+
+READOUT = {**kron("hidden", HIDDEN, STATE), **kron("output", CLASSES, HIDDEN + 1)}
+BLOCKS = (WIDTH, PARAMS, PARAMS)
+
+
+def moments(name):
+    found = {}
+    for k in (1, 2):
+        for group in ("recurrence", "hidden", "output"):
+            found["learner/%s/moment%d/%s" % (name, k, group)] = PARAMETERS["params/" + group]
+    return found
+
+
+def datasets(file):
+    found = {}
+    file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def shapes(words, file, wanted):
+    found = {name: (item.shape, item.dtype.str) for name, item in datasets(file).items()}
+    t.check(found == wanted, "%s: wanted the arrays\n%s\nfound\n%s" % (words, sorted(wanted.items()), sorted(found.items())))
+    for name, item in datasets(file).items():
+        t.check(item.fletcher32 and item.chunks, "%s: %s: wanted Fletcher-32 and chunks" % (words, name))
+        whole = item[()]
+        t.check(name.startswith("history") or np.isfinite(whole).all(), "%s: %s: wanted finite numbers" % (words, name))
+
+
+def meta(words, file, folder, step):
+    attributes = file["meta"].attrs
+    with open(folder + "/config.yaml", encoding="utf-8") as text:
+        t.check(attributes["config"] == text.read(), words + ": wanted the configuration as in config.yaml")
+    wanted = {"step": step, "epoch": step // 15, "cursor": step % 15 * 20, "epoch_steps": 15, "pixels": 784, "seed": 1}
+    for name, value in wanted.items():
+        t.check(attributes[name] == value, "%s: wanted /meta %s %d, found %s" % (words, name, value, attributes[name]))
+    t.check(isinstance(attributes["version"], str) and isinstance(attributes["git"], str), words + ": wanted texts")
+    t.check(file.attrs["format"] == "kwm-checkpoint", words + ": wanted the format's name")
+    t.check(file.attrs["format_version"] == 1, words + ": wanted the format's version")
+    names = file["history"].attrs["names"].split()
+    t.check(len(names) == file["history/counts"].shape[0], words + ": wanted a name for each count")
+    t.check(dict(zip(names, file["history/counts"]))["samples_seen"] == step * 20, words + ": wanted the samples seen")
+
+
+def covariance(words, file):
+    blocks = file["cov/recurrence"]
+    blocks = blocks[list(blocks)[0]][()]
+    skew = np.abs(blocks - blocks.transpose(0, 2, 1)).max() / np.abs(blocks).max()
+    t.check(skew < 1e-12, "%s: wanted symmetric blocks, found %g" % (words, skew))
+    t.check((np.linalg.eigvalsh(blocks) > 0).all(), words + ": wanted positive definite blocks")
+    for group in ("hidden", "output"):
+        t.check((file["cov/%s/precision" % group][()] > 0).all(), "%s: %s: wanted positive precisions" % (words, group))
+        for side in ("input", "output"):
+            basis = file["cov/%s/%s_basis" % (group, side)][()].astype(float)
+            off = np.abs(basis.T @ basis - np.eye(len(basis))).max()
+            t.check(off < 1e-5, "%s: %s %s_basis: wanted it orthogonal, found %g off" % (words, group, side, off))
+
+
+def dumped(words, file_path, wanted):
+    if shutil.which("h5dump") is None:
+        print("skipped: h5dump (hdf5-tools is not installed)")
+        return
+    done = subprocess.run(["h5dump", "-H", "-p", file_path], capture_output=True, text=True, check=False)
+    t.check(done.returncode == 0 and not done.stderr, "%s: wanted h5dump to run, found %s" % (words, done.stderr))
+    n = done.stdout.count("CHECKSUM FLETCHER32")
+    t.check(n == len(wanted), "%s: wanted h5dump to show %d checksums, found %d" % (words, len(wanted), n))
+
+
+def read(learner, wanted, *keys, step=47):
+    words = learner + " ".join(("",) + keys)
+    folder = t.train(2, words.replace(" ", "-").replace("=", "-"), "learner=" + learner, "train.max_steps=%d" % step, "train.epochs=9", *keys)
+    wanted = {**PARAMETERS, **wanted}
+    with h5py.File(t.newest(folder), "r") as file:
+        shapes(words, file, wanted)
+        meta(words, file, folder, step)
+        if learner == "kalman":
+            covariance(words, file)
+        t.check(file["learner"].attrs["name"] == learner, words + ": wanted the learner's name")
+        t.check(file["learner"].attrs["steps"] == step, words + ": wanted the learner's steps")
+    dumped(words, t.newest(folder), wanted)
+
+
+def kept():
+    folder = t.train(2, "kept", "train.max_steps=45", "train.epochs=9", "checkpoint.every=10", "checkpoint.keep=2")
+    names = [name[-13:] for name in t.checkpoints(folder)]
+    t.check(names == ["0000000040.h5", "0000000045.h5"], "checkpoint.keep=2: found %s" % names)
+    t.check(not t.parts(folder), "wanted no .part, found %s" % t.parts(folder))
+
+
+t.start()
+read("kalman", {**READOUT, "cov/recurrence/precision": (BLOCKS, "<f8")})
+read("kalman", {**READOUT, "cov/recurrence/precision": (BLOCKS, "<f8")}, "filter.process_noise=1e-4", "filter.forgetting=0.999")
+read("kalman", {**READOUT, "cov/recurrence/covariance": (BLOCKS, "<f8")}, "cov.recurrence.form=innovation", step=12)
+read("adam", moments("adam"))
+read("sgd", moments("sgd"), "sgd.rate=0.002")
+kept()
+t.finish()
