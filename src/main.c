@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kwm/app.h"
+#include "kwm/backend.h"
 #include "kwm/log.h"
 
 static const struct {
@@ -41,6 +42,7 @@ int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  kwm_backend_start();
   kwm_log_speaks(rank == 0);
   const kwm_status status = run(argc, argv, rank == 0);
   if (status != KWM_OK && status != KWM_STOPPED && rank == 0)

@@ -31,5 +31,9 @@ bool kwm_cholesky_invert_f64(int64_t n, double *L, int64_t lda);
 /* B (n, k) <- L⁻¹B for the lower-triangular L (n, n). */
 void kwm_triangular_solve(int64_t n, int64_t k, const float *L, int64_t ldl, float *B, int64_t ldb);
 
+/* Once, before any arithmetic: subnormal numbers count as zero from here on. They carry nothing that a filter in single
+   precision could use, and cost some processors a hundred cycles each. */
+void kwm_backend_start(void);
+
 /* Words on the library and the kernel it chose ("OpenBLAS ... Zen"). */
 const char *kwm_backend_words(void);

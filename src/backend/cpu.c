@@ -3,6 +3,9 @@
 
 #include <cblas.h>
 #include <lapacke.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 void kwm_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *A,
               int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc) {
@@ -44,6 +47,13 @@ bool kwm_cholesky_invert_f64(int64_t n, double *L, int64_t lda) {
 void kwm_triangular_solve(int64_t n, int64_t k, const float *L, int64_t ldl, float *B, int64_t ldb) {
   cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(n), kwm_int(k), 1.0f, L,
               kwm_int(ldl), B, kwm_int(ldb));
+}
+
+void kwm_backend_start(void) {
+#if defined(__SSE__)
+  enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
+  _mm_setcsr(_mm_getcsr() | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+#endif
 }
 
 const char *kwm_backend_words(void) {

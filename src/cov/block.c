@@ -91,24 +91,35 @@ static bool invert(double *M, int64_t p) {
   return kwm_cholesky_f64(p, M, p) && kwm_cholesky_invert_f64(p, M, p);
 }
 
+/* M (p, p) <- its time update; false if it is not positive definite. */
+static bool predict_one(const struct kwm_cov_spec *spec, const double *prior, double *M) {
+  const double lambda = spec->forgetting, q = spec->process_noise;
+  const bool P = innovation(spec);
+  if (lambda < 1) {
+    if (P && !invert(M, spec->params)) return false;
+    scale_and_add(M, spec->params, lambda, 1 - lambda, prior, true);
+    if (P && !invert(M, spec->params)) return false;
+  }
+  if (q > 0) {
+    if (!P && !invert(M, spec->params)) return false;
+    scale_and_add(M, spec->params, 1, q, prior, false);
+    if (!P && !invert(M, spec->params)) return false;
+  }
+  return true;
+}
+
 static bool block_predict(kwm_cov *cov, int64_t step) {
   (void)step;
   const struct kwm_cov_spec *const spec = &cov->spec;
   struct block_state *state = cov->state;
-  const int64_t p = spec->params;
-  const double lambda = spec->forgetting, q = spec->process_noise;
-  for (int64_t b = 0; b < spec->count && (lambda < 1 || q > 0); b++) {
-    double *const M = state->M + b * p * p;
-    if (lambda < 1) {
-      if (innovation(spec) && !invert(M, p)) return false;
-      scale_and_add(M, p, lambda, 1 - lambda, state->prior, true);
-      if (innovation(spec) && !invert(M, p)) return false;
-    }
-    if (q > 0) {
-      if (!innovation(spec) && !invert(M, p)) return false;
-      scale_and_add(M, p, 1, q, state->prior, false);
-      if (!innovation(spec) && !invert(M, p)) return false;
-    }
+  const size_t bytes = (size_t)(spec->params * spec->params) * sizeof(double);
+  if (spec->forgetting == 1 && spec->process_noise == 0) return true;
+  for (int64_t b = 0; b < spec->count; b++) {
+    double *const M = state->M + b * spec->params * spec->params;
+    double next[PARAMS_MAX * PARAMS_MAX];
+    memcpy(next, M, bytes);
+    if (!predict_one(spec, state->prior, next)) return false;
+    memcpy(M, next, bytes);
   }
   return true;
 }
@@ -187,7 +198,20 @@ static bool block_condition(kwm_cov *cov, const struct kwm_jac *jac, const float
   return isfinite(sum);
 }
 
-/* P_b <- P_b - Y_bᵀY_b with Y = L⁻¹HP (nm, width). A variance driven below a millionth of itself is kept there. */
+/* Lifts the diagonal of P (p, p), a little at first and tenfold each time, until P is positive definite. */
+static void lift(struct block_state *state, double *P, int64_t p) {
+  double L[PARAMS_MAX * PARAMS_MAX], jitter = 0;
+  for (int64_t k = 0; k < p; k++) jitter += 1e-12 * fabs(P[k * p + k]) / (double)p;
+  for (memcpy(L, P, (size_t)(p * p) * sizeof(double)); !kwm_cholesky_f64(p, L, p); jitter *= 10) {
+    for (int64_t k = 0; k < p; k++) P[k * p + k] += jitter;
+    memcpy(L, P, (size_t)(p * p) * sizeof(double));
+    state->floor_hits++;
+    if (!isfinite(jitter) || jitter == 0) return;
+  }
+}
+
+/* P_b <- P_b - Y_bᵀY_b with Y = L⁻¹HP (rows, width), kept positive definite; a step leaves a variance at least a
+   millionth of itself. */
 static void downdate(struct block_state *state, int64_t b, int64_t p, int64_t width) {
   double *const P = state->M + b * p * p;
   double G[PARAMS_MAX * PARAMS_MAX] = {0};
@@ -203,6 +227,7 @@ static void downdate(struct block_state *state, int64_t b, int64_t p, int64_t wi
     P[k * p + k] = floor;
     state->floor_hits++;
   }
+  lift(state, P, p);
 }
 
 static void block_apply(kwm_cov *cov, double scale, float *mean) {

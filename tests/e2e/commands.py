@@ -15,7 +15,9 @@ import h5py
 import lib_kwm as t
 
 KEYS = ["train.epochs=2", "data.validation=40", *t.layout(2)]
-PROGRESS = re.compile(r"epoch [\d.]+/2  step (\d+)/26  loss [\d.]+  accuracy [\d.]+ %  nis [\d.]+  \d+ samples/s  eta \d+ s")
+PROGRESS = re.compile(
+    r"epoch [\d.]+/2  step (\d+)/26  loss [\d.]+  accuracy [\d.]+ %  nis [\d.]+  \d+ samples/s  eta \d+ s"
+)
 
 
 def good(words, child):
@@ -67,7 +69,7 @@ def texts():
     child = t.run(2, "keys")
     good("keys", child)
     for key in ("seed", "train.epochs", "cov.readout.prior", "checkpoint.keep"):
-        t.check(child.out.count("\n" + key) + child.out.startswith(key) >= 1, "keys: wanted %s once:\n%s" % (key, child.out))
+        t.check("\n" + key in "\n" + child.out, "keys: wanted %s:\n%s" % (key, child.out))
     child = t.run(2, "version")
     good("version", child)
     found = table(child.out)
@@ -76,7 +78,8 @@ def texts():
         child = t.run(2, word)
         good(word, child)
         one = child.out.count("usage:") == 1 and not child.err
-        t.check(one and "train" in child.out, "%s: wanted the usage on stdout, found:\n%s%s" % (word, child.out, child.err))
+        found = child.out + child.err
+        t.check(one and "train" in child.out, "%s: wanted the usage on stdout, found:\n%s" % (word, found))
 
 
 def directory(folder):
@@ -128,9 +131,9 @@ def terminal():
     t.check(done.returncode == 0, "terminal: wanted exit 0, found %d:\n%s" % (done.returncode, text))
     lines = [line for line in text.split("\n") if "step " in line and "epoch" in line]
     seen = [int(step) for step in re.findall(r"\r\033\[Kepoch [^\r\n]*?step (\d+)/26", text)]
-    t.check(seen == [10, 13, 20, 26], "terminal: wanted the line redrawn at 10, 13, 20, 26, found %s:\n%r" % (seen, text))
+    t.check(seen == [10, 13, 20, 26], "terminal: wanted a line redrawn at 10, 13, 20, 26, found %s:\n%r" % (seen, text))
     # One line on the screen for each epoch: the redrawn one, ended by the epoch's evaluation.
-    t.check(len(lines) == 2, "terminal: wanted the live line to stay one for each epoch, found %d:\n%r" % (len(lines), text))
+    t.check(len(lines) == 2, "terminal: wanted one live line for each epoch, found %d:\n%r" % (len(lines), text))
 
 
 t.start()

@@ -144,7 +144,8 @@ def stopped_while_writing(ranks, folder):
 
 
 def killed_while_writing():
-    keys = ["model.width=256", "model.hidden=128", "train.batch=20", "train.epochs=20", "train.max_steps=40", *t.layout(2)]
+    keys = ["model.width=256", "model.hidden=128", "train.batch=20"]
+    keys += ["train.epochs=20", "train.max_steps=40", *t.layout(2)]
     run = lambda name, *more: t.launch(2, "train", t.path("empty.yaml"), "--output", t.path(name), *keys, *more)
     whole = t.wait(run("big", "checkpoint.every=10"))
     t.check(whole.code == 0, "big: wanted exit 0, found %s:\n%s" % (whole.code, whole.err))
@@ -165,7 +166,8 @@ def killed_while_writing():
     good = t.newest(folder)
     again = t.wait(run("half", "checkpoint.every=10", "--resume"))
     t.check(again.code == 0, "killed while writing: wanted exit 0, found %s:\n%s" % (again.code, again.err))
-    t.check("resuming from " + good in again.err, "killed while writing: wanted to go on from %s:\n%s" % (good, again.err))
+    went_on = "resuming from " + good in again.err
+    t.check(went_on, "killed while writing: wanted to go on from %s:\n%s" % (good, again.err))
     t.check(not t.parts(folder), "killed while writing: wanted no .part in the end, found %s" % t.parts(folder))
     t.check_same("killed while writing", t.newest(folder), t.newest(t.path("big")))
 
@@ -207,11 +209,11 @@ def numerical_stop():
     t.train(2, "gated", "train.max_steps=10", *keys)
     before = t.newest(folder)
     state = t.state(before)
-    child = t.run(
-        2, "train", t.path("empty.yaml"), "--output", folder, "--resume", *t.SMALL, *keys, "filter.gate=1e-6", "train.epochs=9"
-    )
+    words = ["train", t.path("empty.yaml"), "--output", folder, "--resume", *t.SMALL, *keys]
+    child = t.run(2, *words, "filter.gate=1e-6", "train.epochs=9")
     error_line("numerical stop", child, 4, "4 skipped in a row")
-    t.check(t.newest(folder) == before and not t.differences(t.state(before), state), "numerical stop: wanted no newer checkpoint")
+    same = t.newest(folder) == before and not t.differences(t.state(before), state)
+    t.check(same, "numerical stop: wanted the checkpoint before it and no newer one")
     t.check(t.summary(folder)["status"] == "numerical stop", "numerical stop: wanted it in summary.json")
     t.check(t.summary(folder)["skipped_steps"] == 4, "numerical stop: wanted 4 skipped steps in summary.json")
     warned = child.err.count("kwm: warning: step")

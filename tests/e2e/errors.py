@@ -58,7 +58,7 @@ def configurations():
     refused("below a file", USAGE, ["none"], "train", t.path("empty.yaml/none"), "--output", "OUT")
     refused("no config", USAGE, ["configuration"], "train", "--output", "OUT")
     with_config("unknown key", b"seed: 1\ntrain:\n  epoch: 2\n", ["unknown-key.yaml:3", "train.epoch`", "`train.epochs`"])
-    with_config("bad type", b"train:\n  epochs: many\n", ["bad-type.yaml:2", "train.epochs", "an integer", "`many`"])
+    with_config("bad type", b"train:\n  epochs: many\n", ["bad-type.yaml:2", "train.epochs", "integer", "`many`"])
     with_config("out of range", b"train:\n  batch: 0\n", ["out-of-range.yaml:2", "train.batch", "1 to 1000000", "0"])
     with_config("list", b"seed: [1, 2]\n", ["list.yaml:1", "seed", "a list"])
     with_config("no YAML", b"seed: 1\n\t- {\n", ["no-YAML.yaml:"])
@@ -117,9 +117,14 @@ def data():
     # A setting that is missing, not a file that can't be read.
     refused("KWM_DATA unset", USAGE, ["data.path", "KWM_DATA"], *TRAIN, *SMALL, env=unset)
     one_lacks = ["mpirun", "-q", "-n", "1", t.kwm, *places(), ":", "-n", "1", "env", "-u", "KWM_DATA", t.kwm, *places()]
-    done = subprocess.run(one_lacks, capture_output=True, text=True, timeout=t.PATIENCE, check=False)
+    try:
+        done = subprocess.run(one_lacks, capture_output=True, text=True, timeout=t.PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        t.check(False, "KWM_DATA unset on one rank: wanted all ranks to leave together, found them waiting")
+        return
     good = done.returncode == USAGE and done.stderr.startswith("kwm: error: data:") and done.stderr.count("\n") == 1
-    t.check(good, "KWM_DATA unset on one rank: wanted one error line, found exit %d:\n%s" % (done.returncode, done.stderr))
+    found = "found exit %d:\n%s" % (done.returncode, done.stderr)
+    t.check(good, "KWM_DATA unset on one rank: wanted one error line, " + found)
 
 
 def places():

@@ -55,7 +55,8 @@ def datasets(file):
 
 def shapes(words, file, wanted):
     found = {name: (item.shape, item.dtype.str) for name, item in datasets(file).items()}
-    t.check(found == wanted, "%s: wanted the arrays\n%s\nfound\n%s" % (words, sorted(wanted.items()), sorted(found.items())))
+    both = (words, sorted(wanted.items()), sorted(found.items()))
+    t.check(found == wanted, "%s: wanted the arrays\n%s\nfound\n%s" % both)
     for name, item in datasets(file).items():
         t.check(item.fletcher32 and item.chunks, "%s: %s: wanted Fletcher-32 and chunks" % (words, name))
         whole = item[()]
@@ -103,7 +104,8 @@ def dumped(words, file_path, wanted):
 
 def read(learner, wanted, *keys, step=47):
     words = learner + " ".join(("",) + keys)
-    folder = t.train(2, words.replace(" ", "-").replace("=", "-"), "learner=" + learner, "train.max_steps=%d" % step, "train.epochs=9", *keys)
+    steps = ["train.max_steps=%d" % step, "train.epochs=9"]
+    folder = t.train(2, words.replace(" ", "-").replace("=", "-"), "learner=" + learner, *steps, *keys)
     wanted = {**PARAMETERS, **wanted}
     with h5py.File(t.newest(folder), "r") as file:
         shapes(words, file, wanted)
@@ -123,8 +125,9 @@ def kept():
 
 
 t.start()
-read("kalman", {**READOUT, "cov/recurrence/precision": (BLOCKS, "<f8")})
-read("kalman", {**READOUT, "cov/recurrence/precision": (BLOCKS, "<f8")}, "filter.process_noise=1e-4", "filter.forgetting=0.999")
+PRECISION = {**READOUT, "cov/recurrence/precision": (BLOCKS, "<f8")}
+read("kalman", PRECISION)
+read("kalman", PRECISION, "filter.process_noise=1e-4", "filter.forgetting=0.999")
 read("kalman", {**READOUT, "cov/recurrence/covariance": (BLOCKS, "<f8")}, "cov.recurrence.form=innovation", step=12)
 read("adam", moments("adam"))
 read("sgd", moments("sgd"), "sgd.rate=0.002")

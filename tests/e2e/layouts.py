@@ -39,7 +39,8 @@ def ranks(layout):
 def information(one):
     for layout in LAYOUTS:
         words = "stages %d x owners %d x replicas %d" % layout
-        folder = t.train(ranks(layout), words.replace(" ", "-"), STEPS, EPOCHS, "checkpoint.every=100", *t.layout(*layout))
+        keys = [STEPS, EPOCHS, "checkpoint.every=100", *t.layout(*layout)]
+        folder = t.train(ranks(layout), words.replace(" ", "-"), *keys)
         t.check_same(words + " against one rank", t.newest(folder), t.newest(one), ROUNDING)
         t.check(t.close_rows(t.rows(folder), t.rows(one), 1e-7), words + ": wanted the same metrics.tsv")
 

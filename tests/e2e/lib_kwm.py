@@ -21,7 +21,7 @@ import numpy as np
 
 import lib_data
 
-PATIENCE = 300  # seconds for anything to happen: far beyond what a loaded machine needs
+PATIENCE = 200  # seconds for anything to happen: far beyond what a loaded machine needs
 SKIP = 77
 
 # Small enough for hundreds of steps a second; four bundles of 16 units, so that four owners have one each.

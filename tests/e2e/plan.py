@@ -23,7 +23,7 @@ def planned(words, ranks, keys):
     for group, total in (("units", 256), ("hidden", 1), ("output", 1)):
         at = table[0].index(group)
         owned = sum(int(row[at]) for row in table[1:])
-        t.check(owned % total == 0 and owned > 0, "%s: wanted every block of %s owned, found %d" % (words, group, owned))
+        t.check(owned % total == 0 and owned > 0, "%s: wanted each of %s owned, found %d" % (words, group, owned))
     return max(int(row[column]) for row in table[1:])
 
 
