@@ -78,7 +78,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(cov.readout.form, "information", ONE_OF("information, innovation"), "form of the update"),
   KEY(cov.readout.prior, "3", ABOVE(0, 1e9), "prior precision"),
   KEY(cov.readout.refresh, "100", CLOSED(1, 1000000000), "steps between refreshes of the eigenbasis"),
-  KEY(sgd.rate, "0.05", ABOVE(0, 100), "learning rate"),
+  KEY(sgd.rate, "0.01", ABOVE(0, 100), "learning rate"),
   KEY(sgd.momentum, "0.9", BELOW(0, 1), "momentum"),
   KEY(adam.rate, "0.003", ABOVE(0, 100), "learning rate"),
   KEY(adam.beta1, "0.9", BELOW(0, 1), "decay of the mean of gradients"),

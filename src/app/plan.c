@@ -7,8 +7,8 @@
 #include "kwm/app.h"
 
 /* What libraries take beyond what is resident at the start: OpenBLAS's packing buffers, HDF5's and MPI's pools, code
-   pages touched later. Measured at 6 to 9 MB on models of 14 thousand to 1 million parameters; LAPACK's workspace and
-   everything else is counted. */
+   pages touched later. Measured at 4 to 11 MB, LAPACK's workspace apart, on models of 136 thousand to 1 million
+   parameters; that workspace and everything else is counted. */
 enum { LIBRARY_GROWTH = 7000000 };
 
 size_t kwm_plan_total(const struct kwm_plan *plan) {

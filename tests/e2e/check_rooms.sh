@@ -15,7 +15,7 @@ new_tree() {
   printf '#include <mpi.h>\n#include "kwm/base.h"\n' >include/kwm/par.h
   printf '#include "kwm/par.h"\n' >include/kwm/cov.h
   printf '#include "kwm/base.h"\n' >include/kwm/data.h
-  printf '#include "kwm/base.h"\n#include "kwm/data.h"\n' >include/kwm/report.h
+  printf '#include "kwm/base.h"\n' >include/kwm/report.h
   printf '#include <hdf5.h>\n#include "h5.h"\nint f(void) {\n  return MPI_Barrier(0);\n}\n' >src/io/h5.c
   touch src/io/h5.h
   printf '#include "kwm/report.h"\n#include <jansson.h>\n' >src/io/report.c

@@ -57,7 +57,7 @@ def configurations():
     refused("folder as config", USAGE, [t.path("data")], "train", t.path("data"), "--output", "OUT")
     refused("below a file", USAGE, ["none"], "train", t.path("empty.yaml/none"), "--output", "OUT")
     refused("no config", USAGE, ["configuration"], "train", "--output", "OUT")
-    with_config("unknown key", b"seed: 1\ntrain:\n  epoch: 2\n", ["unknown-key.yaml:3", "train.epoch`", "`train.epochs`"])
+    with_config("unknown key", b"seed: 1\ntrain:\n  epoch: 2\n", ["unknown-key.yaml:3", "`train.epochs`"])
     with_config("bad type", b"train:\n  epochs: many\n", ["bad-type.yaml:2", "train.epochs", "integer", "`many`"])
     with_config("out of range", b"train:\n  batch: 0\n", ["out-of-range.yaml:2", "train.batch", "1 to 1000000", "0"])
     with_config("list", b"seed: [1, 2]\n", ["list.yaml:1", "seed", "a list"])

@@ -58,7 +58,7 @@ static void defaults(void **state) {
   assert_string_equal(config.cov.readout.structure, "kron");
   assert_string_equal(config.cov.readout.form, "information");
   assert_true(config.cov.readout.prior == 3 && config.cov.readout.refresh == 100);
-  assert_true(config.sgd.rate == 0.05 && config.sgd.momentum == 0.9);
+  assert_true(config.sgd.rate == 0.01 && config.sgd.momentum == 0.9);
   assert_true(config.adam.rate == 0.003 && config.adam.epsilon == 1e-8);
   assert_true(config.adam.beta1 == 0.9 && config.adam.beta2 == 0.99);
   assert_true(config.checkpoint.every == 0 && config.checkpoint.keep == 3 && config.report.every == 50);
