@@ -4,11 +4,11 @@
 
 #include "kwm/base.h"
 
-/* One covariance group's keys: cov.<group>.* */
+/* One parameter group's keys: cov.<group>.* */
 struct kwm_config_cov {
-  char *structure; /* block | kron */
+  char *structure; /* block | kron | diag | lowrank, as the group's shape allows */
   char *form;      /* information | innovation */
-  double prior;    /* recurrence: factor on the built-in prior variances; readout: prior precision 1/p0 */
+  double prior;    /* recurrence: factor on the built-in prior variances; hidden, output: prior precision 1/p0 */
   int64_t refresh; /* kron: steps between refreshes of the eigenbasis */
 };
 
@@ -47,7 +47,7 @@ struct kwm_config {
     int64_t max_skips;    /* this many skipped steps in a row stop the run with code 4 */
   } filter;
   struct {
-    struct kwm_config_cov recurrence, readout;
+    struct kwm_config_cov recurrence, hidden, output;
   } cov;
   struct {
     double rate, momentum;

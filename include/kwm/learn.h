@@ -29,7 +29,7 @@ kwm_status kwm_group_load(const struct kwm_model *model, enum kwm_group_id group
 
 /* What to learn with. */
 struct kwm_cov_choice {
-  const char *structure; /* block | kron */
+  const char *structure; /* a name of kwm/cov.h's table */
   enum kwm_form form;
   double prior; /* recurrence: factor on the prior variances; matrices: prior precision */
   int64_t refresh;
@@ -37,7 +37,7 @@ struct kwm_cov_choice {
 struct kwm_learn_spec {
   struct kwm_filter_spec filter;
   double forgetting, process_noise;
-  struct kwm_cov_choice recurrence, readout;
+  struct kwm_cov_choice cov[KWM_GROUPS];
   double rate, momentum;        /* sgd (rate also adam) */
   double beta1, beta2, epsilon; /* adam */
   int64_t total_steps;          /* the baselines' cosine schedule ends here */

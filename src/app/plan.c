@@ -31,8 +31,7 @@ static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *p
     numbers = larger(numbers, 3 * d * d);
   }
   const size_t rows = (size_t)(spec->filter.batch * run->model.classes);
-  if (spec->recurrence.form == KWM_FORM_INNOVATION || spec->readout.form == KWM_FORM_INNOVATION)
-    numbers = larger(numbers, rows * rows);
+  if (kwm_run_couples_samples(&run->config)) numbers = larger(numbers, rows * rows);
   return numbers * sizeof(double);
 }
 

@@ -62,8 +62,11 @@ static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
 }
 
 bool kwm_run_couples_samples(const struct kwm_config *config) {
-  return strcmp(config->learner, "kalman") == 0 && (choice_of(&config->cov.recurrence).form == KWM_FORM_INNOVATION ||
-                                                    choice_of(&config->cov.readout).form == KWM_FORM_INNOVATION);
+  const struct kwm_config_cov *const groups[] = {&config->cov.recurrence, &config->cov.hidden, &config->cov.output};
+  bool couples = false;
+  for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
+    couples = couples || choice_of(groups[g]).form == KWM_FORM_INNOVATION;
+  return couples && strcmp(config->learner, "kalman") == 0;
 }
 
 /* What the keys must agree on beyond their own ranges. */
@@ -158,8 +161,9 @@ struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_
                                            .chunks = config->train.chunks},
                                 .forgetting = config->filter.forgetting,
                                 .process_noise = config->filter.process_noise,
-                                .recurrence = choice_of(&config->cov.recurrence),
-                                .readout = choice_of(&config->cov.readout),
+                                .cov = {[KWM_GROUP_RECURRENCE] = choice_of(&config->cov.recurrence),
+                                        [KWM_GROUP_HIDDEN] = choice_of(&config->cov.hidden),
+                                        [KWM_GROUP_OUTPUT] = choice_of(&config->cov.output)},
                                 .rate = adam ? config->adam.rate : config->sgd.rate,
                                 .momentum = config->sgd.momentum,
                                 .beta1 = config->adam.beta1,

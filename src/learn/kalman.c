@@ -12,7 +12,7 @@ static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const str
                                     int64_t replicas, const double *prior_variance) {
   const struct kwm_group *const group = &params->model->groups[g];
   const bool recurrence = g == KWM_GROUP_RECURRENCE;
-  const struct kwm_cov_choice *const choice = recurrence ? &spec->recurrence : &spec->readout;
+  const struct kwm_cov_choice *const choice = &spec->cov[g];
   return (struct kwm_cov_spec){.name = group->name,
                                .form = choice->form,
                                .first = params->share[g].first,
@@ -31,7 +31,7 @@ static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const str
 }
 
 static const struct kwm_cov_ops *structure_of(const struct kwm_learn_spec *spec, int g) {
-  return kwm_cov_find(g == KWM_GROUP_RECURRENCE ? spec->recurrence.structure : spec->readout.structure);
+  return kwm_cov_find(spec->cov[g].structure);
 }
 
 static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
@@ -39,7 +39,7 @@ static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_p
   struct kwm_cov_spec covs[KWM_GROUPS];
   const struct kwm_cov_ops *ops[KWM_GROUPS];
   size_t bytes = kwm_mem_rounded(sizeof(struct kalman_state));
-  kwm_model_prior_variance(spec->recurrence.prior, variance);
+  kwm_model_prior_variance(spec->cov[KWM_GROUP_RECURRENCE].prior, variance);
   for (int g = 0; g < KWM_GROUPS; g++) {
     ops[g] = structure_of(spec, g);
     covs[g] = cov_spec(spec, params, g, replicas, variance);
@@ -52,7 +52,7 @@ static kwm_status kalman_create(kwm_learner *learner) {
   double variance[KWM_GATED_PARAMS];
   kwm_cov covs[KWM_GROUPS];
   KWM_TRY(kwm_alloc(&learner->state, sizeof(struct kalman_state), "filter"));
-  kwm_model_prior_variance(learner->spec.recurrence.prior, variance);
+  kwm_model_prior_variance(learner->spec.cov[KWM_GROUP_RECURRENCE].prior, variance);
   for (int g = 0; g < KWM_GROUPS; g++) {
     const struct kwm_cov_spec spec = cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, variance);
     const struct kwm_cov_ops *const ops = structure_of(&learner->spec, g);

@@ -68,7 +68,7 @@ def inspect(folder):
 def texts():
     child = t.run(2, "keys")
     good("keys", child)
-    for key in ("seed", "train.epochs", "cov.readout.prior", "checkpoint.keep"):
+    for key in ("seed", "train.epochs", "cov.hidden.prior", "checkpoint.keep"):
         t.check("\n" + key in "\n" + child.out, "keys: wanted %s:\n%s" % (key, child.out))
     child = t.run(2, "version")
     good("version", child)

@@ -79,7 +79,7 @@ def layouts():
     refused("three owners of two blocks", USAGE, ["owners"], *TRAIN, *SMALL, *t.layout(2, 3), ranks=6)
     refused("replicas of chunks", USAGE, ["train.chunks"], *TRAIN, *SMALL, *t.layout(1, 1, 2), "train.chunks=1")
     refused("three replicas", USAGE, ["layout.replicas"], *TRAIN, *SMALL, *t.layout(1, 1, 3), ranks=3)
-    for key in ("cov.recurrence.form=innovation", "cov.readout.form=innovation"):
+    for key in ("cov.recurrence.form=innovation", "cov.hidden.form=innovation"):
         refused(key + " with replicas", USAGE, ["layout.replicas 1"], *TRAIN, *SMALL, *t.layout(1, 1, 2), key)
         refused("plan, " + key, USAGE, ["layout.replicas 1"], "plan", "EMPTY", *SMALL, *t.layout(1, 1, 2), key)
 

@@ -25,7 +25,7 @@ PATIENCE = 200  # seconds for anything to happen: far beyond what a loaded machi
 SKIP = 77
 
 # Small enough for hundreds of steps a second; four bundles of 16 units, so that four owners have one each.
-SMALL = ["model.width=64", "model.hidden=16", "train.batch=20", "report.every=10", "cov.readout.refresh=25"]
+SMALL = ["model.width=64", "model.hidden=16", "train.batch=20", "report.every=10", "cov.hidden.refresh=25", "cov.output.refresh=25"]
 
 kwm = None
 scratch = None

@@ -17,8 +17,9 @@ static struct kwm_learn_spec spec_of(enum kwm_form form) {
                                             .chunks = innovation ? 1 : CHUNKS},
                                  .forgetting = 0.999,
                                  .process_noise = 1e-3,
-                                 .recurrence = {.structure = "block", .form = form, .prior = 1},
-                                 .readout = {.structure = "kron", .form = form, .prior = 5, .refresh = 100}};
+                                 .cov = {{.structure = "block", .form = form, .prior = 1},
+                                         {.structure = "kron", .form = form, .prior = 5, .refresh = 100},
+                                         {.structure = "kron", .form = form, .prior = 5, .refresh = 100}}};
 }
 
 /* One program: a model, a pipe and a Kalman learner on a layout. */

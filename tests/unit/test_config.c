@@ -54,10 +54,10 @@ static void defaults(void **state) {
   assert_true(config.filter.gate == 0 && config.filter.max_skips == 10);
   assert_string_equal(config.cov.recurrence.structure, "block");
   assert_string_equal(config.cov.recurrence.form, "information");
-  assert_true(config.cov.recurrence.prior == 30 && config.cov.recurrence.refresh == 100);
-  assert_string_equal(config.cov.readout.structure, "kron");
-  assert_string_equal(config.cov.readout.form, "information");
-  assert_true(config.cov.readout.prior == 3 && config.cov.readout.refresh == 100);
+  assert_true(config.cov.recurrence.prior == 30);
+  assert_string_equal(config.cov.hidden.structure, "kron");
+  assert_string_equal(config.cov.hidden.form, "information");
+  assert_true(config.cov.hidden.prior == 3 && config.cov.hidden.refresh == 100);
   assert_true(config.sgd.rate == 0.01 && config.sgd.momentum == 0.9);
   assert_true(config.adam.rate == 0.003 && config.adam.epsilon == 1e-8);
   assert_true(config.adam.beta1 == 0.9 && config.adam.beta2 == 0.99);
@@ -70,7 +70,7 @@ static void values_from_text(void **state) {
   static const char text[] = "seed: 18446744073709551615 # the largest\n"
                              "output: 'runs/a: \"b\"'\r\n"
                              "train: {epochs: 1000000, batch: +7,\n  max_steps: 1000000000000}\n"
-                             "cov:\n  readout:\n    form: innovation\n    prior: .5\n"
+                             "cov:\n  hidden:\n    form: innovation\n    prior: .5\n"
                              "filter:\n    trust_region: 1e-3\n    gain_factor: 3\n"
                              "data:\n  permute: true\nreproducible: false\n";
   struct kwm_config config;
@@ -78,9 +78,9 @@ static void values_from_text(void **state) {
   assert_true(config.seed == UINT64_MAX);
   assert_string_equal(config.output, "runs/a: \"b\"");
   assert_true(config.train.epochs == 1000000 && config.train.batch == 7 && config.train.max_steps == 1000000000000);
-  assert_string_equal(config.cov.readout.form, "innovation");
+  assert_string_equal(config.cov.hidden.form, "innovation");
   assert_string_equal(config.cov.recurrence.form, "information");
-  assert_true(config.cov.readout.prior == 0.5 && config.cov.recurrence.prior == 30);
+  assert_true(config.cov.hidden.prior == 0.5 && config.cov.recurrence.prior == 30);
   assert_true(config.filter.trust_region == 1e-3 && config.filter.gain_factor == 3);
   assert_true(config.data.permute && !config.reproducible);
   kwm_config_fini(&config);
@@ -178,8 +178,8 @@ static void unknown_keys(void **state) {
   refuses("seed: 1\nfilter:\n  gate: 3\n  gain: 2\n",
           ":4: key `filter.gain`: unknown key, nearest known key is `filter.gain_factor`");
   refuses("seed: 1\n\nbatch: 3\n", ":3: key `batch`: unknown key, nearest known key is `train.batch`");
-  refuses("cov:\n  readuot:\n    prior: 3\n",
-          ":2: key `cov.readuot`: unknown key, nearest known key is `cov.readout.form`");
+  refuses("cov:\n  recurence:\n    prior: 3\n",
+          ":2: key `cov.recurence`: unknown key, nearest known key is `cov.recurrence.form`");
   refuses("report: {every: 3,\n  evry: 4}\n",
           ":2: key `report.evry`: unknown key, nearest known key is `report.every`");
   refuses("\"a\\nb\": 3\n", ":1: key `a?b`: unknown key, nearest known key is `seed`");
@@ -235,9 +235,9 @@ static void out_of_range(void **state) {
   refuses("seed: -1\n", ":1: key `seed`: wanted 0 to 18446744073709551615, found -1");
   refuses("model:\n  width: 100\n", ":2: key `model.width`: wanted a multiple of 16, 16 to 65536, found 100");
   refuses("train:\n  chunks: 6\n", ":2: key `train.chunks`: wanted a power of two, 1 to 64, found 6");
-  refuses("cov:\n  recurrence:\n    prior: 2\n  readout:\n    prior: 0\n",
-          ":5: key `cov.readout.prior`: wanted above 0, up to 1e9, found 0");
-  refuses("cov:\n  readout:\n    structure: foo\n", ":3: key `cov.readout.structure`: wanted one of kron; found `foo`");
+  refuses("cov:\n  recurrence:\n    prior: 2\n  hidden:\n    prior: 0\n",
+          ":5: key `cov.hidden.prior`: wanted above 0, up to 1e9, found 0");
+  refuses("cov:\n  hidden:\n    structure: foo\n", ":3: key `cov.hidden.structure`: wanted one of kron; found `foo`");
   refuses_argument("learner=kalma", "wanted one of kalman, sgd, adam; found `kalma`");
   refuses_argument("learner=", "wanted one of kalman, sgd, adam; found ``");
   refuses_argument("adam.rate=1e999", "wanted above 0, up to 100, found 1e999");

@@ -14,8 +14,9 @@ struct program {
 static struct kwm_learn_spec spec_of(void) {
   return (struct kwm_learn_spec){.filter = {.gain_factor = 1, .batch = BATCH, .chunks = CHUNKS},
                                  .forgetting = 1,
-                                 .recurrence = {.structure = "block", .prior = 1},
-                                 .readout = {.structure = "kron", .prior = 5, .refresh = 100},
+                                 .cov = {{.structure = "block", .prior = 1},
+                                         {.structure = "kron", .prior = 5, .refresh = 100},
+                                         {.structure = "kron", .prior = 5, .refresh = 100}},
                                  .rate = 0.05,
                                  .momentum = 0.9,
                                  .beta1 = 0.9,
