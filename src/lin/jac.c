@@ -26,13 +26,12 @@ struct pullback {
   float rr[LANES], ri[LANES], ii[LANES], cr[LANES], ci[LANES];
 };
 
-static void pull_back(const struct kwm_jac *jac, int64_t i, int64_t u, struct pullback *out) {
+static void pull_back(const struct kwm_jac *jac, int64_t i, int64_t u, struct pullback *restrict out) {
   *out = (struct pullback){0};
   for (int64_t r = 0; r < jac->m; r++) {
     const float *const Jr = jac->J + ((i * jac->m + r) * CHANNELS) * jac->count + u;
     const float *const Ji = Jr + jac->count;
     const float e = jac->e[i * jac->m + r];
-#pragma GCC ivdep
     for (int l = 0; l < LANES; l++) {
       out->rr[l] += Jr[l] * Jr[l];
       out->ri[l] += Jr[l] * Ji[l];
@@ -44,13 +43,12 @@ static void pull_back(const struct kwm_jac *jac, int64_t i, int64_t u, struct pu
 }
 
 /* Adds one sample's SᵀMS (packed) and Sᵀc for LANES units to the accumulators. */
-static void accumulate(const float *S, int64_t count, int64_t params, const struct pullback *pull, float (*F)[LANES],
-                       float (*s)[LANES]) {
+static void accumulate(const float *S, int64_t count, int64_t params, const struct pullback *restrict pull,
+                       float (*restrict F)[LANES], float (*restrict s)[LANES]) {
   const float *const Sr = S, *const Si = S + params * count;
   int64_t index = 0;
   for (int64_t k = 0; k < params; k++) {
     float tr[LANES], ti[LANES];
-#pragma GCC ivdep
     for (int l = 0; l < LANES; l++) {
       const float a = Sr[k * count + l], b = Si[k * count + l];
       tr[l] = pull->rr[l] * a + pull->ri[l] * b;
@@ -59,7 +57,6 @@ static void accumulate(const float *S, int64_t count, int64_t params, const stru
     }
     for (int64_t j = k; j < params; j++, index++) {
       const float *const a = Sr + j * count, *const b = Si + j * count;
-#pragma GCC ivdep
       for (int l = 0; l < LANES; l++) F[index][l] += tr[l] * a[l] + ti[l] * b[l];
     }
   }
