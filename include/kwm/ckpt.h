@@ -23,6 +23,11 @@ kwm_status kwm_ckpt_create(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir, int6
 kwm_status kwm_ckpt_put(kwm_ckpt *ckpt, const char *name, enum kwm_type type, int n_dims, const int64_t *dims,
                         int64_t first, int64_t count, const void *data);
 
+/* Further rows of an array that kwm_ckpt_put began, with the same name, type and dims: for arrays too large to be held
+   as rows at once. */
+kwm_status kwm_ckpt_put_more(kwm_ckpt *ckpt, const char *name, enum kwm_type type, int n_dims, const int64_t *dims,
+                             int64_t first, int64_t count, const void *data);
+
 /* Attributes of a group ("/meta"), made if missing; the same value on all ranks. */
 kwm_status kwm_ckpt_put_i64(kwm_ckpt *ckpt, const char *group, const char *name, int64_t value);
 kwm_status kwm_ckpt_put_f64(kwm_ckpt *ckpt, const char *group, const char *name, double value);

@@ -47,6 +47,7 @@ struct kwm_config {
     int64_t max_skips;    /* this many skipped steps in a row stop the run with code 4 */
   } filter;
   struct {
+    char *joint; /* none | full: one exact covariance of all parameters in place of the groups' */
     struct kwm_config_cov recurrence, hidden, output;
   } cov;
   struct {

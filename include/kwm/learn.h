@@ -38,6 +38,8 @@ struct kwm_learn_spec {
   struct kwm_filter_spec filter;
   double forgetting, process_noise;
   struct kwm_cov_choice cov[KWM_GROUPS];
+  bool joint;                   /* one exact covariance of all parameters instead (priors as in cov) */
+  int group_rank, group_ranks;  /* this rank's place in its replica, for the joint covariance's share */
   double rate, momentum;        /* sgd (rate also adam) */
   double beta1, beta2, epsilon; /* adam */
   int64_t total_steps;          /* the baselines' cosine schedule ends here */

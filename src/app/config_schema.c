@@ -70,6 +70,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(filter.forgetting, "1", ABOVE(0, 1), "stabilised forgetting towards the prior, 1: none"),
   KEY(filter.gate, "0", CLOSED(0, 1e6), "skip a step whose mean surprisal exceeds this many nats, 0: never"),
   KEY(filter.max_skips, "10", CLOSED(1, 1000000000), "skipped steps in a row that stop the run"),
+  KEY(cov.joint, "none", ONE_OF("none, full"), "full: one exact covariance of all parameters, over all ranks"),
   KEY(cov.recurrence.structure, "block", ONE_OF("block"), "block: one dense matrix per unit"),
   KEY(cov.recurrence.form, "information", ONE_OF("information, innovation"), "form of the update"),
   KEY(cov.recurrence.prior, "30", ABOVE(0, 1e6), "factor on the built-in prior variances"),

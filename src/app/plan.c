@@ -39,7 +39,9 @@ struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, int64_t
                               size_t resident) {
   const struct kwm_config *const config = &run->config;
   const int64_t held = config->data.validation, length = run->model.length, replicas = config->layout.replicas;
-  const struct kwm_learn_spec spec = kwm_run_learn_spec(config, n_train - held);
+  struct kwm_learn_spec spec = kwm_run_learn_spec(config, n_train - held);
+  spec.group_rank = group_rank;
+  spec.group_ranks = run->stages.ranks;
   struct kwm_params params = {.model = &run->model};
   for (int g = 0; g < KWM_GROUPS; g++) params.share[g] = run->stages.share[g][group_rank];
   struct kwm_plan plan = {.libraries = resident + LIBRARY_GROWTH + lapack_bytes(run, &params, &spec)};

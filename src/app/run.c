@@ -63,7 +63,7 @@ static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
 
 bool kwm_run_couples_samples(const struct kwm_config *config) {
   const struct kwm_config_cov *const groups[] = {&config->cov.recurrence, &config->cov.hidden, &config->cov.output};
-  bool couples = false;
+  bool couples = strcmp(config->cov.joint, "full") == 0;
   for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
     couples = couples || choice_of(groups[g]).form == KWM_FORM_INNOVATION;
   return couples && strcmp(config->learner, "kalman") == 0;
@@ -158,12 +158,15 @@ struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_
                                            .trust_region = config->filter.trust_region,
                                            .gate = config->filter.gate,
                                            .batch = config->train.batch,
-                                           .chunks = config->train.chunks},
+                                           .chunks = config->train.chunks,
+                                           .forgetting = config->filter.forgetting,
+                                           .process_noise = config->filter.process_noise},
                                 .forgetting = config->filter.forgetting,
                                 .process_noise = config->filter.process_noise,
                                 .cov = {[KWM_GROUP_RECURRENCE] = choice_of(&config->cov.recurrence),
                                         [KWM_GROUP_HIDDEN] = choice_of(&config->cov.hidden),
                                         [KWM_GROUP_OUTPUT] = choice_of(&config->cov.output)},
+                                .joint = strcmp(config->cov.joint, "full") == 0,
                                 .rate = adam ? config->adam.rate : config->sgd.rate,
                                 .momentum = config->sgd.momentum,
                                 .beta1 = config->adam.beta1,
@@ -174,18 +177,18 @@ struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_
   return spec;
 }
 
-static kwm_status build(struct kwm_run *run) {
-  const struct kwm_config *const config = &run->config;
-  const int me = run->layout.stage * run->layout.owners + run->layout.owner;
-  const struct kwm_learn_spec spec = kwm_run_learn_spec(config, run->train.n);
-  KWM_TRY(kwm_params_create(&run->params, &run->model, &run->stages, me, config->seed));
-  KWM_TRY(kwm_learner_create(&run->learner, kwm_learner_find(config->learner), &run->layout, &run->params, &spec));
-  return kwm_pipe_create(&run->pipe, &run->layout, &run->model, &run->stages, config->train.batch,
-                         config->train.chunks);
-}
-
 kwm_status kwm_run_build(struct kwm_run *run) {
-  return kwm_agree(run->layout.world, build(run));
+  const struct kwm_config *const config = &run->config;
+  struct kwm_layout *const layout = &run->layout;
+  struct kwm_learn_spec spec = kwm_run_learn_spec(config, run->train.n);
+  spec.group_rank = layout->stage * layout->owners + layout->owner;
+  spec.group_ranks = run->stages.ranks;
+  KWM_TRY(kwm_agree(layout->world,
+                    kwm_params_create(&run->params, &run->model, &run->stages, spec.group_rank, config->seed)));
+  KWM_TRY(kwm_agree(layout->world,
+                    kwm_learner_create(&run->learner, kwm_learner_find(config->learner), layout, &run->params, &spec)));
+  return kwm_agree(layout->world, kwm_pipe_create(&run->pipe, layout, &run->model, &run->stages, config->train.batch,
+                                                  config->train.chunks));
 }
 
 void kwm_run_fini(struct kwm_run *run) {

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "joint.h"
 #include "kwm/backend.h"
 
 static bool innovation_form(const struct kwm_filter_group *group) {
@@ -81,7 +82,26 @@ kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout,
   return kwm_alloc((void **)&filter->factor, rows * (rows + 1) * sizeof(double), "factor of S");
 }
 
+kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *layout,
+                                 const struct kwm_filter_spec *spec, int n_groups,
+                                 const struct kwm_joint_group *groups) {
+  KWM_ASSERT(n_groups <= KWM_FILTER_GROUPS);
+  memset(filter, 0, sizeof *filter);
+  filter->layout = layout;
+  filter->spec = *spec;
+  KWM_CHECK(layout->replicas == 1, KWM_ERR_USAGE,
+            "config: wanted layout.replicas 1 with cov.joint full (one S couples all samples), found %d",
+            layout->replicas);
+  return kwm_joint_create(&filter->joint, layout, spec, n_groups, groups);
+}
+
+size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
+                              const struct kwm_joint_group *groups) {
+  return kwm_joint_bytes(spec, ranks, rank, n_groups, groups);
+}
+
 void kwm_filter_fini(struct kwm_filter *filter) {
+  kwm_joint_destroy(filter->joint);
   for (int g = 0; g < filter->n_groups; g++) {
     kwm_cov_destroy(&filter->group[g].cov);
     kwm_treesum_fini(&filter->group[g].sum);
@@ -95,7 +115,7 @@ void kwm_filter_fini(struct kwm_filter *filter) {
 }
 
 void kwm_filter_predict(struct kwm_filter *filter) {
-  filter->failed_here = false;
+  filter->failed_here = filter->joint != NULL && !kwm_joint_predict(filter->joint);
   for (int g = 0; g < filter->n_groups; g++)
     if (!kwm_cov_predict(&filter->group[g].cov, filter->steps)) filter->failed_here = true;
 }
@@ -123,6 +143,7 @@ static void sum_innovation_covariance(struct kwm_filter *filter, const struct kw
 }
 
 void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin) {
+  if (filter->joint != NULL) kwm_joint_innovate(filter->joint, lin);
   for (int g = 0; g < filter->n_groups; g++)
     if (!innovation_form(&filter->group[g])) sum_evidence(filter, &filter->group[g], &lin->jac[g], lin);
   if (filter->any_innovation) sum_innovation_covariance(filter, lin);
@@ -156,12 +177,17 @@ static bool gain_of(struct kwm_filter *filter, int g, const struct kwm_lin *lin,
   return kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
 }
 
-/* The group's KL, added in block order whoever owns the blocks, and the scale that keeps it within the trust region. */
-static void shorten(const struct kwm_filter_spec *spec, struct kwm_filter_group *group, double *total) {
-  *total = 0;
-  for (int64_t b = 0; b < group->cov.spec.total; b++) *total += group->kl[b];
-  const bool bound = spec->trust_region > 0 && *total > spec->trust_region;
-  group->scale = spec->gain_factor * (bound ? sqrt(spec->trust_region / *total) : 1);
+/* What of a step that predicts a change of `kl` stays within the trust region, times the gain factor. */
+static double scale_for(const struct kwm_filter_spec *spec, double kl) {
+  const bool bound = spec->trust_region > 0 && kl > spec->trust_region;
+  return spec->gain_factor * (bound ? sqrt(spec->trust_region / kl) : 1);
+}
+
+/* The group's KL, added in block order whoever owns the blocks. */
+static double total_of(const struct kwm_filter_group *group) {
+  double total = 0;
+  for (int64_t b = 0; b < group->cov.spec.total; b++) total += group->kl[b];
+  return total;
 }
 
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step) {
@@ -169,18 +195,37 @@ void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struc
   bool good = !filter->failed_here;
   memset(filter->kl, 0, (size_t)filter->blocks * sizeof(double));
   if (filter->any_innovation && good) good = solve_innovation(filter, lin, &change);
+  if (filter->joint != NULL && good) good = kwm_joint_gain(filter->joint, lin, &change);
   for (int g = 0; g < filter->n_groups && good; g++) good = gain_of(filter, g, lin, change);
   kwm_par_sum_group(filter->layout, filter->blocks, filter->kl);
   kwm_filter_judge(filter->layout, lin, filter->spec.gate, !good, step);
-  for (int g = 0; g < filter->n_groups; g++) {
-    shorten(&filter->spec, &filter->group[g], &step->kl[g]);
-    step->scale[g] = filter->group[g].scale;
+  for (int g = 0; g < KWM_FILTER_GROUPS; g++) {
+    step->kl[g] = g < filter->n_groups ? total_of(&filter->group[g]) : change;
+    step->scale[g] = scale_for(&filter->spec, step->kl[g]);
   }
 }
 
 void kwm_filter_update(struct kwm_filter *filter, const struct kwm_step *step) {
   filter->steps++;
   if (step->verdict != KWM_STEP_DONE) return;
+  if (filter->joint != NULL) kwm_joint_update(filter->joint, step->scale[0]);
   for (int g = 0; g < filter->n_groups; g++)
-    kwm_cov_apply(&filter->group[g].cov, filter->group[g].scale, filter->group[g].mean);
+    kwm_cov_apply(&filter->group[g].cov, step->scale[g], filter->group[g].mean);
+}
+
+void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health) {
+  if (g < filter->n_groups) kwm_cov_health(&filter->group[g].cov, health);
+  if (filter->joint != NULL && g == 0) kwm_joint_health(filter->joint, health);
+}
+
+kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes) {
+  for (int g = 0; g < filter->n_groups; g++) KWM_TRY(kwm_cov_save(&filter->group[g].cov, ckpt, writes));
+  if (filter->joint != NULL) KWM_TRY(kwm_joint_save(filter->joint, ckpt, writes));
+  return kwm_ckpt_put_i64(ckpt, "/filter", "steps", filter->steps);
+}
+
+kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt) {
+  for (int g = 0; g < filter->n_groups; g++) KWM_TRY(kwm_cov_load(&filter->group[g].cov, ckpt));
+  if (filter->joint != NULL) KWM_TRY(kwm_joint_load(filter->joint, ckpt));
+  return kwm_ckpt_get_i64(ckpt, "/filter", "steps", &filter->steps);
 }

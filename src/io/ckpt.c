@@ -94,11 +94,16 @@ static kwm_status reserve(kwm_ckpt *ckpt, int64_t bytes) {
   return KWM_OK;
 }
 
-/* Before each write; ends with the ranks' agreement. */
-static kwm_status begin_put(kwm_ckpt *ckpt, int64_t bytes) {
+static kwm_status may_write(const kwm_ckpt *ckpt) {
   KWM_ASSERT(ckpt->writing);
   KWM_CHECK(ckpt->status == KWM_OK, KWM_ERR_SYSTEM, "checkpoint %s: wanted an unbroken file, an earlier write failed",
             ckpt->part);
+  return KWM_OK;
+}
+
+/* Before each write; ends with the ranks' agreement. */
+static kwm_status begin_put(kwm_ckpt *ckpt, int64_t bytes) {
+  KWM_TRY(may_write(ckpt));
   ckpt->status = kwm_agree(ckpt->comm, ckpt->rank == 0 ? reserve(ckpt, bytes) : KWM_OK);
   return ckpt->status;
 }
@@ -322,16 +327,28 @@ static kwm_status open_as(const kwm_ckpt *ckpt, const struct kwm_slab *slab, str
   return KWM_OK;
 }
 
+/* Moves rows of an array that is there. */
+static kwm_status move_existing(kwm_ckpt *ckpt, const struct kwm_slab *slab, void *data) {
+  struct kwm_h5_array array;
+  check_slab(slab);
+  kwm_status status = kwm_agree(ckpt->comm, open_as(ckpt, slab, &array));
+  if (status == KWM_OK) status = move_slab(ckpt, &array, slab, data);
+  kwm_h5_array_close(&array);
+  return status;
+}
+
+kwm_status kwm_ckpt_put_more(kwm_ckpt *ckpt, const char *name, enum kwm_type type, int n_dims, const int64_t *dims,
+                             int64_t first, int64_t count, const void *data) {
+  const struct kwm_slab slab = {name, type, n_dims, dims, first, count};
+  KWM_TRY(may_write(ckpt));
+  return ckpt->status = move_existing(ckpt, &slab, (char *)(uintptr_t)data);
+}
+
 kwm_status kwm_ckpt_get(kwm_ckpt *ckpt, const char *name, enum kwm_type type, int n_dims, const int64_t *dims,
                         int64_t first, int64_t count, void *data) {
   const struct kwm_slab slab = {name, type, n_dims, dims, first, count};
-  struct kwm_h5_array array;
   KWM_ASSERT(!ckpt->writing);
-  check_slab(&slab);
-  kwm_status status = kwm_agree(ckpt->comm, open_as(ckpt, &slab, &array));
-  if (status == KWM_OK) status = move_slab(ckpt, &array, &slab, data);
-  kwm_h5_array_close(&array);
-  return status;
+  return move_existing(ckpt, &slab, data);
 }
 
 kwm_status kwm_ckpt_get_i64(kwm_ckpt *ckpt, const char *group, const char *name, int64_t *value) {

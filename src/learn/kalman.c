@@ -34,34 +34,63 @@ static const struct kwm_cov_ops *structure_of(const struct kwm_learn_spec *spec,
   return kwm_cov_find(spec->cov[g].structure);
 }
 
+static struct kwm_joint_group joint_group(const struct kwm_cov_spec *cov, float *mean) {
+  return (struct kwm_joint_group){.total = cov->total,
+                                  .params = cov->params,
+                                  .first = cov->first,
+                                  .count = cov->count,
+                                  .m = cov->m,
+                                  .prior_variance = cov->prior_variance,
+                                  .prior_precision = cov->prior_precision,
+                                  .mean = mean};
+}
+
 static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   double variance[KWM_GATED_PARAMS];
   struct kwm_cov_spec covs[KWM_GROUPS];
+  struct kwm_joint_group joint[KWM_GROUPS];
   const struct kwm_cov_ops *ops[KWM_GROUPS];
-  size_t bytes = kwm_mem_rounded(sizeof(struct kalman_state));
+  size_t bytes = kwm_mem_rounded(sizeof(struct kalman_state)), groups = 0;
   kwm_model_prior_variance(spec->cov[KWM_GROUP_RECURRENCE].prior, variance);
   for (int g = 0; g < KWM_GROUPS; g++) {
     ops[g] = structure_of(spec, g);
     covs[g] = cov_spec(spec, params, g, replicas, variance);
-    bytes += kwm_cov_bytes(ops[g], &covs[g]);
+    joint[g] = joint_group(&covs[g], NULL);
+    groups += kwm_cov_bytes(ops[g], &covs[g]);
   }
-  return bytes + kwm_filter_bytes(&spec->filter, replicas, KWM_GROUPS, ops, covs);
+  if (spec->joint)
+    return bytes + kwm_filter_joint_bytes(&spec->filter, spec->group_ranks, spec->group_rank, KWM_GROUPS, joint);
+  return bytes + groups + kwm_filter_bytes(&spec->filter, replicas, KWM_GROUPS, ops, covs);
 }
 
-static kwm_status kalman_create(kwm_learner *learner) {
-  double variance[KWM_GATED_PARAMS];
+static kwm_status create_joint(kwm_learner *learner, const double *variance) {
+  struct kalman_state *const state = learner->state;
+  struct kwm_joint_group groups[KWM_GROUPS];
+  for (int g = 0; g < KWM_GROUPS; g++) {
+    const struct kwm_cov_spec cov = cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, variance);
+    groups[g] = joint_group(&cov, learner->params->mean[g]);
+  }
+  return kwm_filter_init_joint(&state->filter, learner->layout, &learner->spec.filter, KWM_GROUPS, groups);
+}
+
+static kwm_status create_groups(kwm_learner *learner, const double *variance) {
+  struct kalman_state *const state = learner->state;
   kwm_cov covs[KWM_GROUPS];
-  KWM_TRY(kwm_alloc(&learner->state, sizeof(struct kalman_state), "filter"));
-  kwm_model_prior_variance(learner->spec.cov[KWM_GROUP_RECURRENCE].prior, variance);
   for (int g = 0; g < KWM_GROUPS; g++) {
     const struct kwm_cov_spec spec = cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, variance);
     const struct kwm_cov_ops *const ops = structure_of(&learner->spec, g);
     KWM_CHECK(ops != NULL, KWM_ERR_USAGE, "cov: wanted a known structure for group %s", spec.name);
     KWM_TRY(kwm_cov_create(&covs[g], ops, &spec));
   }
-  struct kalman_state *state = learner->state;
   return kwm_filter_init(&state->filter, learner->layout, &learner->spec.filter, KWM_GROUPS, covs,
                          learner->params->mean);
+}
+
+static kwm_status kalman_create(kwm_learner *learner) {
+  double variance[KWM_GATED_PARAMS];
+  kwm_model_prior_variance(learner->spec.cov[KWM_GROUP_RECURRENCE].prior, variance);
+  KWM_TRY(kwm_agree(learner->layout->world, kwm_alloc(&learner->state, sizeof(struct kalman_state), "filter")));
+  return learner->spec.joint ? create_joint(learner, variance) : create_groups(learner, variance);
 }
 
 static void kalman_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step) {
@@ -74,19 +103,15 @@ static void kalman_step(kwm_learner *learner, const struct kwm_lin *lin, struct 
 
 static void kalman_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]) {
   const struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
-  for (int g = 0; g < KWM_GROUPS; g++) kwm_cov_health(&filter->group[g].cov, &health[g]);
+  for (int g = 0; g < KWM_GROUPS; g++) kwm_filter_health(filter, g, &health[g]);
 }
 
 static kwm_status kalman_save(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes) {
-  const struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
-  for (int g = 0; g < KWM_GROUPS; g++) KWM_TRY(kwm_cov_save(&filter->group[g].cov, ckpt, writes));
-  return kwm_ckpt_put_i64(ckpt, "/filter", "steps", filter->steps);
+  return kwm_filter_save(&((struct kalman_state *)learner->state)->filter, ckpt, writes);
 }
 
 static kwm_status kalman_load(kwm_learner *learner, kwm_ckpt *ckpt) {
-  struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
-  for (int g = 0; g < KWM_GROUPS; g++) KWM_TRY(kwm_cov_load(&filter->group[g].cov, ckpt));
-  return kwm_ckpt_get_i64(ckpt, "/filter", "steps", &filter->steps);
+  return kwm_filter_load(&((struct kalman_state *)learner->state)->filter, ckpt);
 }
 
 static void kalman_destroy(kwm_learner *learner) {

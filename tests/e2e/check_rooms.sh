@@ -17,7 +17,7 @@ new_tree() {
   printf '#include "kwm/base.h"\n' >include/kwm/data.h
   printf '#include "kwm/base.h"\n' >include/kwm/report.h
   printf '#include <hdf5.h>\n#include "h5.h"\nint f(void) {\n  return MPI_Barrier(0);\n}\n' >src/io/h5.c
-  touch src/io/h5.h
+  touch src/io/h5.h src/cov/scalapack.h
   printf '#include "kwm/report.h"\n#include <jansson.h>\n' >src/io/report.c
   printf '/* MPI_Allreduce(x) "in a comment",\n   MPI_Allreduce(y) */\nstatic const char *s = "MPI_Bcast(";\n' >src/cov/block.c
   printf '#include "kwm_version.h"\n#include "kwm/cov.h"\n' >src/app/app.c
@@ -73,6 +73,7 @@ plant "lapacke" "includes lapacke.h" src/cov/block.c '#include <lapacke.h>'
 plant "cyaml" "includes cyaml/cyaml.h" src/app/app.c '#include <cyaml/cyaml.h>'
 plant "jansson" "includes jansson.h" src/app/app.c '#include <jansson.h>'
 plant "zlib" "includes zlib.h" src/io/report.c '  #  include <zlib.h>'
+plant "scalapack" "includes scalapack.h" src/cov/block.c '#include "scalapack.h"'
 plant "mpi.h" "includes mpi.h" src/cov/block.c '#include <mpi.h>'
 plant "MPI call" "src/cov/block.c:4: calls MPI" src/cov/block.c 'int x = /* here */ MPI_Barrier (0);'
 plant "function of 61 lines" "function of 61 lines (from line 4)" src/cov/block.c "$(function_of 61)"
