@@ -45,7 +45,11 @@ void kwm_jac_score(const struct kwm_jac *jac, float *s, float *g);
 /* OUTER: g (n, d_o) <- sum_r e[i][r] J[i][r][:], the output-side score of each sample. */
 void kwm_jac_output_score(const struct kwm_jac *jac, float *g);
 
-/* UNITS: H (n·m, count·params) <- dense rows, block u's parameters at columns u·params... */
+/* f += diag(HᵀH), s += Hᵀe. UNITS: f, s (params, count), scratch NULL. OUTER: f, s (d_o, d_i), scratch
+   (n, d_o + d_i). */
+void kwm_jac_diagonal(const struct kwm_jac *jac, float *f, float *s, float *scratch);
+
+/* H <- dense rows. UNITS: (n·m, count·params), block u's parameters at columns u·params... OUTER: (n·m, d_o·d_i). */
 void kwm_jac_dense(const struct kwm_jac *jac, float *H);
 
 /* Scalar facts of one mini-batch's innovation; sums over samples, so that they add over chunks and replicas. */

@@ -115,7 +115,60 @@ void kwm_jac_score(const struct kwm_jac *jac, float *s, float *g) {
   kwm_gemm(true, false, jac->d_o, jac->d_i, jac->n, 1.0f, g, jac->d_o, jac->a, jac->d_i, 1.0f, s, jac->d_i);
 }
 
+static void diagonal_units(const struct kwm_jac *jac, float *f, float *s) {
+  const int64_t p = jac->params, count = jac->count;
+  KWM_ASSERT(jac->channels == CHANNELS && p <= PARAMS_MAX && count % LANES == 0);
+  for (int64_t u = 0; u < count; u += LANES) {
+    float fl[PARAMS_MAX][LANES] = {{0}}, sl[PARAMS_MAX][LANES] = {{0}};
+    for (int64_t i = 0; i < jac->n; i++) {
+      struct pullback pull;
+      pull_back(jac, i, u, &pull);
+      const float *const Sr = jac->S + i * CHANNELS * p * count + u, *const Si = Sr + p * count;
+      for (int64_t k = 0; k < p; k++)
+        for (int l = 0; l < LANES; l++) {
+          const float a = Sr[k * count + l], b = Si[k * count + l];
+          fl[k][l] += (pull.rr[l] * a + pull.ri[l] * b) * a + (pull.ri[l] * a + pull.ii[l] * b) * b;
+          sl[k][l] += pull.cr[l] * a + pull.ci[l] * b;
+        }
+    }
+    for (int64_t k = 0; k < p; k++)
+      for (int l = 0; l < LANES; l++) {
+        f[k * count + u + l] += fl[k][l];
+        s[k * count + u + l] += sl[k][l];
+      }
+  }
+}
+
+/* f_ij += sum_n (sum_r J_nr,i²) a_n,j² */
+void kwm_jac_diagonal(const struct kwm_jac *jac, float *f, float *s, float *scratch) {
+  if (jac->shape == KWM_JAC_UNITS) {
+    diagonal_units(jac, f, s);
+    return;
+  }
+  const int64_t n = jac->n, o = jac->d_o, d = jac->d_i;
+  float *const g2 = scratch, *const a2 = scratch + n * o;
+  kwm_jac_score(jac, s, g2);
+  for (int64_t k = 0; k < n * o; k++) g2[k] = 0;
+  for (int64_t row = 0; row < n * jac->m; row++)
+    for (int64_t k = 0; k < o; k++) g2[row / jac->m * o + k] += jac->J[row * o + k] * jac->J[row * o + k];
+  for (int64_t k = 0; k < n * d; k++) a2[k] = jac->a[k] * jac->a[k];
+  kwm_gemm(true, false, o, d, n, 1.0f, g2, o, a2, d, 1.0f, f, d);
+}
+
+static void dense_outer(const struct kwm_jac *jac, float *H) {
+  const int64_t o = jac->d_o, d = jac->d_i;
+  for (int64_t row = 0; row < jac->n * jac->m; row++) {
+    const float *const a = jac->a + row / jac->m * d;
+    for (int64_t k = 0; k < o; k++)
+      for (int64_t j = 0; j < d; j++) H[(row * o + k) * d + j] = jac->J[row * o + k] * a[j];
+  }
+}
+
 void kwm_jac_dense(const struct kwm_jac *jac, float *H) {
+  if (jac->shape == KWM_JAC_OUTER) {
+    dense_outer(jac, H);
+    return;
+  }
   const int64_t p = jac->params, count = jac->count;
   for (int64_t i = 0; i < jac->n; i++) {
     const float *const Sr = jac->S + i * CHANNELS * p * count, *const Si = Sr + p * count;

@@ -97,6 +97,51 @@ static void test_dense(void **state) {
   }
 }
 
+static void test_dense_outer(void **state) {
+  (void)state;
+  for (int c = 0; c < OUTERS; c++) {
+    struct jac_case made = outer_case(c);
+    const int64_t elements = outers[c].n * outers[c].m * outers[c].d_o * outers[c].d_i;
+    float *const H = normal_floats(elements, 9);
+    kwm_jac_dense(&made.jac, H);
+    double *const wanted = jac_rows(&made.jac);
+    for (int64_t k = 0; k < elements; k++) assert_close((double)H[k], wanted[k], 1e-6, 1e-30);
+    free(H), free(wanted), jac_drop(&made);
+  }
+}
+
+/* diag(HᵀH) and Hᵀe, both added to what is there (1 everywhere); a matrix is one block. */
+static void check_diagonal(const struct kwm_jac *jac) {
+  const bool outer = jac->shape == KWM_JAC_OUTER;
+  const int64_t width = jac_columns(jac), p = outer ? width : jac->params, count = width / p;
+  float *const f = normal_floats(2 * width, 9), *const s = f + width;
+  float *const scratch = outer ? normal_floats(jac->n * (jac->d_o + jac->d_i), 10) : NULL;
+  for (int64_t k = 0; k < 2 * width; k++) f[k] = 1;
+  kwm_jac_diagonal(jac, f, s, scratch);
+  double *const F = jac_dense_fisher(jac), *const score = jac_dense_score(jac), *const wanted = dense_new(2 * width);
+  for (int64_t k = 0; k < width; k++) {
+    const int64_t at = k % p * count + k / p;
+    wanted[at] = 1 + F[k * width + k], wanted[width + at] = 1 + score[k];
+  }
+  assert_below(dense_error_f32(width, f, wanted), SUM);
+  assert_below(dense_error_f32(width, s, wanted + width), SUM);
+  free(f), free(scratch), free(F), free(score), free(wanted);
+}
+
+static void test_diagonal(void **state) {
+  (void)state;
+  for (int c = 0; c < UNITS; c++) {
+    struct jac_case made = units_case(c);
+    check_diagonal(&made.jac);
+    jac_drop(&made);
+  }
+  for (int c = 0; c < OUTERS; c++) {
+    struct jac_case made = outer_case(c);
+    check_diagonal(&made.jac);
+    jac_drop(&made);
+  }
+}
+
 /* Rows of a part are rows of the whole. */
 static void check_part(const struct kwm_jac *jac, int64_t first, int64_t n) {
   const struct kwm_jac part = kwm_jac_part(jac, first, n);
@@ -124,8 +169,9 @@ static void test_part(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_fisher), cmocka_unit_test(test_score_units), cmocka_unit_test(test_score_outer),
-      cmocka_unit_test(test_dense),  cmocka_unit_test(test_part),
+      cmocka_unit_test(test_fisher),   cmocka_unit_test(test_score_units), cmocka_unit_test(test_score_outer),
+      cmocka_unit_test(test_dense),    cmocka_unit_test(test_part),        cmocka_unit_test(test_dense_outer),
+      cmocka_unit_test(test_diagonal),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
