@@ -13,6 +13,8 @@ struct cov_shape {
   const char *structure;
   enum kwm_form form;
   int64_t count, params, d_o, d_i;
+  int64_t rank; /* lowrank */
+  enum kwm_lowrank_kind kind;
 };
 
 enum { COV_SAMPLES = 4, COV_OUTPUTS = 3, COV_PARAMS_MAX = 16, COV_REFRESH = 100 };
@@ -29,6 +31,20 @@ static inline int64_t cov_numbers(const struct cov_shape *shape) {
   return shape->count * (cov_is_matrix(shape) ? shape->d_o * shape->d_i : shape->params);
 }
 
+static inline bool cov_is_lowrank(const struct cov_shape *shape) {
+  return strcmp(shape->structure, "lowrank") == 0;
+}
+
+/* False for the form of lowrank that forgets whatever it learns. */
+static inline bool cov_learns(const struct cov_shape *shape) {
+  return !cov_is_lowrank(shape) || shape->kind != KWM_LOWRANK_COVARIANCE;
+}
+
+/* Relative accuracy of the numbers that the state is kept in. */
+static inline double cov_accuracy(const struct cov_shape *shape) {
+  return cov_is_lowrank(shape) || strcmp(shape->structure, "kron") == 0 ? 2e-5 : 1e-12;
+}
+
 static inline struct kwm_cov_spec cov_spec_of(const struct cov_shape *shape, double forgetting, double process_noise) {
   const bool matrix = cov_is_matrix(shape);
   return (struct kwm_cov_spec){.name = "group",
@@ -43,6 +59,9 @@ static inline struct kwm_cov_spec cov_spec_of(const struct cov_shape *shape, dou
                                .forgetting = forgetting,
                                .process_noise = process_noise,
                                .refresh = COV_REFRESH,
+                               .rank = shape->rank,
+                               .kind = shape->kind,
+                               .seed = 3,
                                .n_max = COV_SAMPLES,
                                .m = COV_OUTPUTS};
 }
@@ -169,12 +188,39 @@ static inline double *cov_read(struct cov_file *file, const char *leaf, enum kwm
 struct cov_state {
   int64_t n;
   double *P;     /* (n, n) dense covariance */
-  double *basis; /* (n, n) its vectors in columns; NULL for block */
-  double *D;     /* (n) precision in the basis; NULL for block */
+  double *basis; /* (n, n) its vectors in columns; NULL but for kron */
+  double *D;     /* (n) precision in the basis; NULL but for kron */
 };
 
 static inline void cov_state_drop(struct cov_state *state) {
   free(state->P), free(state->basis), free(state->D);
+}
+
+static inline void cov_read_diag(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
+  double *const D = cov_read(file, "precision", KWM_F64, 2, (const int64_t[]){cov->spec.total, cov->spec.params});
+  for (int64_t k = 0; k < state->n; k++) state->P[k * state->n + k] = 1 / D[k];
+  free(D);
+}
+
+/* From the factor and the floor in z to P in the parameters' units. */
+static inline void cov_read_lowrank(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
+  const int64_t n = state->n, r = cov->spec.rank < n ? cov->spec.rank : n;
+  double *const factor = cov_read(file, "factor", KWM_F32, 2, (const int64_t[]){n, r});
+  double *const floor = cov_read(file, "floor", KWM_F64, 1, (const int64_t[]){1});
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++) {
+      double sum = i == j ? floor[0] : 0;
+      for (int64_t k = 0; k < r; k++) sum += factor[i * r + k] * factor[j * r + k];
+      state->P[i * n + j] = sum;
+    }
+  if (cov->spec.kind == KWM_LOWRANK_PRECISION) dense_invert(n, state->P);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++)
+      state->P[i * n + j] *=
+          cov->spec.d_o > 0
+              ? 1 / cov->spec.prior_precision
+              : sqrt(cov->spec.prior_variance[i % cov->spec.params] * cov->spec.prior_variance[j % cov->spec.params]);
+  free(factor), free(floor);
 }
 
 static inline void cov_read_block(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
@@ -210,10 +256,10 @@ static inline struct cov_state cov_state_of(const kwm_cov *cov) {
   struct cov_state state = {.n = cov->spec.count * cov->spec.params};
   state.P = dense_new(state.n * state.n);
   cov_write(cov, &file);
-  if (cov->spec.d_o > 0)
-    cov_read_kron(cov, &file, &state);
-  else
-    cov_read_block(cov, &file, &state);
+  if (cov->ops == &kwm_cov_kron) cov_read_kron(cov, &file, &state);
+  if (cov->ops == &kwm_cov_block) cov_read_block(cov, &file, &state);
+  if (cov->ops == &kwm_cov_diag) cov_read_diag(cov, &file, &state);
+  if (cov->ops == &kwm_cov_lowrank) cov_read_lowrank(cov, &file, &state);
   cov_file_drop(&file);
   return state;
 }

@@ -11,6 +11,12 @@ void kwm_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t 
 /* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n); the strict lower triangle is not touched. */
 void kwm_gram(int64_t n, int64_t k, float alpha, const float *A, int64_t lda, float beta, float *C, int64_t ldc);
 
+/* The same two in double precision, C (n, n) <- alpha AᵀA + beta C in its upper triangle. */
+void kwm_gemm_f64(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, double alpha, const double *A,
+                  int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
+void kwm_gram_f64(int64_t n, int64_t k, double alpha, const double *A, int64_t lda, double beta, double *C,
+                  int64_t ldc);
+
 /* Copies the upper triangle of C (n, n) into the lower one. */
 void kwm_mirror(int64_t n, float *C, int64_t ldc);
 

@@ -1,5 +1,6 @@
 /* Covariance of one parameter group's blocks, one structure a file: block (dense per block), kron (diagonal in a
-   Kronecker eigenbasis). Each works in one of two forms of the same filter (equations.md I1, I2):
+   Kronecker eigenbasis), diag (a variance per parameter), lowrank (one low-rank matrix for all blocks together, in the
+   innovation form only). Each works in one of two forms of the same filter (equations.md I1, I2):
 
    information  evidence F = HᵀH, score s = Hᵀe of every chunk, summed; δ = (P⁻¹ + F)⁻¹ s; P⁻¹ <- P⁻¹ + F
    innovation   Z = P Hᵀ, S += H Z; then, with S factored and w = S⁻¹e, δ = Z w; P <- P - Z S⁻¹ Zᵀ
@@ -15,6 +16,13 @@
 
 enum kwm_form { KWM_FORM_INFORMATION, KWM_FORM_INNOVATION };
 
+/* lowrank: which of the forms of equations.md Sec. 12. */
+enum kwm_lowrank_kind {
+  KWM_LOWRANK_PRECISION,  /* form B: Λ = λ0 I + B Bᵀ */
+  KWM_LOWRANK_COVARIANCE, /* form A: P = σ² I + U Uᵀ */
+  KWM_LOWRANK_SUBSPACE,   /* form S: P = U Uᵀ */
+};
+
 /* What to build. The prior is diagonal: variances `prior_variance` (params) of each block, or, for a matrix block, the
    same precision `prior_precision` for all elements. */
 struct kwm_cov_spec {
@@ -29,7 +37,10 @@ struct kwm_cov_spec {
   double forgetting;    /* λ: Λ <- λΛ + (1-λ)Λ0 a step (equations.md 3(d)); 1 = none */
   double process_noise; /* q: P <- P + q P0 a step; 0 = none */
   int64_t refresh;      /* kron: steps between refreshes of the eigenbasis */
-  int64_t n_max, m;     /* samples of a step on this rank, outputs per sample */
+  int64_t rank;         /* lowrank: columns kept, >= 1; at most the group's parameters are used */
+  enum kwm_lowrank_kind kind;
+  uint64_t seed;    /* lowrank, form S: key of the first subspace, another one for each group */
+  int64_t n_max, m; /* samples of a step on this rank, outputs per sample */
 };
 
 struct kwm_cov_ops;
@@ -45,6 +56,7 @@ struct kwm_cov_ops {
   int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
   kwm_status (*create)(kwm_cov *cov);
   bool (*predict)(kwm_cov *cov, int64_t step);
+  /* evidence and absorb are NULL where there is no information form; create then refuses it. */
   void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
   bool (*absorb)(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
   void (*project)(kwm_cov *cov, const struct kwm_jac *jac, float *S);
@@ -55,7 +67,7 @@ struct kwm_cov_ops {
   kwm_status (*load)(kwm_cov *cov, kwm_ckpt *ckpt);
   void (*destroy)(kwm_cov *cov);
 };
-extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron;
+extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron, kwm_cov_diag, kwm_cov_lowrank;
 
 /* The structure of that name, NULL if there is none. */
 const struct kwm_cov_ops *kwm_cov_find(const char *structure);

@@ -33,10 +33,13 @@ struct kwm_cov_choice {
   enum kwm_form form;
   double prior; /* recurrence: factor on the prior variances; matrices: prior precision */
   int64_t refresh;
+  int64_t rank;
+  enum kwm_lowrank_kind kind;
 };
 struct kwm_learn_spec {
   struct kwm_filter_spec filter;
   double forgetting, process_noise;
+  uint64_t seed;
   struct kwm_cov_choice cov[KWM_GROUPS];
   bool joint;                   /* one exact covariance of all parameters instead (priors as in cov) */
   int group_rank, group_ranks;  /* this rank's place in its replica, for the joint covariance's share */

@@ -19,18 +19,21 @@ static size_t larger(size_t a, size_t b) {
   return a > b ? a : b;
 }
 
-/* The largest workspace of the filter's LAPACK calls: eigenvectors of a factor of order d (3 d²: row-major copy and
-   work), or the copy of S that is factored. */
+/* The largest workspace of the filter's LAPACK calls: eigenvectors of order d (3 d²: row-major copy and work; kron's
+   factors, lowrank's Gram matrix), or the copy of S that is factored. */
 static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *params,
                            const struct kwm_learn_spec *spec) {
   size_t numbers = 0;
+  const size_t rows = (size_t)(spec->filter.batch * run->model.classes);
   if (strcmp(run->config.learner, "kalman") != 0) return 0;
   for (int g = 0; g < KWM_GROUPS; g++) {
     const size_t d_o = (size_t)run->model.groups[g].d_o, d_i = (size_t)run->model.groups[g].d_i;
-    const size_t d = params->share[g].count > 0 ? larger(d_o, d_i) : 0;
-    numbers = larger(numbers, 3 * d * d);
+    const bool rotates = params->share[g].count > 0 && strcmp(spec->cov[g].structure, "kron") == 0 && !spec->joint;
+    const size_t d = rotates ? larger(d_o, d_i) : 0;
+    const bool low = params->share[g].count > 0 && strcmp(spec->cov[g].structure, "lowrank") == 0 && !spec->joint;
+    const size_t columns = low ? (size_t)spec->cov[g].rank + rows : 0;
+    numbers = larger(numbers, 3 * larger(d * d, columns * columns));
   }
-  const size_t rows = (size_t)(spec->filter.batch * run->model.classes);
   if (kwm_run_couples_samples(&run->config)) numbers = larger(numbers, rows * rows);
   return numbers * sizeof(double);
 }

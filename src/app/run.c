@@ -53,12 +53,19 @@ kwm_status kwm_run_configure(struct kwm_run *run, const struct kwm_arguments *ar
   return status;
 }
 
+static enum kwm_lowrank_kind kind_of(const char *word) {
+  if (strcmp(word, "covariance") == 0) return KWM_LOWRANK_COVARIANCE;
+  return strcmp(word, "subspace") == 0 ? KWM_LOWRANK_SUBSPACE : KWM_LOWRANK_PRECISION;
+}
+
 static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
+  const bool innovation = strcmp(cov->form, "innovation") == 0;
   return (struct kwm_cov_choice){.structure = cov->structure,
-                                 .form =
-                                     strcmp(cov->form, "innovation") == 0 ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION,
+                                 .form = innovation ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION,
                                  .prior = cov->prior,
-                                 .refresh = cov->refresh};
+                                 .refresh = cov->refresh,
+                                 .rank = cov->rank,
+                                 .kind = kind_of(cov->kind)};
 }
 
 bool kwm_run_couples_samples(const struct kwm_config *config) {
@@ -163,6 +170,7 @@ struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_
                                            .process_noise = config->filter.process_noise},
                                 .forgetting = config->filter.forgetting,
                                 .process_noise = config->filter.process_noise,
+                                .seed = config->seed,
                                 .cov = {[KWM_GROUP_RECURRENCE] = choice_of(&config->cov.recurrence),
                                         [KWM_GROUP_HIDDEN] = choice_of(&config->cov.hidden),
                                         [KWM_GROUP_OUTPUT] = choice_of(&config->cov.output)},

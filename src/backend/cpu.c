@@ -19,6 +19,19 @@ void kwm_gram(int64_t n, int64_t k, float alpha, const float *A, int64_t lda, fl
               kwm_int(ldc));
 }
 
+void kwm_gemm_f64(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, double alpha, const double *A,
+                  int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc) {
+  if (m == 0 || n == 0) return;
+  cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans,
+              kwm_int(m), kwm_int(n), kwm_int(k), alpha, A, kwm_int(lda), B, kwm_int(ldb), beta, C, kwm_int(ldc));
+}
+
+void kwm_gram_f64(int64_t n, int64_t k, double alpha, const double *A, int64_t lda, double beta, double *C,
+                  int64_t ldc) {
+  cblas_dsyrk(CblasRowMajor, CblasUpper, CblasTrans, kwm_int(n), kwm_int(k), alpha, A, kwm_int(lda), beta, C,
+              kwm_int(ldc));
+}
+
 void kwm_mirror(int64_t n, float *C, int64_t ldc) {
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = i + 1; j < n; j++) C[j * ldc + i] = C[i * ldc + j];

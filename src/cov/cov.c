@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-static const struct kwm_cov_ops *const structures[] = {&kwm_cov_block, &kwm_cov_kron, NULL};
+static const struct kwm_cov_ops *const structures[] = {&kwm_cov_block, &kwm_cov_kron, &kwm_cov_diag, &kwm_cov_lowrank,
+                                                       NULL};
 
 const struct kwm_cov_ops *kwm_cov_find(const char *structure) {
   for (int i = 0; structures[i] != NULL; i++)
@@ -38,11 +39,12 @@ bool kwm_cov_predict(kwm_cov *cov, int64_t step) {
 }
 
 void kwm_cov_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
+  KWM_ASSERT(cov->ops->evidence != NULL);
   if (cov->spec.count > 0 && jac->n > 0) cov->ops->evidence(cov, jac, evidence);
 }
 
 bool kwm_cov_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl) {
-  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && batch > 0);
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && cov->ops->absorb != NULL && batch > 0);
   return cov->spec.count == 0 || cov->ops->absorb(cov, evidence, batch, kl);
 }
 

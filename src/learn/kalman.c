@@ -26,6 +26,9 @@ static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const str
                                .forgetting = spec->forgetting,
                                .process_noise = spec->process_noise,
                                .refresh = choice->refresh,
+                               .rank = choice->rank,
+                               .kind = choice->kind,
+                               .seed = spec->seed + (uint64_t)g,
                                .n_max = kwm_pipe_samples_max(spec->filter.batch, replicas),
                                .m = params->model->classes};
 }

@@ -9,6 +9,7 @@ the eigenbasis of the read-out is refreshed, whose vectors of nearly equal eigen
 that after 50 steps only the loss is compared.
 The joint covariance (cov.joint=full) has no basis: to 1e-3 of each array's largest element after 40 steps, in every layout
 and for a run that moves from 4 ranks to 1; a resumed run on the same layout agrees bit for bit.
+diag agrees bit for bit like the default structures; lowrank, which shares S, to 1e-3 after 10 steps, and resumes bit for bit.
 """
 import sys
 
@@ -73,6 +74,35 @@ def innovation():
         t.check(abs(its_loss - loss) < 0.2 * loss, "%s: wanted a loss near %g, found %g" % (words, loss, its_loss))
 
 
+def resumes(words, ranks, folder, keys, half, whole):
+    """half and then whole steps give the same arrays as the run in folder, bit for bit."""
+    parts = words.replace(" ", "-") + "-parts"
+    t.train(ranks, parts, "train.max_steps=%d" % half, *keys)
+    again = t.train(ranks, parts, "train.max_steps=%d" % whole, *keys, resume=True)
+    t.check_same(words + ", resumed", t.newest(again), t.newest(folder), ROUNDING)
+
+
+def structures():
+    groups = ("recurrence", "hidden", "output")
+    diag = [EPOCHS, *["cov.%s.structure=diag" % group for group in groups]]
+    one = t.train(1, "diag-1", "train.max_steps=60", *diag, *t.layout(1))
+    for layout in ((2, 1, 1), (1, 2, 2), (1, 1, 4)):
+        words = "diag, stages %d x owners %d x replicas %d" % layout
+        folder = t.train(ranks(layout), words.replace(" ", "-"), "train.max_steps=60", *diag, *t.layout(*layout))
+        t.check_same(words + " against one rank", t.newest(folder), t.newest(one), ROUNDING)
+    resumes("diag", 2, one, [*diag, *t.layout(2)], 25, 60)
+    for kind in ("precision", "covariance", "subspace"):
+        keys = [EPOCHS, "model.width=32", "cov.hidden.structure=lowrank", "cov.hidden.rank=8", "cov.hidden.kind=" + kind,
+                *["cov.%s.form=innovation" % group for group in groups]]
+        words = "lowrank " + kind
+        wanted = t.train(1, words.replace(" ", "-"), "train.max_steps=10", *keys, *t.layout(1))
+        found = t.train(2, words.replace(" ", "-") + "-2", "train.max_steps=10", *keys, *t.layout(2))
+        close(words, {k: v for k, v in t.arrays(t.newest(found)).items() if k.startswith("/params/")},
+              {k: v for k, v in t.arrays(t.newest(wanted)).items() if k.startswith("/params/")})
+        longer = t.train(2, words.replace(" ", "-") + "-longer", "train.max_steps=20", *keys, *t.layout(2))
+        resumes(words, 2, longer, [*keys, *t.layout(2)], 10, 20)
+
+
 def joint():
     keys = ["cov.joint=full", EPOCHS, "model.width=32", "model.hidden=8", "checkpoint.every=20"]
     wanted = t.arrays(t.newest(t.train(1, "joint-1", "train.max_steps=40", *keys, *t.layout(1))))
@@ -82,9 +112,7 @@ def joint():
         layout = t.layout(stages, owners)
         whole = t.train(stages * owners, words.replace(" ", "-"), "train.max_steps=40", *keys, *layout)
         close(words, t.arrays(t.newest(whole)), wanted)
-        parts = t.train(stages * owners, words.replace(" ", "-") + "-parts", "train.max_steps=20", *keys, *layout)
-        t.train(stages * owners, words.replace(" ", "-") + "-parts", "train.max_steps=40", *keys, *layout, resume=True)
-        t.check_same(words + ", resumed", t.newest(parts), t.newest(whole), ROUNDING)
+        resumes(words, stages * owners, whole, [*keys, *layout], 20, 40)
     moved = t.train(4, "joint-moved", "train.max_steps=20", *keys, *t.layout(2, 2))
     t.train(1, "joint-moved", "train.max_steps=40", *keys, *t.layout(1), resume=True)
     close("joint, from 4 ranks to 1", t.arrays(t.newest(moved)), wanted)
@@ -112,5 +140,6 @@ learns(one_rank)
 information(one_rank)
 elastic(one_rank)
 innovation()
+structures()
 joint()
 t.finish()

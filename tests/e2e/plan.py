@@ -49,6 +49,9 @@ compare("tiny data", 2, "learner=sgd")
 compare("tiny data", 2, *t.layout(1, 2))
 compare("tiny data", 4, *t.layout(2, 1, 2))
 compare("tiny data", 2, "cov.recurrence.form=innovation", "train.batch=60")
+compare("tiny data", 2, "cov.joint=full", "model.hidden=4", "train.batch=50")
+compare("tiny data", 2, *["cov.%s.structure=diag" % group for group in ("recurrence", "hidden", "output")])
+compare("tiny data", 2, "cov.hidden.structure=lowrank", "cov.hidden.form=innovation", "train.batch=20", "model.hidden=64")
 compare("tiny data", 2, "model.width=512", "model.hidden=384", "data.validation=100")
 if os.path.isdir(FASHION):
     os.environ["KWM_DATA"] = FASHION

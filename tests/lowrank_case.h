@@ -1,0 +1,139 @@
+/* `lowrank` under test: handmade states, and what a step of it should do, by eigenvalues of dense matrices. */
+#pragma once
+
+#include "cov_case.h"
+
+#include "kwm/backend.h"
+
+static inline struct cov_shape lowrank_units(enum kwm_lowrank_kind kind, int64_t rank) {
+  return (struct cov_shape){
+      .structure = "lowrank", .form = KWM_FORM_INNOVATION, .count = 16, .params = 3, .rank = rank, .kind = kind};
+}
+
+static inline struct cov_shape lowrank_matrix(enum kwm_lowrank_kind kind, int64_t rank, int64_t d_o, int64_t d_i) {
+  return (struct cov_shape){.structure = "lowrank",
+                            .form = KWM_FORM_INNOVATION,
+                            .count = 1,
+                            .d_o = d_o,
+                            .d_i = d_i,
+                            .rank = rank,
+                            .kind = kind};
+}
+
+static inline double *dense_diagonal(int64_t n, const double *values) {
+  double *const P = dense_new(n * n);
+  for (int64_t k = 0; k < n; k++) P[k * n + k] = values[k];
+  return P;
+}
+
+/* P (n, n) <- D P D for D = diag(prior^power). */
+static inline void lowrank_scale(int64_t n, double *P, const double *prior, double power) {
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++) P[i * n + j] *= pow(prior[i] * prior[j], power);
+}
+
+/* values (n) descending and E (n, n) their vectors in rows. */
+static inline void dense_spectrum(int64_t n, const double *A, double *values, double *E) {
+  double *const copy = dense_copy(n * n, A), *const V = dense_new(n * n);
+  dense_eigenvectors(n, copy, V);
+  for (int64_t rank = 0; rank < n; rank++) {
+    int64_t best = 0;
+    for (int64_t k = 0; k < n; k++)
+      if (copy[k * n + k] > copy[best * n + best]) best = k;
+    values[rank] = copy[best * n + best];
+    copy[best * n + best] = -INFINITY;
+    for (int64_t i = 0; i < n; i++) E[rank * n + i] = V[i * n + best];
+  }
+  free(copy), free(V);
+}
+
+static inline double dense_smallest(int64_t n, const double *A) {
+  double *const values = dense_new(n), *const E = dense_new(n * n);
+  dense_spectrum(n, A, values, E);
+  const double smallest = values[n - 1];
+  free(values), free(E);
+  return smallest;
+}
+
+/* λ_min(A - B) */
+static inline double dense_excess(int64_t n, const double *A, const double *B) {
+  double *const difference = dense_copy(n * n, A);
+  for (int64_t k = 0; k < n * n; k++) difference[k] -= B[k];
+  const double smallest = dense_smallest(n, difference);
+  free(difference);
+  return smallest;
+}
+
+/* P⁺ (n, n) <- its conservative compression to r columns: of Λ (form B) or P (form A) in z the r largest eigenvalues
+   stay if they are above the floor, all others become the floor. */
+static inline void dense_compress(int64_t n, double *P, const double *prior, enum kwm_lowrank_kind kind, int64_t r,
+                                  double floor) {
+  double *const values = dense_new(n), *const E = dense_new(n * n);
+  lowrank_scale(n, P, prior, -0.5);
+  if (kind == KWM_LOWRANK_PRECISION) dense_invert(n, P);
+  dense_spectrum(n, P, values, E);
+  for (int64_t k = 0; k < n; k++) values[k] = k < r ? fmax(values[k], floor) : floor;
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++) {
+      double sum = 0;
+      for (int64_t k = 0; k < n; k++) sum += E[k * n + i] * values[k] * E[k * n + j];
+      P[i * n + j] = sum;
+    }
+  if (kind == KWM_LOWRANK_PRECISION) dense_invert(n, P);
+  lowrank_scale(n, P, prior, 0.5);
+  free(values), free(E);
+}
+
+static inline double lowrank_floor(const kwm_cov *cov) {
+  struct cov_file file;
+  cov_write(cov, &file);
+  double *const floor = cov_read(&file, "floor", KWM_F64, 1, (const int64_t[]){1}), value = floor[0];
+  free(floor), cov_file_drop(&file);
+  return value;
+}
+
+/* Loads a state with `used` orthogonal columns of squared lengths lengths[0..used) in random directions. */
+static inline void lowrank_plant(kwm_cov *cov, double floor, int64_t used, const double *lengths) {
+  const int64_t n = cov->spec.count * cov->spec.params, r = cov->spec.rank < n ? cov->spec.rank : n;
+  float *const factor = calloc((size_t)(n * r), sizeof *factor);
+  double *const A = dense_new(n * n), *const values = dense_new(n), *const E = dense_new(n * n);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j <= i; j++) A[i * n + j] = A[j * n + i] = test_normal(99, i * n + j);
+  dense_spectrum(n, A, values, E);
+  for (int64_t j = 0; j < used; j++)
+    for (int64_t i = 0; i < n; i++) factor[i * r + j] = (float)(sqrt(lengths[j]) * E[j * n + i]);
+  struct cov_file file;
+  const char *const base = getenv("TMPDIR");
+  snprintf(file.dir, sizeof file.dir, "%s/kwm-cov-XXXXXX", base != NULL ? base : "/tmp");
+  assert_non_null(mkdtemp(file.dir));
+  assert_ok(kwm_ckpt_create(&file.ckpt, MPI_COMM_SELF, file.dir, 1));
+  assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/factor", KWM_F32, 2, (const int64_t[]){n, r}, 0, n, factor));
+  assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/floor", KWM_F64, 1, (const int64_t[]){1}, 0, 1, &floor));
+  assert_ok(kwm_ckpt_put_i64(file.ckpt, "/cov/group", "kind", cov->spec.kind));
+  assert_ok(kwm_ckpt_commit(&file.ckpt, 1));
+  assert_ok(kwm_ckpt_open_newest(&file.ckpt, MPI_COMM_SELF, file.dir));
+  assert_ok(kwm_cov_load(cov, file.ckpt));
+  cov_file_drop(&file);
+  free(factor), free(A), free(values), free(E);
+}
+
+/* KL(N(0, P) || N(0, Q)) */
+static inline double dense_kl(int64_t n, const double *P, const double *Q) {
+  double *const A = dense_copy(n * n, P), *const B = dense_copy(n * n, Q), *const M = dense_new(n * n), logs = 0;
+  dense_cholesky(n, A);
+  dense_cholesky(n, B);
+  for (int64_t k = 0; k < n; k++) logs += 2 * log(B[k * n + k] / A[k * n + k]);
+  memcpy(B, Q, (size_t)(n * n) * sizeof *B);
+  dense_invert(n, B);
+  dense_multiply(n, n, n, B, P, M);
+  const double kl = 0.5 * (dense_trace(n, M) - (double)n + logs);
+  free(A), free(B), free(M);
+  return kl;
+}
+
+/* A measurement with the dense filter: P (n, n) and delta (n) from jac. */
+static inline void dense_measure(int64_t n, double *P, const struct kwm_jac *jac, double *delta) {
+  double *const H = jac_rows(jac), *const e = jac_innovation(jac);
+  dense_update(n, jac->n * jac->m, P, H, e, delta);
+  free(H), free(e);
+}
