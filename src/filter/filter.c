@@ -193,7 +193,7 @@ static double total_of(const struct kwm_filter_group *group) {
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step) {
   double change = 0;
   bool good = !filter->failed_here;
-  memset(filter->kl, 0, (size_t)filter->blocks * sizeof(double));
+  for (int64_t b = 0; b < filter->blocks; b++) filter->kl[b] = 0;
   if (filter->any_innovation && good) good = solve_innovation(filter, lin, &change);
   if (filter->joint != NULL && good) good = kwm_joint_gain(filter->joint, lin, &change);
   for (int g = 0; g < filter->n_groups && good; g++) good = gain_of(filter, g, lin, change);
