@@ -151,7 +151,7 @@ struct cov_file {
 
 static inline void cov_write(const kwm_cov *cov, struct cov_file *file) {
   const char *const base = getenv("TMPDIR");
-  snprintf(file->dir, sizeof file->dir, "%s/kwm-cov-XXXXXX", base != NULL ? base : "/tmp");
+  snprintf(file->dir, sizeof file->dir, "%s/kwm-cov-XXXXXX", base != NULL ? base : P_tmpdir);
   assert_non_null(mkdtemp(file->dir));
   assert_ok(kwm_ckpt_create(&file->ckpt, MPI_COMM_SELF, file->dir, 1));
   assert_ok(kwm_cov_save(cov, file->ckpt, true));

@@ -104,7 +104,7 @@ static inline void lowrank_plant(kwm_cov *cov, double floor, int64_t used, const
     for (int64_t i = 0; i < n; i++) factor[i * r + j] = (float)(sqrt(lengths[j]) * E[j * n + i]);
   struct cov_file file;
   const char *const base = getenv("TMPDIR");
-  snprintf(file.dir, sizeof file.dir, "%s/kwm-cov-XXXXXX", base != NULL ? base : "/tmp");
+  snprintf(file.dir, sizeof file.dir, "%s/kwm-cov-XXXXXX", base != NULL ? base : P_tmpdir);
   assert_non_null(mkdtemp(file.dir));
   assert_ok(kwm_ckpt_create(&file.ckpt, MPI_COMM_SELF, file.dir, 1));
   assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/factor", KWM_F32, 2, (const int64_t[]){n, r}, 0, n, factor));

@@ -48,7 +48,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(backend, "cpu", ONE_OF("cpu"), "where the dense algebra runs"),
   KEY(learner, "kalman", ONE_OF("kalman, sgd, adam"), "how parameters are corrected"),
   KEY(sensitivity, "forward", ONE_OF("forward"), "how the Jacobian is obtained"),
-  KEY(reproducible, "true", ANY("true, false"), "sums in an order that does not depend on timing"),
+  KEY(reproducible, "true", ANY("true, false"), "sums in a fixed order; the cpu backend always does"),
   KEY(data.path, "", ANY("text"), "folder with the four IDX files, plain or .gz"),
   KEY(data.permute, "false", ANY("true, false"), "pixels in one fixed random order"),
   KEY(data.validation, "0", CLOSED(0, 1000000000), "samples held out from the end of the training file, 0: none"),

@@ -29,7 +29,7 @@ static inline int remove_entry(const char *path, const struct stat *about, int f
 static inline char *make_dir(void) {
   char *dir = calloc(PATH, 1);
   const char *base = getenv("TMPDIR");
-  snprintf(dir, PATH, "%s/kwm-ckpt-XXXXXX", base != NULL ? base : "/tmp");
+  snprintf(dir, PATH, "%s/kwm-ckpt-XXXXXX", base != NULL ? base : P_tmpdir);
   const bool made = rank() != 0 || mkdtemp(dir) != NULL;
   assert_all(made);
   MPI_Bcast(dir, PATH, MPI_CHAR, 0, MPI_COMM_WORLD);

@@ -57,7 +57,7 @@ static void program_step(struct program *program, int64_t t, struct kwm_step *st
 
 static void make_dir(char *dir, size_t size) {
   const char *const base = getenv("TMPDIR");
-  snprintf(dir, size, "%s/kwm-filter-XXXXXX", base != NULL ? base : "/tmp");
+  snprintf(dir, size, "%s/kwm-filter-XXXXXX", base != NULL ? base : P_tmpdir);
   const bool made = world_rank() != 0 || mkdtemp(dir) != NULL;
   assert_all(made);
   MPI_Bcast(dir, (int)size, MPI_CHAR, 0, MPI_COMM_WORLD);

@@ -178,7 +178,7 @@ static void check_round_trip(const char *name) {
   struct kwm_step step;
   const char *const base = getenv("TMPDIR");
   char dir[256];
-  snprintf(dir, sizeof dir, "%s/kwm-learn-XXXXXX", base != NULL ? base : "/tmp");
+  snprintf(dir, sizeof dir, "%s/kwm-learn-XXXXXX", base != NULL ? base : P_tmpdir);
   assert_non_null(mkdtemp(dir));
   program_init(&program, name);
   program_init(&resumed, name);

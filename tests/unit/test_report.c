@@ -25,7 +25,7 @@ static int remove_entry(const char *path, const struct stat *about, int flag, st
 static int make_dir(void **state) {
   char *dir = calloc(PATH, 1);
   const char *base = getenv("TMPDIR");
-  snprintf(dir, PATH, "%s/kwm-report-XXXXXX", base != NULL ? base : "/tmp");
+  snprintf(dir, PATH, "%s/kwm-report-XXXXXX", base != NULL ? base : P_tmpdir);
   *state = dir;
   return mkdtemp(dir) == NULL;
 }
