@@ -74,8 +74,6 @@ def start(data=True):
     scratch = tempfile.mkdtemp(prefix="kwm-e2e-")
     atexit.register(_clean)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # Open MPI keeps its session folders here: its path must stay short, and they go away with the scratch folder.
-    os.environ["OMPI_MCA_orte_tmpdir_base"] = scratch
     os.environ["OMPI_MCA_btl_vader_backing_directory"] = scratch  # shared memory of killed runs goes away, too
     with open(path("empty.yaml"), "w", encoding="ascii"):
         pass
@@ -114,7 +112,11 @@ def layout(stages=1, owners=1, replicas=1):
 def launch(ranks, *words, **options):
     """Starts kwm; its output goes to files, so that nothing waits for a reader."""
     number = next(_numbers)
-    out, err = path("out-%d" % number), path("err-%d" % number)
+    out, err, session = path("out-%d" % number), path("err-%d" % number), path("s%d" % number)
+    # Open MPI's session folder, its own for each run: one that ends removes parents that another is about to use. The
+    # path must stay short; it goes away with the scratch folder.
+    os.mkdir(session)
+    options["env"] = {**options.get("env", os.environ), "OMPI_MCA_orte_tmpdir_base": session}
     with open(out, "wb") as out_file, open(err, "wb") as err_file:
         child = subprocess.Popen(
             ["mpirun", "-q", "-n", str(ranks), kwm, *words], stdout=out_file, stderr=err_file, cwd=scratch, **options
@@ -253,10 +255,17 @@ def rows(folder):
     return [[line[at] for at in kept] for line in lines]
 
 
+def count_names(names):
+    """One name for each number of /history/counts: NAME[n] stands for n of them."""
+    for name in str(names).split():
+        base, _, times = name.rstrip("]").partition("[")
+        yield from [base] if not times else ["%s[%d]" % (base, at) for at in range(int(times))]
+
+
 def state(file_path):
     """All arrays of a checkpoint; of the history what no clock gives."""
     found = arrays(file_path)
-    names = str(found.pop("/history@names")).split()
+    names = count_names(found.pop("/history@names"))
     for name, value in zip(names, found.pop("/history/counts")):
         if "seconds" not in name:
             found["/history/counts " + name] = value
