@@ -48,7 +48,7 @@ check_files() {
       room("backend", 1, "backend.h")
       room("par", 2, "par.h")
       room("io", 3, "ckpt.h report.h")
-      room("lin", 3, "lin.h health.h")
+      room("lin", 3, "lin.h health.h consistency.h")
       room("data", 4, "data.h")
       room("layer", 4, "layer.h")
       room("cov", 4, "cov.h full.h")
