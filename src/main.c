@@ -15,6 +15,8 @@ static const struct {
      kwm_command_plan},
     {"train", "CONFIG [--output DIR] [--resume] [key=value ...]", kwm_command_train},
     {"eval", "DIR|CHECKPOINT [key=value ...]       test and validation metrics of a run", kwm_command_eval},
+    {"judge", "CONFIG [key=value ...]               distance of every structure from the exact filter",
+     kwm_command_judge},
     {"inspect", "DIR|CHECKPOINT                       what is in there, sizes, health, checksums", kwm_command_inspect},
     {"keys", "                                     every configuration key: type, default, range, meaning",
      kwm_command_keys},
@@ -35,7 +37,8 @@ static kwm_status run(int argc, char **argv, bool speaks) {
   }
   for (int i = 0; i < N_COMMANDS; i++)
     if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
-  return KWM_RAISE(KWM_ERR_USAGE, "wanted a command (plan, train, eval, inspect, keys, version), found `%s`", name);
+  return KWM_RAISE(KWM_ERR_USAGE, "wanted a command (plan, train, eval, judge, inspect, keys, version), found `%s`",
+                   name);
 }
 
 int main(int argc, char **argv) {

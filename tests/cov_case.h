@@ -12,6 +12,7 @@
 struct cov_shape {
   const char *structure;
   enum kwm_form form;
+  enum kwm_real real;
   int64_t count, params, d_o, d_i;
   int64_t rank; /* lowrank */
   enum kwm_lowrank_kind kind;
@@ -42,13 +43,14 @@ static inline bool cov_learns(const struct cov_shape *shape) {
 
 /* Relative accuracy of the numbers that the state is kept in. */
 static inline double cov_accuracy(const struct cov_shape *shape) {
-  return cov_is_lowrank(shape) || strcmp(shape->structure, "kron") == 0 ? 2e-5 : 1e-12;
+  return shape->real == KWM_REAL_FLOAT ? 2e-5 : 1e-11;
 }
 
 static inline struct kwm_cov_spec cov_spec_of(const struct cov_shape *shape, double forgetting, double process_noise) {
   const bool matrix = cov_is_matrix(shape);
   return (struct kwm_cov_spec){.name = "group",
                                .form = shape->form,
+                               .real = shape->real,
                                .count = shape->count,
                                .total = shape->count > 0 ? shape->count : 1,
                                .params = matrix ? shape->d_o * shape->d_i : shape->params,
@@ -92,27 +94,25 @@ static inline struct jac_case cov_jac(const struct cov_shape *shape, uint64_t st
 
 /* A step's scratch: evidence of the information form, S of the innovation form. */
 struct cov_step {
-  float *evidence, *S, *w;
-  double kl[64];
+  float *evidence;
+  double *S, *w, kl[64];
 };
 
 static inline void cov_step_drop(struct cov_step *step) {
   free(step->evidence), free(step->S), free(step->w);
 }
 
-/* S (float) -> its factor; w <- S⁻¹e. */
-static inline void cov_factor(int64_t rows, float *S, const float *e, float *w) {
-  double *const L = dense_new(rows * rows), *const inverse = dense_new(rows * rows);
-  for (int64_t k = 0; k < rows * rows; k++) L[k] = inverse[k] = (double)S[k];
-  dense_cholesky(rows, L);
+/* S -> its factor; w <- S⁻¹e. */
+static inline void cov_factor(int64_t rows, double *S, const float *e, double *w) {
+  double *const inverse = dense_copy(rows * rows, S);
+  dense_cholesky(rows, S);
   dense_invert(rows, inverse);
   for (int64_t i = 0; i < rows; i++) {
     double sum = 0;
     for (int64_t j = 0; j < rows; j++) sum += inverse[i * rows + j] * (double)e[j];
-    w[i] = (float)sum;
+    w[i] = sum;
   }
-  for (int64_t k = 0; k < rows * rows; k++) S[k] = (float)L[k];
-  free(L), free(inverse);
+  free(inverse);
 }
 
 /* Everything of a step up to apply. The information form takes the samples in two chunks. */
@@ -124,11 +124,11 @@ static inline bool cov_prepare(kwm_cov *cov, const struct kwm_jac *jac, struct c
     const struct kwm_jac first = kwm_jac_part(jac, 0, half), second = kwm_jac_part(jac, half, jac->n - half);
     kwm_cov_evidence(cov, &first, step->evidence);
     kwm_cov_evidence(cov, &second, step->evidence);
-    return kwm_cov_absorb(cov, step->evidence, jac->n, step->kl);
+    return kwm_cov_absorb(cov, jac, step->evidence, jac->n, step->kl);
   }
   const int64_t rows = jac->n * jac->m;
-  step->S = calloc((size_t)(rows * rows), sizeof *step->S);
-  step->w = calloc((size_t)rows, sizeof *step->w);
+  step->S = dense_new(rows * rows);
+  step->w = dense_new(rows);
   kwm_cov_project(cov, jac, step->S);
   for (int64_t k = 0; k < rows; k++) step->S[k * rows + k] += 1;
   cov_factor(rows, step->S, jac->e, step->w);
@@ -196,8 +196,13 @@ static inline void cov_state_drop(struct cov_state *state) {
   free(state->P), free(state->basis), free(state->D);
 }
 
+/* The type of the arrays that are kept in spec.real. */
+static inline enum kwm_type cov_type(const kwm_cov *cov) {
+  return cov->spec.real == KWM_REAL_FLOAT ? KWM_F32 : KWM_F64;
+}
+
 static inline void cov_read_diag(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
-  double *const D = cov_read(file, "precision", KWM_F64, 2, (const int64_t[]){cov->spec.total, cov->spec.params});
+  double *const D = cov_read(file, "precision", cov_type(cov), 2, (const int64_t[]){cov->spec.total, cov->spec.params});
   for (int64_t k = 0; k < state->n; k++) state->P[k * state->n + k] = 1 / D[k];
   free(D);
 }
@@ -205,7 +210,7 @@ static inline void cov_read_diag(const kwm_cov *cov, struct cov_file *file, stru
 /* From the factor and the floor in z to P in the parameters' units. */
 static inline void cov_read_lowrank(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
   const int64_t n = state->n, r = cov->spec.rank < n ? cov->spec.rank : n;
-  double *const factor = cov_read(file, "factor", KWM_F32, 2, (const int64_t[]){n, r});
+  double *const factor = cov_read(file, "factor", cov_type(cov), 2, (const int64_t[]){n, r});
   double *const floor = cov_read(file, "floor", KWM_F64, 1, (const int64_t[]){1});
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < n; j++) {
@@ -223,12 +228,23 @@ static inline void cov_read_lowrank(const kwm_cov *cov, struct cov_file *file, s
   free(factor), free(floor);
 }
 
+/* Y (p, p) <- Y Yᵀ */
+static inline void cov_square(int64_t p, double *Y) {
+  double *const copy = dense_copy(p * p, Y), *const transposed = dense_new(p * p);
+  dense_transpose(p, p, copy, transposed);
+  dense_multiply(p, p, p, copy, transposed, Y);
+  free(copy), free(transposed);
+}
+
 static inline void cov_read_block(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
   const int64_t count = cov->spec.count, p = cov->spec.params, dims[3] = {cov->spec.total, p, p};
-  const bool covariance = cov->spec.form == KWM_FORM_INNOVATION;
-  double *const blocks = cov_read(file, covariance ? "covariance" : "precision", KWM_F64, 3, dims);
+  const bool covariance = cov->spec.form == KWM_FORM_INNOVATION, factored = cov->spec.real == KWM_REAL_FLOAT;
+  char leaf[32];
+  snprintf(leaf, sizeof leaf, "%s%s", covariance ? "covariance" : "precision", factored ? "_factor" : "");
+  double *const blocks = cov_read(file, leaf, cov_type(cov), 3, dims);
   for (int64_t b = 0; b < count; b++) {
     double *const block = blocks + b * p * p;
+    if (factored) cov_square(p, block);
     if (!covariance) dense_invert(p, block);
     for (int64_t i = 0; i < p; i++)
       for (int64_t j = 0; j < p; j++) state->P[(b * p + i) * state->n + b * p + j] = block[i * p + j];
@@ -238,9 +254,9 @@ static inline void cov_read_block(const kwm_cov *cov, struct cov_file *file, str
 
 static inline void cov_read_kron(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
   const int64_t o = cov->spec.d_o, i = cov->spec.d_i, n = state->n;
-  state->D = cov_read(file, "precision", KWM_F32, 2, (const int64_t[]){o, i});
-  double *const U = cov_read(file, "input_basis", KWM_F32, 2, (const int64_t[]){i, i});
-  double *const V = cov_read(file, "output_basis", KWM_F32, 2, (const int64_t[]){o, o});
+  state->D = cov_read(file, "precision", cov_type(cov), 2, (const int64_t[]){o, i});
+  double *const U = cov_read(file, "input_basis", cov_type(cov), 2, (const int64_t[]){i, i});
+  double *const V = cov_read(file, "output_basis", cov_type(cov), 2, (const int64_t[]){o, o});
   state->basis = dense_new(n * n);
   for (int64_t row = 0; row < n; row++)
     for (int64_t k = 0; k < n; k++) state->basis[row * n + k] = V[row / i * o + k / i] * U[row % i * i + k % i];

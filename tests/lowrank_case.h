@@ -20,6 +20,24 @@ static inline struct cov_shape lowrank_matrix(enum kwm_lowrank_kind kind, int64_
                             .kind = kind};
 }
 
+/* The same in another form and another real. */
+static inline struct cov_shape lowrank_as(struct cov_shape shape, enum kwm_form form, enum kwm_real real) {
+  shape.form = form, shape.real = real;
+  return shape;
+}
+
+/* Way w of the four in which a shape can be run: both forms, both reals. */
+enum { LOWRANK_WAYS = 4 };
+static inline struct cov_shape lowrank_way(struct cov_shape shape, int w) {
+  return lowrank_as(shape, w % 2 == 0 ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION,
+                    w / 2 == 0 ? KWM_REAL_DOUBLE : KWM_REAL_FLOAT);
+}
+
+/* For P and δ against the dense filter. */
+static inline double lowrank_close(const struct cov_shape *shape) {
+  return shape->real == KWM_REAL_DOUBLE ? 1e-10 : 5e-5;
+}
+
 static inline double *dense_diagonal(int64_t n, const double *values) {
   double *const P = dense_new(n * n);
   for (int64_t k = 0; k < n; k++) P[k * n + k] = values[k];
@@ -95,26 +113,30 @@ static inline double lowrank_floor(const kwm_cov *cov) {
 /* Loads a state with `used` orthogonal columns of squared lengths lengths[0..used) in random directions. */
 static inline void lowrank_plant(kwm_cov *cov, double floor, int64_t used, const double *lengths) {
   const int64_t n = cov->spec.count * cov->spec.params, r = cov->spec.rank < n ? cov->spec.rank : n;
-  float *const factor = calloc((size_t)(n * r), sizeof *factor);
+  const bool narrow = cov->spec.real == KWM_REAL_FLOAT;
+  double *const factor = dense_new(n * r);
+  float *const factor_f32 = calloc((size_t)(n * r), sizeof *factor_f32);
   double *const A = dense_new(n * n), *const values = dense_new(n), *const E = dense_new(n * n);
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j <= i; j++) A[i * n + j] = A[j * n + i] = test_normal(99, i * n + j);
   dense_spectrum(n, A, values, E);
   for (int64_t j = 0; j < used; j++)
-    for (int64_t i = 0; i < n; i++) factor[i * r + j] = (float)(sqrt(lengths[j]) * E[j * n + i]);
+    for (int64_t i = 0; i < n; i++) factor[i * r + j] = sqrt(lengths[j]) * E[j * n + i];
+  for (int64_t k = 0; k < n * r; k++) factor_f32[k] = (float)factor[k];
   struct cov_file file;
   const char *const base = getenv("TMPDIR");
   snprintf(file.dir, sizeof file.dir, "%s/kwm-cov-XXXXXX", base != NULL ? base : P_tmpdir);
   assert_non_null(mkdtemp(file.dir));
   assert_ok(kwm_ckpt_create(&file.ckpt, MPI_COMM_SELF, file.dir, 1));
-  assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/factor", KWM_F32, 2, (const int64_t[]){n, r}, 0, n, factor));
+  assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/factor", cov_type(cov), 2, (const int64_t[]){n, r}, 0, n,
+                         narrow ? (void *)factor_f32 : (void *)factor));
   assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/floor", KWM_F64, 1, (const int64_t[]){1}, 0, 1, &floor));
   assert_ok(kwm_ckpt_put_i64(file.ckpt, "/cov/group", "kind", cov->spec.kind));
   assert_ok(kwm_ckpt_commit(&file.ckpt, 1));
   assert_ok(kwm_ckpt_open_newest(&file.ckpt, MPI_COMM_SELF, file.dir));
   assert_ok(kwm_cov_load(cov, file.ckpt));
   cov_file_drop(&file);
-  free(factor), free(A), free(values), free(E);
+  free(factor), free(factor_f32), free(A), free(values), free(E);
 }
 
 /* KL(N(0, P) || N(0, Q)) */
@@ -136,4 +158,29 @@ static inline void dense_measure(int64_t n, double *P, const struct kwm_jac *jac
   double *const H = jac_rows(jac), *const e = jac_innovation(jac);
   dense_update(n, jac->n * jac->m, P, H, e, delta);
   free(H), free(e);
+}
+
+/* Forgetting with its pull of the mean, then process noise, of the dense filter. */
+static inline void dense_time(int64_t n, double *P, const double *prior, double lambda, double q, const float *anchor,
+                              double *mean) {
+  double *const pull = dense_new(n);
+  dense_predict(n, P, prior, lambda, 0);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++) pull[i] += (1 - lambda) * P[i * n + j] / prior[j] * ((double)anchor[j] - mean[j]);
+  for (int64_t i = 0; i < n; i++) mean[i] += pull[i], P[i * n + i] += q * prior[i];
+  free(pull);
+}
+
+/* A measurement update that also gives δ. */
+static inline void lowrank_measure(kwm_cov *cov, const struct kwm_jac *jac, float *mean, double *delta) {
+  struct cov_step step;
+  assert_true(cov_prepare(cov, jac, &step));
+  kwm_cov_delta(cov, delta);
+  kwm_cov_apply(cov, 1, mean);
+  cov_step_drop(&step);
+}
+
+/* Normal numbers, to be pulled towards. */
+static inline void lowrank_anchor(int64_t n, float *anchor) {
+  for (int64_t k = 0; k < n; k++) anchor[k] = (float)test_normal(77, k);
 }

@@ -17,8 +17,13 @@ void kwm_gemm_f64(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int6
 void kwm_gram_f64(int64_t n, int64_t k, double alpha, const double *A, int64_t lda, double beta, double *C,
                   int64_t ldc);
 
+/* C (m, n) <- alpha B A + beta C for symmetric A (n, n), its upper triangle read, and B (m, n). */
+void kwm_symm_f64(int64_t m, int64_t n, double alpha, const double *A, int64_t lda, const double *B, int64_t ldb,
+                  double beta, double *C, int64_t ldc);
+
 /* Copies the upper triangle of C (n, n) into the lower one. */
 void kwm_mirror(int64_t n, float *C, int64_t ldc);
+void kwm_mirror_f64(int64_t n, double *C, int64_t ldc);
 
 /* A (n, n) symmetric -> A <- V with V[:, i] the vector of values[i]
    (ascending). Double precision, LAPACK dsyevd. False if it does not converge or A holds non-finite numbers. */
@@ -36,6 +41,20 @@ bool kwm_cholesky_invert_f64(int64_t n, double *L, int64_t lda);
 
 /* B (n, k) <- L⁻¹B for the lower-triangular L (n, n). */
 void kwm_triangular_solve(int64_t n, int64_t k, const float *L, int64_t ldl, float *B, int64_t ldb);
+void kwm_triangular_solve_f64(int64_t n, int64_t k, const double *L, int64_t ldl, double *B, int64_t ldb);
+
+/* Cholesky on the upper triangle, in place without LAPACKE's row-major copy, for large matrices. kwm_factor_f64: A (n,
+   n) symmetric, upper triangle read -> U in it, A = UᵀU; the strict lower triangle is not touched. False if not
+   positive definite or not finite. Then, from U: B (n, k) <- U⁻ᵀB (half), U⁻¹B (back), both, A⁻¹B (solve), and the
+   upper triangle of A⁻¹. */
+bool kwm_factor_f64(int64_t n, double *A, int64_t lda);
+void kwm_factor_half_f64(int64_t n, int64_t k, const double *U, int64_t ldu, double *B, int64_t ldb);
+void kwm_factor_back_f64(int64_t n, int64_t k, const double *U, int64_t ldu, double *B, int64_t ldb);
+void kwm_factor_solve_f64(int64_t n, int64_t k, const double *U, int64_t ldu, double *B, int64_t ldb);
+bool kwm_factor_invert_f64(int64_t n, double *U, int64_t ldu);
+
+/* B (m, n) <- B L for the lower-triangular L (n, n). */
+void kwm_multiply_lower(int64_t m, int64_t n, const float *L, int64_t ldl, float *B, int64_t ldb);
 
 /* Once, before any arithmetic: subnormal numbers count as zero from here on. They carry nothing that a filter in single
    precision could use, and cost some processors a hundred cycles each. */

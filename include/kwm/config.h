@@ -8,6 +8,7 @@
 struct kwm_config_cov {
   char *structure; /* block | kron | diag | lowrank, as the group's shape allows */
   char *form;      /* information | innovation */
+  char *real;      /* double | float: what the state is kept in */
   double prior;    /* recurrence: factor on the built-in prior variances; hidden, output: prior precision 1/p0 */
   int64_t refresh; /* kron: steps between refreshes of the eigenbasis */
   int64_t rank;    /* lowrank: columns kept */
@@ -31,6 +32,8 @@ struct kwm_config {
     int64_t hidden;              /* read-out hidden units */
     double decay_min, decay_max; /* initial |a| of the units is spread over [min, max] at gate 1/2 */
     double phase_max;            /* initial phases are spread over (0, max], radians */
+    char *observation;           /* categorical | gaussian */
+    double noise_variance;       /* gaussian: R of every output */
   } model;
   struct {
     int64_t epochs, max_steps; /* max_steps 0: no limit */
@@ -39,17 +42,22 @@ struct kwm_config {
   } train;
   struct {
     int64_t stages, owners, replicas;
+    double memory_gb; /* what a rank may take; 0: its share of what its host has */
   } layout;
   struct {
     double gain_factor;   /* innovation noise R is counted 1/gain_factor times */
     double trust_region;  /* bound on the predicted KL per sample of one step, per group; 0: none */
     double process_noise; /* Q = process_noise * P0 per step */
+    double adapt_process; /* rate at which it follows the innovations, 0: fixed */
+    double adapt_noise;   /* rate at which R's scale does */
+    bool score_test;      /* successive-score test in metrics.tsv */
     double forgetting;    /* stabilised forgetting factor lambda towards the prior */
     double gate;          /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
     int64_t max_skips;    /* this many skipped steps in a row stop the run with code 4 */
   } filter;
   struct {
-    char *joint; /* none | full: one exact covariance of all parameters in place of the groups' */
+    char *joint;      /* none | full: one exact covariance of all parameters in place of the groups' */
+    char *joint_real; /* double | float: what it is kept in */
     struct kwm_config_cov recurrence, hidden, output;
   } cov;
   struct {

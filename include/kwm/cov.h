@@ -1,20 +1,29 @@
 /* Covariance of one parameter group's blocks, one structure a file: block (dense per block), kron (diagonal in a
-   Kronecker eigenbasis), diag (a variance per parameter), lowrank (one low-rank matrix for all blocks together, in the
-   innovation form only). Each works in one of two forms of the same filter (equations.md I1, I2):
+   Kronecker eigenbasis), diag (a variance per parameter), lowrank (one low-rank matrix for all blocks together). Each
+   works in one of two forms of the same filter (equations.md I1, I2):
 
    information  evidence F = HᵀH, score s = Hᵀe of every chunk, summed; δ = (P⁻¹ + F)⁻¹ s; P⁻¹ <- P⁻¹ + F
    innovation   Z = P Hᵀ, S += H Z; then, with S factored and w = S⁻¹e, δ = Z w; P <- P - Z S⁻¹ Zᵀ
 
    A step is predict; evidence* and absorb, or project and condition; apply. Nothing but predict and apply changes the
-   state, so a step can be given up at any time before apply. All calls are local: sums over ranks are the caller's. */
+   state, so a step can be given up at any time before apply.
+
+   All calls are local: sums over ranks are the caller's. The exception is a structure that keeps blocks of several
+   owners together (ops->collective: lowrank) when spec.layout is given: then create, predict, absorb, project,
+   condition, apply, health and spectrum are collective over layout->group, ranks that own nothing included. */
 #pragma once
 
 #include "kwm/base.h"
 #include "kwm/ckpt.h"
 #include "kwm/health.h"
 #include "kwm/lin.h"
+#include "kwm/par.h"
 
 enum kwm_form { KWM_FORM_INFORMATION, KWM_FORM_INNOVATION };
+
+/* What the state is kept in between steps. In float the state is positive definite whatever rounding does: a variance
+   or precision per coordinate, or a factor. A step's evidence (information form) is a float sum in both. */
+enum kwm_real { KWM_REAL_DOUBLE, KWM_REAL_FLOAT };
 
 /* lowrank: which of the forms of equations.md Sec. 12. */
 enum kwm_lowrank_kind {
@@ -28,6 +37,7 @@ enum kwm_lowrank_kind {
 struct kwm_cov_spec {
   const char *name; /* group name, for checkpoints and messages; static */
   enum kwm_form form;
+  enum kwm_real real;
   int64_t first, count; /* this rank's blocks of the group's `total` */
   int64_t total;
   int64_t params;               /* per block; d_o * d_i for a matrix block */
@@ -39,8 +49,10 @@ struct kwm_cov_spec {
   int64_t refresh;      /* kron: steps between refreshes of the eigenbasis */
   int64_t rank;         /* lowrank: columns kept, >= 1; at most the group's parameters are used */
   enum kwm_lowrank_kind kind;
-  uint64_t seed;    /* lowrank, form S: key of the first subspace, another one for each group */
-  int64_t n_max, m; /* samples of a step on this rank, outputs per sample */
+  uint64_t seed;             /* lowrank, form S: key of the first subspace, another one for each group */
+  int64_t n_max, m;          /* samples of a step on this rank, outputs per sample */
+  struct kwm_layout *layout; /* borrowed; collective structures: the group's blocks are spread over layout->group.
+                                NULL: all of them are here, and all calls are local */
 };
 
 struct kwm_cov_ops;
@@ -52,17 +64,22 @@ typedef struct kwm_cov {
 
 struct kwm_cov_ops {
   const char *name;
+  bool collective; /* see the head of this file */
   size_t (*bytes)(const struct kwm_cov_spec *spec);
   int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
   kwm_status (*create)(kwm_cov *cov);
-  bool (*predict)(kwm_cov *cov, int64_t step);
-  /* evidence and absorb are NULL where there is no information form; create then refuses it. */
+  bool (*predict)(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
   void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
-  bool (*absorb)(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
-  void (*project)(kwm_cov *cov, const struct kwm_jac *jac, float *S);
-  bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w);
+  bool (*absorb)(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
+  void (*project)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
+  bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
+  void (*delta)(const kwm_cov *cov, double *delta);
+  void (*moved)(const kwm_cov *cov, double *moved);
   void (*apply)(kwm_cov *cov, double scale, float *mean);
   void (*health)(const kwm_cov *cov, struct kwm_health *health);
+  int64_t (*spectrum_length)(const struct kwm_cov_spec *spec);
+  bool (*spectrum)(const kwm_cov *cov, double *values);
+  bool (*covariance)(const kwm_cov *cov, double *P);
   kwm_status (*save)(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
   kwm_status (*load)(kwm_cov *cov, kwm_ckpt *ckpt);
   void (*destroy)(kwm_cov *cov);
@@ -75,33 +92,57 @@ const struct kwm_cov_ops *kwm_cov_find(const char *structure);
 kwm_status kwm_cov_create(kwm_cov *cov, const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 void kwm_cov_destroy(kwm_cov *cov); /* accepts a zeroed cov */
 
-/* Bytes that kwm_cov_create holds. */
+/* Bytes that kwm_cov_create holds; operations of a step here (cost.c); false: sizes beyond the libraries' ints. */
 size_t kwm_cov_bytes(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
+double kwm_cov_operations(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
+bool kwm_cov_countable(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 
 /* Floats of one chunk's evidence. */
 int64_t kwm_cov_evidence_length(const kwm_cov *cov);
 
-/* Time update after `step` finished steps: forgetting, process noise, refresh of a basis. False: not positive definite.
- */
-bool kwm_cov_predict(kwm_cov *cov, int64_t step);
+/* Time update after `step` finished steps: forgetting towards the anchor N(anchor, P0), process noise, refresh of a
+   basis (equations.md 3(d)): Λ' = λΛ + (1-λ)Λ0, mean += (1-λ) Λ'⁻¹ Λ0 (anchor - mean), then P' = Λ'⁻¹ + q P0. anchor
+   and mean (count, params): NULL if forgetting is 1. False: not positive definite; P and mean are then as before. */
+bool kwm_cov_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
 
-/* Information form. evidence (evidence_length) += one chunk's evidence and score; zeroed by the caller. */
+/* Information form. evidence (evidence_length) += one chunk's evidence and score; zeroed by the caller. Structures
+   whose evidence does not add up (lowrank) have length 0 and take the rows in absorb. */
 void kwm_cov_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
 
 /* Takes the evidence summed over the step's `batch` samples and prepares δ; kl[b] (count) <- predicted change of block
-   b in KL per sample, δᵀFδ/batch. False: not positive definite or not finite; then nothing may be applied. */
-bool kwm_cov_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
+   b in KL per sample, δᵀFδ/batch. jac: all rows of the step on this rank; with evidence of length 0 they are all rows
+   there are (no replicas). False: not positive definite or not finite; then nothing may be applied. */
+bool kwm_cov_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
 
-/* Innovation form. S (n·m, n·m) += H P Hᵀ over this rank's blocks, both triangles; jac holds all rows of the step. */
-void kwm_cov_project(kwm_cov *cov, const struct kwm_jac *jac, float *S);
+/* Innovation form. S (n·m, n·m) += H P Hᵀ over this rank's blocks, both triangles; jac holds all rows of the step. A
+   collective structure adds to S only what the caller's sum over layout->group then makes whole. */
+void kwm_cov_project(kwm_cov *cov, const struct kwm_jac *jac, double *S);
 
-/* Prepares δ = P Hᵀ w and the posterior from S's Cholesky factor L (n·m, n·m) and w = S⁻¹e (n·m). False: not finite. */
-bool kwm_cov_condition(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w);
+/* Prepares δ = P Hᵀ w and the posterior from S's Cholesky factor L (n·m, n·m), lower triangle read, and w = S⁻¹e (n·m),
+   where S = R + sum of all projections and R = I. False: not finite. */
+bool kwm_cov_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
+
+/* After absorb or condition. delta (count, params) <- the prepared δ. */
+void kwm_cov_delta(const kwm_cov *cov, double *delta);
+
+/* After absorb or condition. moved[b] (count) <- δᵀP0⁻¹δ of block b: its share of the gain, and, over its parameters,
+   what the step says about q (equations.md 3(f): E[K e eᵀKᵀ] = P⁻ - P⁺). */
+void kwm_cov_moved(const kwm_cov *cov, double *moved);
 
 /* mean (count, params) += scale δ, and P becomes the posterior. */
 void kwm_cov_apply(kwm_cov *cov, double scale, float *mean);
 
 void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health);
+
+/* values (spectrum_length) <- eigenvalues of P0^-½ P P0^-½, what is left of the prior uncertainty: ascending in each
+   block, (count, params); lowrank: of the whole group, the columns' ascending, then that of all other directions.
+   False: not positive definite or no convergence. */
+int64_t kwm_cov_spectrum_length(const kwm_cov *cov);
+bool kwm_cov_spectrum(const kwm_cov *cov, double *values);
+
+/* P (n, n) <- the dense covariance of this rank's n = count·params parameters, for small n: tests and comparisons. A
+   group spread over several owners is refused (assertion). False: not positive definite. */
+bool kwm_cov_covariance(const kwm_cov *cov, double *P);
 
 /* Collective over the checkpoint's ranks; every rank calls it for every group, ranks that own nothing with count 0.
    writes: false on replicas other than the first, whose blocks are copies. */

@@ -1,4 +1,5 @@
-/* The Kalman filter over parameters: predict, innovate, gain, update, in that order, each collective over the layout.
+/* The Kalman filter over parameters: predict (which may move the means: linearise after it), innovate, gain, update, in
+   that order, each collective over the layout.
    It knows covariances and Jacobian blocks, nothing of the model or of the pipe. */
 #pragma once
 
@@ -14,40 +15,61 @@ struct kwm_filter_spec {
   double trust_region;              /* bound on a group's predicted KL per sample and step; 0: none */
   double gate;                      /* mean surprisal in nats beyond which a step is skipped; 0: none */
   int64_t batch, chunks;            /* samples and chunks of a full step over all replicas */
-  double forgetting, process_noise; /* joint covariance only; a group's own stand in its kwm_cov_spec */
+  double forgetting, process_noise; /* of all groups; the process noise is where an adaptive one starts */
+  double adapt_process; /* β of q <- (1-β)q + β δᵀP0⁻¹δ/n a step, each group its own; 0: q is fixed */
+  double adapt_noise;   /* β of the same for R's scale ρ, from S; 0: ρ = 1 */
+  bool score_test;      /* keep the last score for the successive-score test */
+  enum kwm_real real;   /* joint covariance only; a group's own stands in its kwm_cov_spec */
 };
 
-/* One parameter group on this rank: `cov.spec.count` of its blocks, their means and covariance. */
-struct kwm_filter_group {
-  kwm_cov cov;
-  float *mean;               /* (count, params) borrowed */
-  struct kwm_treesum sum;    /* information form: evidence over chunks */
-  float *evidence, *scratch; /* summed evidence (borrowed from sum), and room for the replicas' sum */
-  double *kl;                /* (total) predicted KL of every block of the group, all owners'; in filter->kl */
-};
-
-/* One parameter group's place in a joint covariance. */
-struct kwm_joint_group {
+/* One parameter group's blocks on this rank. */
+struct kwm_filter_part {
+  const char *name;                    /* static */
   int64_t total, params, first, count; /* blocks of the group, parameters of each, this rank's blocks */
-  int64_t m;                           /* outputs per sample */
-  const double *prior_variance;        /* (params) of every block, borrowed during creation; NULL: 1/prior_precision */
+  int64_t d_o;                         /* output side of a matrix block, else 0 */
+  int64_t n_max, m;                    /* samples of a step on this rank, outputs per sample */
+  const double *prior_variance;        /* (params) of every block, borrowed; NULL: 1/prior_precision */
   double prior_precision;
   float *mean; /* (count, params) borrowed */
 };
-struct kwm_joint;
 
+/* A score and the one before it: s_tᵀ P0 s_{t-1} has mean zero for the right filter (equations.md 3(f)). */
+struct kwm_score {
+  struct kwm_treesum sum;
+  float *before, *scratch, *g; /* (params, count) the last score; its replicas' sum; (samples, d_o) outputs' score */
+  const float *now;            /* the step's score, borrowed from sum */
+  bool known;                  /* before holds one */
+};
+
+/* What the filter keeps of one parameter group. kl, moved, product are (total), all owners', the same everywhere. */
+struct kwm_filter_group {
+  struct kwm_filter_part part;
+  kwm_cov cov;               /* zeroed with a joint covariance */
+  float *anchor;             /* (count, params) initial means; NULL without forgetting */
+  struct kwm_treesum sum;    /* information form: evidence over chunks */
+  float *evidence, *scratch; /* summed evidence (borrowed from sum), and room for the replicas' sum */
+  struct kwm_score score;
+  double *kl;           /* predicted KL of every block */
+  double *moved;        /* δᵀP0⁻¹δ of every block */
+  double *product;      /* s_tᵀP0 s_{t-1} of every block */
+  double *gain;         /* the sum of moved over all steps that were done */
+  double process_noise; /* q of the next step */
+};
+
+struct kwm_joint;
 struct kwm_filter {
   struct kwm_layout *layout; /* borrowed */
   struct kwm_filter_spec spec;
   int n_groups;
   struct kwm_filter_group group[KWM_FILTER_GROUPS];
-  struct kwm_joint *joint; /* one exact covariance of everything, in place of the groups' (n_groups is 0 then) */
-  bool any_innovation;     /* some group is in the innovation form: one shared S */
+  struct kwm_joint *joint; /* one exact covariance of everything, in place of the groups' */
+  bool shared;             /* one S for all groups, or for those in the innovation form */
   int64_t blocks;          /* of all groups */
-  double *kl;              /* (blocks) */
+  double *facts;           /* (4, blocks): kl, moved, product, gain */
   int64_t rows_max;
-  float *S, *w;     /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
-  double *factor;   /* (rows, rows) scratch */
+  double *S, *w;    /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
+  double *inverse;  /* (rows, rows) S⁻¹, if R adapts */
+  double noise;     /* ρ: R = ρ I */
   int64_t steps;    /* finished steps (skipped ones included) */
   bool failed_here; /* something lost definiteness or finiteness on this rank in this step */
 };
@@ -57,12 +79,16 @@ struct kwm_step {
   enum kwm_verdict verdict;
   struct kwm_innovation innovation; /* summed over the step's samples */
   double nis;                       /* squared innovation over its expectation, summed over samples; 1 expected */
+  double chi2, rows;                /* eᵀS⁻¹e and its degrees of freedom; 0, 0 where no S covers all groups */
   double kl[KWM_FILTER_GROUPS];     /* predicted KL per sample before the trust region */
   double scale[KWM_FILTER_GROUPS];  /* what was applied of each group's step */
+  double moved[KWM_FILTER_GROUPS];  /* δᵀP0⁻¹δ of each group, before the scale */
+  double product;                   /* s_tᵀP0 s_{t-1} over all groups; NAN where no two scores follow each other */
+  double process_noise[KWM_FILTER_GROUPS], noise; /* q and ρ of this step */
 };
 
-/* Takes ownership of the covariances in cov[] (this rank's shares); mean[] is borrowed for the filter's lifetime.
- * Local. */
+/* Takes ownership of the covariances in cov[] (this rank's shares); mean[] is borrowed for the filter's lifetime, and
+   what it holds now is the anchor of forgetting. Local. */
 kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout, const struct kwm_filter_spec *spec,
                            int n_groups, kwm_cov *cov, float *const *mean);
 void kwm_filter_fini(struct kwm_filter *filter);
@@ -70,20 +96,23 @@ void kwm_filter_fini(struct kwm_filter *filter);
 /* The same with one exact covariance of all parameters, distributed over all ranks (kwm/full.h). Collective.
    KWM_ERR_USAGE with replicas: one S couples all samples. */
 kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *layout,
-                                 const struct kwm_filter_spec *spec, int n_groups,
-                                 const struct kwm_joint_group *groups);
-size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
-                              const struct kwm_joint_group *groups);
+                                 const struct kwm_filter_spec *spec, int n_groups, const struct kwm_filter_part *parts);
 
-/* Covariance facts of group g (joint: all of them as group 0), and to and from a checkpoint; collective like kwm_cov_*.
- */
-void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health);
-kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
-kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
-
-/* Bytes that kwm_filter_init holds beside the covariances. */
+/* Bytes that init holds; beside the covariances, or, joint, with them. */
 size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
                         const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs);
+size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
+                              const struct kwm_filter_part *parts);
+
+/* Covariance facts of group g (joint: all of them as group 0), and to and from a checkpoint; collective over the
+   layout like kwm_cov_*. */
+void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health);
+
+/* P (n, n) <- the joint covariance of all n parameters, both triangles. One rank. */
+void kwm_filter_covariance(const struct kwm_filter *filter, double *P);
+
+kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
+kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
 
 /* P <- time update of every block. */
 void kwm_filter_predict(struct kwm_filter *filter);
@@ -94,7 +123,7 @@ void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin);
 /* Gains, each on its owner; agrees on the verdict and on every group's trust region (one small sum over all ranks). */
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step);
 
-/* θ <- θ + scale K e, P <- P⁺, unless the verdict is to skip. */
+/* θ <- θ + scale K e, P <- P⁺, unless the verdict is to skip; q and R adapt. */
 void kwm_filter_update(struct kwm_filter *filter, const struct kwm_step *step);
 
 /* Sums the step's scalar facts over all ranks and judges them; failed: this rank cannot apply the step. */

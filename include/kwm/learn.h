@@ -31,6 +31,7 @@ kwm_status kwm_group_load(const struct kwm_model *model, enum kwm_group_id group
 struct kwm_cov_choice {
   const char *structure; /* a name of kwm/cov.h's table */
   enum kwm_form form;
+  enum kwm_real real;
   double prior; /* recurrence: factor on the prior variances; matrices: prior precision */
   int64_t refresh;
   int64_t rank;
@@ -38,7 +39,6 @@ struct kwm_cov_choice {
 };
 struct kwm_learn_spec {
   struct kwm_filter_spec filter;
-  double forgetting, process_noise;
   uint64_t seed;
   struct kwm_cov_choice cov[KWM_GROUPS];
   bool joint;                   /* one exact covariance of all parameters instead (priors as in cov) */
@@ -62,6 +62,7 @@ struct kwm_learner_ops {
   const char *name;
   size_t (*bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas);
   kwm_status (*create)(kwm_learner *learner);
+  void (*predict)(kwm_learner *learner); /* NULL: nothing to do */
   void (*step)(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
   void (*health)(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]);
   kwm_status (*save)(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes);
@@ -81,8 +82,14 @@ void kwm_learner_destroy(kwm_learner *learner); /* accepts a zeroed learner */
 size_t kwm_learner_bytes(const struct kwm_learner_ops *ops, const struct kwm_learn_spec *spec,
                          const struct kwm_params *params, int64_t replicas);
 
+/* Before the mini-batch is linearised: the time update, which may move the means. */
+void kwm_learner_predict(kwm_learner *learner);
+
 /* Learns from one linearised mini-batch: means and covariance change on their owners, unless the verdict is to skip. */
 void kwm_learner_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
+
+/* The filter of a Kalman learner, borrowed. Local. */
+struct kwm_filter *kwm_learner_filter(const kwm_learner *learner);
 
 /* Covariance facts of this rank's blocks by group (zero for learners without one). Local. */
 void kwm_learner_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]);

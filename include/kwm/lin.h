@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kwm/base.h"
+#include "kwm/consistency.h"
 
 enum kwm_jac_shape {
   KWM_JAC_UNITS, /* many small blocks: row (i,r) of H_u is sum_c J[i][r][c][u] S[i][c][:][u] */
@@ -52,17 +53,24 @@ void kwm_jac_diagonal(const struct kwm_jac *jac, float *f, float *s, float *scra
 /* H <- dense rows. UNITS: (n·m, count·params), block u's parameters at columns u·params... OUTER: (n·m, d_o·d_i). */
 void kwm_jac_dense(const struct kwm_jac *jac, float *H);
 
+/* The same, products in double precision: H exactly as J, S and a say. */
+void kwm_jac_dense_f64(const struct kwm_jac *jac, double *H);
+
 /* Scalar facts of one mini-batch's innovation; sums over samples, so that they add over chunks and replicas. */
 struct kwm_innovation {
   double samples;
-  double surprisal; /* sum of -log p(y), nats */
-  double entropy;   /* sum of H(p) */
-  double variance;  /* sum of Var_p(log p): the surprisal's own variance */
-  double correct;   /* samples whose most likely class is the label */
-  double squared;   /* sum of |y - p|² */
-  double expected;  /* sum of its expectation tr(R) = 1 - |p|² */
+  double surprisal;                   /* sum of -log p(y), nats */
+  double entropy;                     /* sum of H(p) */
+  double variance;                    /* sum of Var_p(log p): the surprisal's own variance */
+  double correct;                     /* samples whose most likely class is the label */
+  double squared;                     /* sum of |y - p|² */
+  double expected;                    /* sum of its expectation tr(R) = 1 - |p|² */
+  struct kwm_calibration calibration; /* categorical outputs */
 };
 enum { KWM_INNOVATION_FIELDS = sizeof(struct kwm_innovation) / sizeof(double) };
+
+/* sum += more, field by field. */
+void kwm_innovation_add(struct kwm_innovation *sum, const struct kwm_innovation *more);
 
 /* One step's linearisation on this rank: the Jacobians of the parts that it owns over its replica's samples. */
 enum { KWM_LIN_PARTS = 3 };

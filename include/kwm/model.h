@@ -2,7 +2,7 @@
    knows nothing of ranks, filters or covariance structures.
 
    Gated recurrence over a pixel sequence (kwm/layer.h), final state [Re h, Im h, 1] -> hidden layer with ReLU -> output
-   logits, categorical likelihood. */
+   logits, categorical likelihood, or Gaussian around the outputs. */
 #pragma once
 
 #include "kwm/base.h"
@@ -19,6 +19,7 @@ struct kwm_group {
 struct kwm_model {
   int64_t width, hidden, classes, length; /* units, hidden units, classes, pixels per sequence */
   double decay_min, decay_max, phase_max; /* initial |a| at gate 1/2 and phases of the units */
+  double noise_variance; /* > 0: Gaussian observation of one-hot targets, R = this times I; 0: categorical */
   struct kwm_group groups[KWM_GROUPS];
 };
 
@@ -32,8 +33,10 @@ void kwm_model_initial_mean(const struct kwm_model *model, enum kwm_group_id gro
 /* Prior variances of a recurrent unit's parameters (KWM_GATED_PARAMS), `factor` times the built-in scale. */
 void kwm_model_prior_variance(double factor, double *variance);
 
-/* Categorical observation, whitened with its exact Fisher information diag(p) - ppᵀ = LLᵀ, L = diag(√p) - p√pᵀ:
+/* Observation of `logits` (n, classes).
+   Categorical, whitened with its exact Fisher information diag(p) - ppᵀ = LLᵀ, L = diag(√p) - p√pᵀ:
    e (n, classes) <- (y - p)/√p, so that Le = y - p; J (n, classes, classes) <- Lᵀ, the rows ∂(whitened ŷ)/∂logits;
+   Gaussian with R = noise_variance I and one-hot targets y: e <- (y - logits)/√R, J <- I/√R.
    sums <- sums + the innovation's scalar facts. e, J may be NULL (prediction only). */
-void kwm_observe(int64_t n, int64_t classes, const float *logits, const uint8_t *labels, float *e, float *J,
-                 struct kwm_innovation *sums);
+void kwm_observe(const struct kwm_model *model, int64_t n, const float *logits, const uint8_t *labels, float *e,
+                 float *J, struct kwm_innovation *sums);

@@ -5,7 +5,7 @@
 
 #include "run.h"
 
-static kwm_status add_override(struct kwm_arguments *arguments, char *word) {
+kwm_status kwm_arguments_add(struct kwm_arguments *arguments, char *word) {
   const int capacity = sizeof arguments->overrides / sizeof arguments->overrides[0];
   KWM_CHECK(arguments->n_overrides < capacity, KWM_ERR_USAGE, "arguments: wanted at most %d key=value words", capacity);
   arguments->overrides[arguments->n_overrides++] = word;
@@ -18,7 +18,7 @@ static kwm_status add_output(struct kwm_arguments *arguments, const char *dir) {
   arguments->output_override = malloc(size);
   KWM_CHECK(arguments->output_override != NULL, KWM_ERR_SYSTEM, "memory: wanted %zu bytes for an argument", size);
   snprintf(arguments->output_override, size, "output=%s", dir);
-  return add_override(arguments, arguments->output_override);
+  return kwm_arguments_add(arguments, arguments->output_override);
 }
 
 kwm_status kwm_arguments_read(struct kwm_arguments *arguments, int argc, char **argv) {
@@ -35,7 +35,7 @@ kwm_status kwm_arguments_read(struct kwm_arguments *arguments, int argc, char **
     } else if (arguments->subject == NULL && strchr(argv[i], '=') == NULL) {
       arguments->subject = argv[i];
     } else {
-      KWM_TRY(add_override(arguments, argv[i]));
+      KWM_TRY(kwm_arguments_add(arguments, argv[i]));
     }
   }
   return KWM_OK;

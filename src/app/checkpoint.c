@@ -12,12 +12,16 @@
 
 enum { N_COUNTS = sizeof(struct kwm_counts) / sizeof(double) };
 
-/* The names of struct kwm_counts' numbers in order, for readers of the file. */
+/* The names of struct kwm_counts' numbers in order, for readers of the file; name[n]: n numbers. */
 static const char count_names[] =
-    "seconds comm_seconds samples_seen skipped_steps skips_in_a_row nis_sum nis_steps test_accuracy test_loss "
-    "valid_accuracy valid_loss train_loss row_steps row_skipped row_seconds row_samples row_surprisal row_entropy "
-    "row_variance row_correct row_squared row_expected row_nis row_kl_recurrence row_kl_hidden row_kl_output "
-    "row_scale_recurrence row_scale_hidden row_scale_output";
+    "seconds comm_seconds samples_seen skipped_steps skips_in_a_row skipped_not_finite skipped_indefinite "
+    "skipped_gated nis_sum nis_steps test_accuracy test_loss valid_accuracy valid_loss train_loss row_steps "
+    "row_skipped row_seconds row_nis row_kl[3] row_scale[3] row_moved[3] process_noise[3] noise row_chi2[3] "
+    "score_test[3] surprisal_ljung_box[34] row_samples row_surprisal row_entropy row_variance row_correct row_squared "
+    "row_expected row_calibration[45]";
+_Static_assert(N_COUNTS == 18 + 1 + 4 * 3 + 1 + 3 + 3 + KWM_DOUBLES(struct kwm_ljung_box) + KWM_INNOVATION_FIELDS &&
+                   KWM_DOUBLES(struct kwm_ljung_box) == 34 && KWM_DOUBLES(struct kwm_calibration) == 45,
+               "count_names lists the numbers of struct kwm_counts");
 
 static bool means_finite(const struct kwm_params *params) {
   for (int g = 0; g < KWM_GROUPS; g++)

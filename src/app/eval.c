@@ -8,12 +8,14 @@
 #include "kwm/app.h"
 
 /* One "name<TAB>value" line per metric. */
-static void print_metrics(const char *split, const struct kwm_innovation *sums) {
+static void print_metrics(const char *split, bool gaussian, const struct kwm_innovation *sums) {
   printf("%s_samples\t%.0f\n", split, sums->samples);
   printf("%s_accuracy\t%.6f\n", split, sums->correct / sums->samples);
   printf("%s_loss\t%.6f\n", split, sums->surprisal / sums->samples);
   printf("%s_entropy\t%.6f\n", split, sums->entropy / sums->samples);
   printf("%s_surprisal_z\t%.3f\n", split, kwm_innovation_score(sums));
+  if (gaussian) return;
+  printf("%s_calibration_error\t%.6f\n", split, kwm_calibration_error(&sums->calibration));
 }
 
 /* The training layout if it fits the ranks at hand, else one stage with as many ranks as may be as replicas (powers of
@@ -39,10 +41,10 @@ static kwm_status evaluate(struct kwm_run *run, kwm_ckpt *ckpt) {
   KWM_TRY(kwm_checkpoint_matches(run, ckpt));
   KWM_TRY(kwm_learner_load(&run->learner, ckpt));
   kwm_pipe_predict(run->pipe, run->params.mean, &run->test, &sums);
-  if (run->layout.rank == 0) print_metrics("test", &sums);
+  if (run->layout.rank == 0) print_metrics("test", run->model.noise_variance > 0, &sums);
   if (run->valid.n == 0) return KWM_OK;
   kwm_pipe_predict(run->pipe, run->params.mean, &run->valid, &sums);
-  if (run->layout.rank == 0) print_metrics("valid", &sums);
+  if (run->layout.rank == 0) print_metrics("valid", run->model.noise_variance > 0, &sums);
   return KWM_OK;
 }
 

@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "kwm/app.h"
+#include "kwm/full.h"
 
 /* What libraries take beyond what is resident at the start: OpenBLAS's packing buffers, HDF5's and MPI's pools, code
-   pages touched later. Measured at 4 to 11 MB, LAPACK's workspace apart, on models of 136 thousand to 1 million
-   parameters; that workspace and everything else is counted. */
+   pages touched later. Measured at 4 to 15 MB, LAPACK's workspace and a checkpoint's copies apart, on models of 1
+   thousand to 1 million parameters; these and everything else are counted. */
 enum { LIBRARY_GROWTH = 7000000 };
 
 size_t kwm_plan_total(const struct kwm_plan *plan) {
@@ -20,7 +21,7 @@ static size_t larger(size_t a, size_t b) {
 }
 
 /* The largest workspace of the filter's LAPACK calls: eigenvectors of order d (3 d²: row-major copy and work; kron's
-   factors, lowrank's Gram matrix), or the copy of S that is factored. */
+   factors, lowrank's Gram matrix on every rank, float's joint covariance's A Aᵀ), or the copy of S that is factored. */
 static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *params,
                            const struct kwm_learn_spec *spec) {
   size_t numbers = 0;
@@ -30,39 +31,167 @@ static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *p
     const size_t d_o = (size_t)run->model.groups[g].d_o, d_i = (size_t)run->model.groups[g].d_i;
     const bool rotates = params->share[g].count > 0 && strcmp(spec->cov[g].structure, "kron") == 0 && !spec->joint;
     const size_t d = rotates ? larger(d_o, d_i) : 0;
-    const bool low = params->share[g].count > 0 && strcmp(spec->cov[g].structure, "lowrank") == 0 && !spec->joint;
+    const bool low = strcmp(spec->cov[g].structure, "lowrank") == 0 && !spec->joint;
     const size_t columns = low ? (size_t)spec->cov[g].rank + rows : 0;
     numbers = larger(numbers, 3 * larger(d * d, columns * columns));
   }
-  if (kwm_run_couples_samples(&run->config)) numbers = larger(numbers, rows * rows);
+  const bool root = spec->joint && spec->filter.real == KWM_REAL_FLOAT;
+  if (kwm_run_couples_samples(&run->config)) numbers = larger(numbers, (root ? 3 : 1) * rows * rows);
   return numbers * sizeof(double);
 }
 
-struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, int64_t n_train, int64_t n_test,
-                              size_t resident) {
+/* HDF5 copies what one call moves: a window of an array's rows; a matrix's dense block is one row, and whole. A joint
+   covariance goes slab by slab, and is dealt anew on the way. */
+static size_t checkpoint_bytes(const struct kwm_run *run, const struct kwm_params *params,
+                               const struct kwm_learn_spec *spec) {
+  const size_t window = 16 << 20, slab = 4 << 20;
+  size_t most = 0;
+  if (strcmp(run->config.learner, "kalman") != 0) return 0;
+  if (spec->joint) return 2 * slab;
+  for (int g = 0; g < KWM_GROUPS; g++) {
+    const struct kwm_group *const group = &run->model.groups[g];
+    const char *const structure = spec->cov[g].structure;
+    const size_t number = spec->cov[g].real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double);
+    const size_t p = (size_t)group->params, d = larger((size_t)group->d_o, (size_t)group->d_i);
+    const bool block = strcmp(structure, "block") == 0, low = strcmp(structure, "lowrank") == 0;
+    const size_t columns = block ? p : low ? (size_t)spec->cov[g].rank : 1;
+    const size_t numbers = strcmp(structure, "kron") == 0 ? larger(d * d, p) : p * columns;
+    const size_t bytes = (size_t)params->share[g].count * numbers * number;
+    most = larger(most, bytes > window && !(block && group->d_o > 0) ? window : bytes);
+  }
+  return most;
+}
+
+/* ---- operations */
+
+static struct kwm_cov_spec cov_spec(const struct kwm_run *run, const struct kwm_learn_spec *spec, int g,
+                                    struct kwm_share share) {
+  const struct kwm_group *const group = &run->model.groups[g];
+  const struct kwm_cov_choice *const choice = &spec->cov[g];
+  const struct kwm_filter_spec *const filter = &spec->filter;
+  return (struct kwm_cov_spec){.form = choice->form,
+                               .real = choice->real,
+                               .count = share.count,
+                               .total = group->total,
+                               .params = group->params,
+                               .d_o = group->d_o,
+                               .d_i = group->d_i,
+                               .forgetting = filter->forgetting,
+                               .process_noise = filter->process_noise + filter->adapt_process,
+                               .refresh = choice->refresh,
+                               .rank = choice->rank,
+                               .kind = choice->kind,
+                               .n_max = kwm_pipe_samples_max(filter->batch, run->config.layout.replicas),
+                               .m = run->model.classes,
+                               .layout = (struct kwm_layout *)&run->layout}; /* only compared with NULL */
+}
+
+static struct kwm_full_spec full_spec(const struct kwm_run *run, const struct kwm_learn_spec *spec) {
+  const struct kwm_filter_spec *const filter = &spec->filter;
+  struct kwm_full_spec full = {.rows_max = filter->batch * run->model.classes, .real = filter->real};
+  for (int g = 0; g < KWM_GROUPS; g++) full.n += run->model.groups[g].total * run->model.groups[g].params;
+  full.dynamics = filter->forgetting < 1 || filter->process_noise > 0 || filter->adapt_process > 0;
+  return full;
+}
+
+/* Forward in time with sensitivities, forward and back through a matrix: what kwm_stage_operations counts, less the
+   evidence and updates of the default structures, which are in there to balance the ranks. n: samples. */
+static double model_operations(const struct kwm_run *run, int g, double n) {
+  const struct kwm_group *const group = &run->model.groups[g];
+  const double runs = 0.25; /* symbols per pixel; images are mostly background */
+  if (group->d_o == 0) return n * runs * (double)run->model.length * 84;
+  return n * 2 * (double)group->d_o * (double)group->d_i * (1 + (double)run->model.classes);
+}
+
+/* S is factored, and with adaptive noise inverted, on every rank. */
+static double filter_operations(const struct kwm_run *run, const struct kwm_learn_spec *spec,
+                                const struct kwm_params *params) {
+  const double rows = (double)(spec->filter.batch * run->model.classes);
+  double operations = 0;
+  bool shared = spec->joint;
+  if (spec->joint) {
+    const struct kwm_filter_spec *const filter = &spec->filter;
+    const struct kwm_full_spec full = full_spec(run, spec);
+    operations = kwm_full_operations(&full, run->stages.ranks,
+                                     filter->forgetting<1, filter->process_noise + filter->adapt_process> 0);
+  }
+  for (int g = 0; g < KWM_GROUPS && !spec->joint; g++) {
+    const struct kwm_cov_spec cov = cov_spec(run, spec, g, params->share[g]);
+    operations += kwm_cov_operations(kwm_cov_find(spec->cov[g].structure), &cov);
+    shared = shared || cov.form == KWM_FORM_INNOVATION;
+  }
+  return operations + (shared ? (spec->filter.adapt_noise > 0 ? 1 : 1. / 3) * rows * rows * rows : 0);
+}
+
+/* Jᵀe and its products with sensitivities or inputs, and the rule. */
+static double gradient_operations(const struct kwm_run *run, int g, int64_t count, double n) {
+  const struct kwm_group *const group = &run->model.groups[g];
+  const double m = (double)run->model.classes, p = (double)group->params, o = (double)group->d_o;
+  return (double)count * (n * (o > 0 ? 2 * m * o + 2 * p : 10 * m + 4 * p) + 10 * p);
+}
+
+static double operations_of(const struct kwm_run *run, const struct kwm_learn_spec *spec,
+                            const struct kwm_params *params) {
+  const double n = (double)kwm_pipe_samples_max(spec->filter.batch, run->config.layout.replicas);
+  const bool kalman = strcmp(run->config.learner, "kalman") == 0;
+  double operations = kalman ? filter_operations(run, spec, params) : 0;
+  for (int g = 0; g < KWM_GROUPS; g++) {
+    const int64_t count = params->share[g].count;
+    operations += (double)count * model_operations(run, g, n);
+    if (!kalman) operations += gradient_operations(run, g, count, n);
+  }
+  return operations;
+}
+
+bool kwm_plan_countable(const struct kwm_run *run) {
+  const struct kwm_learn_spec spec = kwm_run_learn_spec(&run->config, 1);
+  if (strcmp(run->config.learner, "kalman") != 0) return true;
+  if (spec.joint) {
+    const struct kwm_full_spec full = full_spec(run, &spec);
+    return kwm_full_countable(&full, run->stages.ranks);
+  }
+  bool countable = true;
+  for (int g = 0; g < KWM_GROUPS; g++) {
+    const struct kwm_cov_spec cov = cov_spec(run, &spec, g, (struct kwm_share){0, run->model.groups[g].total});
+    countable = countable && kwm_cov_countable(kwm_cov_find(spec.cov[g].structure), &cov);
+  }
+  return countable;
+}
+
+/* ---- a rank, and the command */
+
+struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const struct kwm_probe *probe) {
   const struct kwm_config *const config = &run->config;
   const int64_t held = config->data.validation, length = run->model.length, replicas = config->layout.replicas;
-  struct kwm_learn_spec spec = kwm_run_learn_spec(config, n_train - held);
+  struct kwm_learn_spec spec = kwm_run_learn_spec(config, probe->n_train - held);
   spec.group_rank = group_rank;
   spec.group_ranks = run->stages.ranks;
   struct kwm_params params = {.model = &run->model};
   for (int g = 0; g < KWM_GROUPS; g++) params.share[g] = run->stages.share[g][group_rank];
-  struct kwm_plan plan = {.libraries = resident + LIBRARY_GROWTH + lapack_bytes(run, &params, &spec)};
-  plan.data = kwm_images_bytes(n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
-              kwm_images_bytes(n_test, length) + kwm_mem_rounded((size_t)(n_train - held) * sizeof(int32_t));
+  struct kwm_plan plan = {.libraries =
+                              run->libraries_bytes + LIBRARY_GROWTH +
+                              larger(lapack_bytes(run, &params, &spec), checkpoint_bytes(run, &params, &spec))};
+  plan.data = kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
+              kwm_images_bytes(probe->n_test, length) +
+              kwm_mem_rounded((size_t)(probe->n_train - held) * sizeof(int32_t));
   plan.params = kwm_params_bytes(&run->model, &run->stages, group_rank);
   plan.learner = kwm_learner_bytes(kwm_learner_find(config->learner), &spec, &params, replicas);
   plan.pipe =
       kwm_pipe_bytes(&run->model, &run->stages, group_rank, config->train.batch, config->train.chunks, replicas);
-  for (int g = 0; g < KWM_GROUPS; g++)
-    plan.operations += kwm_stage_operations(&run->model, g, config->train.batch) * (double)params.share[g].count *
-                       (double)config->train.batch / (double)replicas;
+  plan.operations = operations_of(run, &spec, &params);
   return plan;
 }
 
-static void print_plan(const struct kwm_run *run, int64_t n_train, int64_t n_test) {
+void kwm_plan_measure(struct kwm_run *run) {
+  double resident = (double)kwm_mem_resident();
+  kwm_par_max_world(&run->layout, 1, &resident);
+  run->libraries_bytes = (size_t)resident;
+}
+
+static void print_plan(const struct kwm_run *run, const struct kwm_probe *probe) {
   const struct kwm_config *const config = &run->config;
   const double mega = 1e6;
+  const int64_t n_train = probe->n_train;
   int64_t parameters = 0;
   for (int g = 0; g < KWM_GROUPS; g++) parameters += run->model.groups[g].total * run->model.groups[g].params;
   printf(
@@ -74,7 +203,7 @@ static void print_plan(const struct kwm_run *run, int64_t n_train, int64_t n_tes
          "bytes\tMflop_per_step\n");
   for (int rank = 0; rank < run->layout.size; rank++) {
     const int q = rank % run->stages.ranks;
-    const struct kwm_plan plan = kwm_plan_rank(run, q, n_train, n_test, run->libraries_bytes);
+    const struct kwm_plan plan = kwm_plan_rank(run, q, probe);
     printf("%d\t%lld\t%lld\t%lld\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%zu\t%.0f\n", rank,
            (long long)run->stages.share[KWM_GROUP_RECURRENCE][q].count,
            (long long)run->stages.share[KWM_GROUP_HIDDEN][q].count,
@@ -94,11 +223,9 @@ static kwm_status plan(struct kwm_run *run, const struct kwm_arguments *argument
   KWM_TRY(kwm_run_configure(run, arguments));
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length));
-  double resident = (double)kwm_mem_resident();
-  kwm_par_max_world(&run->layout, 1, &resident);
-  run->libraries_bytes = (size_t)resident;
-  if (run->layout.rank == 0) print_plan(run, probe.n_train, probe.n_test);
-  return KWM_OK;
+  kwm_plan_measure(run);
+  if (run->layout.rank == 0 && kwm_plan_countable(run)) print_plan(run, &probe);
+  return kwm_plan_check(run, &probe, true);
 }
 
 kwm_status kwm_command_plan(int argc, char **argv) {

@@ -1,4 +1,4 @@
-/* Private to app: what a rank will hold and do. */
+/* Private to app: what a rank will hold and do, and whether that fits. */
 #pragma once
 
 #include "run.h"
@@ -6,10 +6,21 @@
 struct kwm_plan {
   size_t data, params, learner, pipe; /* exact: kwm_alloc's bytes */
   size_t libraries;                   /* resident before them, plus what libraries grow by */
-  double operations;                  /* estimated floating-point operations a step */
+  double operations;                  /* estimated floating-point operations a step: the model's and the learner's */
 };
 
-/* For the rank that is `group_rank` in its replica; n_train counts the held-out samples too. Local. */
-struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, int64_t n_train, int64_t n_test,
-                              size_t resident);
+/* For the rank that is `group_rank` in its replica of a run that is laid out; run->libraries_bytes: resident now.
+   Local. */
+struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const struct kwm_probe *probe);
 size_t kwm_plan_total(const struct kwm_plan *plan);
+
+/* False for sizes that a structure or its libraries refuse: kwm_plan_rank would count nonsense. Local. */
+bool kwm_plan_countable(const struct kwm_run *run);
+
+/* Sets run->libraries_bytes, alike on all ranks. Collective. */
+void kwm_plan_measure(struct kwm_run *run);
+
+/* Refuses a run whose largest rank takes more than layout.memory_gb, or its share of what its host has, naming the
+   richest structures that would fit: KWM_ERR_USAGE. After kwm_plan_measure. tells: rank 0 prints comment lines with
+   the choice and its alternatives. Collective (propose.c). */
+kwm_status kwm_plan_check(struct kwm_run *run, const struct kwm_probe *probe, bool tells);

@@ -15,16 +15,31 @@ static const char *const columns[] = {"step",
                                       "train_accuracy",
                                       "nis",
                                       "surprisal_z",
+                                      "calibration_error",
+                                      "chi2",
+                                      "chi2_low",
+                                      "chi2_high",
+                                      "score_z",
                                       "skipped",
+                                      "skipped_not_finite",
+                                      "skipped_indefinite",
+                                      "skipped_gated",
                                       "kl_recurrence",
                                       "kl_hidden",
                                       "kl_output",
                                       "scale_recurrence",
                                       "scale_hidden",
                                       "scale_output",
+                                      "gain_recurrence",
+                                      "gain_hidden",
+                                      "gain_output",
                                       "trace_recurrence",
                                       "trace_hidden",
                                       "trace_output",
+                                      "q_recurrence",
+                                      "q_hidden",
+                                      "q_output",
+                                      "noise",
                                       "samples_per_s",
                                       "comm_fraction",
                                       "valid_accuracy",
@@ -32,6 +47,7 @@ static const char *const columns[] = {"step",
                                       "test_accuracy",
                                       "test_loss"};
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };
+static const double BAND = 0.95;
 
 void kwm_progress_init(struct kwm_progress *progress, struct kwm_run *run, int64_t step, int64_t steps,
                        int64_t epoch_steps) {
@@ -66,14 +82,24 @@ void kwm_progress_clock(struct kwm_progress *progress) {
   progress->counts.comm_seconds += times[1] / layout->size;
 }
 
-static void add_innovation(struct kwm_innovation *sum, const struct kwm_innovation *more) {
-  sum->samples += more->samples;
-  sum->surprisal += more->surprisal;
-  sum->entropy += more->entropy;
-  sum->variance += more->variance;
-  sum->correct += more->correct;
-  sum->squared += more->squared;
-  sum->expected += more->expected;
+static void count_skip(struct kwm_counts *c, enum kwm_verdict verdict) {
+  c->skipped_steps++;
+  c->row_skipped++;
+  c->skips_in_a_row++;
+  switch (verdict) {
+  case KWM_STEP_DONE: break;
+  case KWM_STEP_NOT_FINITE: c->skipped_not_finite++; break;
+  case KWM_STEP_INDEFINITE: c->skipped_indefinite++; break;
+  case KWM_STEP_GATED: c->skipped_gated++; break;
+  }
+}
+
+/* eᵀS⁻¹e follows a χ² only for Gaussian outputs. */
+static void count_consistency(struct kwm_progress *progress, const struct kwm_step *step) {
+  struct kwm_counts *const c = &progress->counts;
+  if (progress->run->model.noise_variance > 0 && step->rows > 0) kwm_nis_add(&c->row_chi2, step->chi2, step->rows);
+  if (progress->run->config.filter.score_test && isfinite(step->product)) kwm_score_test_add(&c->score, step->product);
+  kwm_ljung_box_add(&c->surprisal, kwm_innovation_score(&step->innovation));
 }
 
 void kwm_progress_step(struct kwm_progress *progress, const struct kwm_step *step) {
@@ -82,19 +108,21 @@ void kwm_progress_step(struct kwm_progress *progress, const struct kwm_step *ste
   c->samples_seen += step->innovation.samples;
   c->row_steps++;
   if (step->verdict != KWM_STEP_DONE) {
-    c->skipped_steps++;
-    c->row_skipped++;
-    c->skips_in_a_row++;
+    count_skip(c, step->verdict);
     return;
   }
   c->skips_in_a_row = 0;
   c->nis_sum += step->nis;
   c->nis_steps++;
   c->row_nis += step->nis;
-  add_innovation(&c->row, &step->innovation);
+  c->noise = step->noise;
+  kwm_innovation_add(&c->row, &step->innovation);
+  count_consistency(progress, step);
   for (int g = 0; g < KWM_GROUPS; g++) {
     c->row_kl[g] += step->kl[g];
     c->row_scale[g] += step->scale[g];
+    c->row_moved[g] += step->moved[g] * step->scale[g] * step->scale[g];
+    c->process_noise[g] = step->process_noise[g];
   }
 }
 
@@ -126,51 +154,74 @@ static void live_line(const struct kwm_progress *progress, double rate, double c
                    (double)left * (double)config->train.batch / rate, 100 * comm, tested);
 }
 
+/* values (N_COLUMNS) from the counts, in the order of the columns. */
+static void fill_row(const struct kwm_progress *progress, bool evaluated, const double ratio[KWM_GROUPS], double rate,
+                     double comm, double *values) {
+  const struct kwm_counts *const c = &progress->counts;
+  const double done = c->row_steps - c->row_skipped, moved = c->row_moved[0] + c->row_moved[1] + c->row_moved[2];
+  const bool chi2 = c->row_chi2.steps > 0;
+  const struct kwm_band band = chi2 ? kwm_nis_band(&c->row_chi2, BAND) : (struct kwm_band){NAN, NAN};
+  double *at = values;
+  *at++ = (double)progress->step;
+  *at++ = (double)progress->step / (double)progress->epoch_steps;
+  *at++ = c->seconds;
+  *at++ = c->samples_seen;
+  *at++ = c->train_loss;
+  *at++ = c->row.correct / c->row.samples;
+  *at++ = c->row_nis / done;
+  *at++ = kwm_innovation_score(&c->row);
+  *at++ = progress->run->model.noise_variance > 0 ? NAN : kwm_calibration_error(&c->row.calibration);
+  *at++ = chi2 ? kwm_nis_mean(&c->row_chi2) : NAN;
+  *at++ = band.lower;
+  *at++ = band.upper;
+  *at++ = progress->run->config.filter.score_test ? kwm_score_test_z(&c->score) : NAN;
+  *at++ = c->skipped_steps;
+  *at++ = c->skipped_not_finite;
+  *at++ = c->skipped_indefinite;
+  *at++ = c->skipped_gated;
+  for (int g = 0; g < KWM_GROUPS; g++) *at++ = c->row_kl[g] / done;
+  for (int g = 0; g < KWM_GROUPS; g++) *at++ = c->row_scale[g] / done;
+  for (int g = 0; g < KWM_GROUPS; g++) *at++ = c->row_moved[g] / moved;
+  for (int g = 0; g < KWM_GROUPS; g++) *at++ = ratio[g];
+  for (int g = 0; g < KWM_GROUPS; g++) *at++ = c->process_noise[g];
+  *at++ = c->noise;
+  *at++ = rate;
+  *at++ = comm;
+  *at++ = evaluated ? c->valid_accuracy : NAN;
+  *at++ = evaluated ? c->valid_loss : NAN;
+  *at++ = evaluated ? c->test_accuracy : NAN;
+  *at++ = evaluated ? c->test_loss : NAN;
+  KWM_ASSERT(at == values + N_COLUMNS);
+}
+
+static void begin_row(struct kwm_counts *c) {
+  c->row_steps = c->row_skipped = c->row_seconds = c->row_nis = 0;
+  memset(&c->row, 0, sizeof c->row);
+  memset(&c->row_chi2, 0, sizeof c->row_chi2);
+  memset(c->row_kl, 0, sizeof c->row_kl);
+  memset(c->row_scale, 0, sizeof c->row_scale);
+  memset(c->row_moved, 0, sizeof c->row_moved);
+}
+
 kwm_status kwm_progress_row(struct kwm_progress *progress, bool evaluated) {
   struct kwm_counts *const c = &progress->counts;
-  double ratio[KWM_GROUPS];
+  double ratio[KWM_GROUPS], values[N_COLUMNS];
   kwm_progress_clock(progress);
   trace_ratios(progress, ratio);
-  const double done = c->row_steps - c->row_skipped, rate = c->row.samples / c->row_seconds;
-  const double comm = c->comm_seconds / c->seconds;
+  const double rate = c->row.samples / c->row_seconds, comm = c->comm_seconds / c->seconds;
   c->train_loss = c->row.surprisal / c->row.samples;
-  const double values[N_COLUMNS] = {(double)progress->step,
-                                    (double)progress->step / (double)progress->epoch_steps,
-                                    c->seconds,
-                                    c->samples_seen,
-                                    c->train_loss,
-                                    c->row.correct / c->row.samples,
-                                    c->row_nis / done,
-                                    kwm_innovation_score(&c->row),
-                                    c->skipped_steps,
-                                    c->row_kl[0] / done,
-                                    c->row_kl[1] / done,
-                                    c->row_kl[2] / done,
-                                    c->row_scale[0] / done,
-                                    c->row_scale[1] / done,
-                                    c->row_scale[2] / done,
-                                    ratio[0],
-                                    ratio[1],
-                                    ratio[2],
-                                    rate,
-                                    comm,
-                                    evaluated ? c->valid_accuracy : NAN,
-                                    evaluated ? c->valid_loss : NAN,
-                                    evaluated ? c->test_accuracy : NAN,
-                                    evaluated ? c->test_loss : NAN};
+  fill_row(progress, evaluated, ratio, rate, comm, values);
   kwm_status status = KWM_OK;
   if (progress->metrics != NULL) status = kwm_metrics_row(progress->metrics, values);
   live_line(progress, rate, comm, evaluated);
-  c->row_steps = c->row_skipped = c->row_seconds = c->row_nis = 0;
-  memset(&c->row, 0, sizeof c->row);
-  memset(c->row_kl, 0, sizeof c->row_kl);
-  memset(c->row_scale, 0, sizeof c->row_scale);
+  begin_row(c);
   return kwm_agree(progress->run->layout.world, status);
 }
 
 kwm_status kwm_progress_summary(struct kwm_progress *progress, const char *dir, const char *status) {
   struct kwm_run *const run = progress->run;
   const struct kwm_counts *const c = &progress->counts;
+  const double score_z = run->config.filter.score_test ? kwm_score_test_z(&c->score) : NAN;
   double peak = (double)kwm_mem_peak_resident();
   kwm_par_max_world(&run->layout, 1, &peak);
 #define NUMBER(label, value)                                                                                           \
@@ -191,6 +242,11 @@ kwm_status kwm_progress_summary(struct kwm_progress *progress, const char *dir, 
                                      NUMBER("test_loss", c->test_loss),
                                      NUMBER("nis_mean", c->nis_sum / c->nis_steps),
                                      INTEGER("skipped_steps", c->skipped_steps),
+                                     INTEGER("skipped_not_finite", c->skipped_not_finite),
+                                     INTEGER("skipped_indefinite", c->skipped_indefinite),
+                                     INTEGER("skipped_gated", c->skipped_gated),
+                                     NUMBER("surprisal_ljung_box_p", kwm_ljung_box_p(&c->surprisal)),
+                                     NUMBER("score_z", score_z),
                                      NUMBER("comm_fraction", c->comm_seconds / c->seconds),
                                      INTEGER("peak_bytes_per_rank", peak),
                                      INTEGER("ranks", run->layout.size)};

@@ -10,12 +10,17 @@ struct kwm_counts {
   double comm_seconds; /* of it in communication, mean over ranks */
   double samples_seen;
   double skipped_steps, skips_in_a_row;
-  double nis_sum, nis_steps;                                   /* steps that were done */
-  double test_accuracy, test_loss, valid_accuracy, valid_loss; /* last evaluation, NAN before */
-  double train_loss;                                           /* mean surprisal of the last row's interval */
-  double row_steps, row_skipped, row_seconds;                  /* since the last row of metrics.tsv */
+  double skipped_not_finite, skipped_indefinite, skipped_gated; /* the skipped steps by kind */
+  double nis_sum, nis_steps;                                    /* steps that were done */
+  double test_accuracy, test_loss, valid_accuracy, valid_loss;  /* last evaluation, NAN before */
+  double train_loss;                                            /* mean surprisal of the last row's interval */
+  double row_steps, row_skipped, row_seconds;                   /* since the last row of metrics.tsv */
+  double row_nis, row_kl[KWM_GROUPS], row_scale[KWM_GROUPS], row_moved[KWM_GROUPS];
+  double process_noise[KWM_GROUPS], noise; /* q and R's scale in the last step that was done */
+  struct kwm_nis row_chi2;                 /* eᵀS⁻¹e, Gaussian observation */
+  struct kwm_score_test score;             /* over the whole run, like the next */
+  struct kwm_ljung_box surprisal;          /* of the steps' surprisal scores */
   struct kwm_innovation row;
-  double row_nis, row_kl[KWM_GROUPS], row_scale[KWM_GROUPS];
 };
 
 struct kwm_progress {

@@ -58,10 +58,15 @@ static enum kwm_lowrank_kind kind_of(const char *word) {
   return strcmp(word, "subspace") == 0 ? KWM_LOWRANK_SUBSPACE : KWM_LOWRANK_PRECISION;
 }
 
+static enum kwm_real real_of(const char *word) {
+  return strcmp(word, "float") == 0 ? KWM_REAL_FLOAT : KWM_REAL_DOUBLE;
+}
+
 static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
   const bool innovation = strcmp(cov->form, "innovation") == 0;
   return (struct kwm_cov_choice){.structure = cov->structure,
                                  .form = innovation ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION,
+                                 .real = real_of(cov->real),
                                  .prior = cov->prior,
                                  .refresh = cov->refresh,
                                  .rank = cov->rank,
@@ -72,7 +77,7 @@ bool kwm_run_couples_samples(const struct kwm_config *config) {
   const struct kwm_config_cov *const groups[] = {&config->cov.recurrence, &config->cov.hidden, &config->cov.output};
   bool couples = strcmp(config->cov.joint, "full") == 0;
   for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
-    couples = couples || choice_of(groups[g]).form == KWM_FORM_INNOVATION;
+    couples = couples || strcmp(groups[g]->form, "innovation") == 0 || strcmp(groups[g]->structure, "lowrank") == 0;
   return couples && strcmp(config->learner, "kalman") == 0;
 }
 
@@ -82,21 +87,25 @@ static kwm_status check_replicas(const struct kwm_config *config) {
   KWM_CHECK(config->train.chunks % replicas == 0, KWM_ERR_USAGE,
             "layout: wanted layout.replicas to divide train.chunks %lld, found %lld", (long long)config->train.chunks,
             replicas);
-  KWM_CHECK(replicas == 1 || !kwm_run_couples_samples(config), KWM_ERR_USAGE,
-            "layout: wanted layout.replicas 1 with the innovation form (one S couples all samples), found %lld",
-            replicas);
+  KWM_CHECK(
+      replicas == 1 || !kwm_run_couples_samples(config), KWM_ERR_USAGE,
+      "layout: wanted layout.replicas 1 with the innovation form, lowrank or cov.joint full (the samples are taken "
+      "together), found %lld",
+      replicas);
   return KWM_OK;
 }
 
 kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length) {
   const struct kwm_config *const config = &run->config;
+  const bool gaussian = strcmp(config->model.observation, "gaussian") == 0;
   run->model = (struct kwm_model){.width = config->model.width,
                                   .hidden = config->model.hidden,
                                   .classes = 10,
                                   .length = length,
                                   .decay_min = config->model.decay_min,
                                   .decay_max = config->model.decay_max,
-                                  .phase_max = config->model.phase_max};
+                                  .phase_max = config->model.phase_max,
+                                  .noise_variance = gaussian ? config->model.noise_variance : 0};
   kwm_model_lay_out(&run->model);
   KWM_TRY(kwm_layout_init(&run->layout, config->layout.replicas, config->layout.stages, config->layout.owners));
   kwm_status status = kwm_stage_assign(&run->stages, &run->model, config->layout.stages, config->layout.owners);
@@ -167,9 +176,11 @@ struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_
                                            .batch = config->train.batch,
                                            .chunks = config->train.chunks,
                                            .forgetting = config->filter.forgetting,
-                                           .process_noise = config->filter.process_noise},
-                                .forgetting = config->filter.forgetting,
-                                .process_noise = config->filter.process_noise,
+                                           .process_noise = config->filter.process_noise,
+                                           .adapt_process = config->filter.adapt_process,
+                                           .adapt_noise = config->filter.adapt_noise,
+                                           .score_test = config->filter.score_test,
+                                           .real = real_of(config->cov.joint_real)},
                                 .seed = config->seed,
                                 .cov = {[KWM_GROUP_RECURRENCE] = choice_of(&config->cov.recurrence),
                                         [KWM_GROUP_HIDDEN] = choice_of(&config->cov.hidden),

@@ -26,6 +26,8 @@ struct kwm_arguments {
   char *output_override;
 };
 kwm_status kwm_arguments_read(struct kwm_arguments *arguments, int argc, char **argv);
+/* One more key=value word, after the user's; borrowed. */
+kwm_status kwm_arguments_add(struct kwm_arguments *arguments, char *word);
 void kwm_arguments_fini(struct kwm_arguments *arguments);
 
 /* Collective: rank 0 reads the file, all ranks check the text. */

@@ -11,6 +11,7 @@
 #include "kwm/app.h"
 #include "kwm/log.h"
 #include "kwm_version.h"
+#include "plan.h"
 
 static volatile sig_atomic_t stop_requested;
 
@@ -152,6 +153,7 @@ static void train_step(struct kwm_run *run, struct kwm_progress *progress, const
   const int64_t n = n_train - at < batch ? n_train - at : batch;
   struct kwm_lin lin;
   struct kwm_step step;
+  kwm_learner_predict(&run->learner);
   kwm_pipe_linearise(run->pipe, run->params.mean, &run->train, n, order + at, &lin);
   kwm_learner_step(&run->learner, &lin, &step);
   kwm_progress_step(progress, &step);
@@ -220,6 +222,8 @@ static kwm_status train(struct kwm_run *run, const struct kwm_arguments *argumen
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length));
   KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? check_directory(run, arguments->resume) : KWM_OK));
+  kwm_plan_measure(run);
+  KWM_TRY(kwm_plan_check(run, &probe, false));
   KWM_TRY(kwm_run_read_data(run, true, true));
   KWM_TRY(kwm_run_build(run));
   struct kwm_progress progress;

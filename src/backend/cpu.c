@@ -32,7 +32,19 @@ void kwm_gram_f64(int64_t n, int64_t k, double alpha, const double *A, int64_t l
               kwm_int(ldc));
 }
 
+void kwm_symm_f64(int64_t m, int64_t n, double alpha, const double *A, int64_t lda, const double *B, int64_t ldb,
+                  double beta, double *C, int64_t ldc) {
+  if (m == 0 || n == 0) return;
+  cblas_dsymm(CblasRowMajor, CblasRight, CblasUpper, kwm_int(m), kwm_int(n), alpha, A, kwm_int(lda), B, kwm_int(ldb),
+              beta, C, kwm_int(ldc));
+}
+
 void kwm_mirror(int64_t n, float *C, int64_t ldc) {
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = i + 1; j < n; j++) C[j * ldc + i] = C[i * ldc + j];
+}
+
+void kwm_mirror_f64(int64_t n, double *C, int64_t ldc) {
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = i + 1; j < n; j++) C[j * ldc + i] = C[i * ldc + j];
 }
@@ -59,6 +71,40 @@ bool kwm_cholesky_invert_f64(int64_t n, double *L, int64_t lda) {
 
 void kwm_triangular_solve(int64_t n, int64_t k, const float *L, int64_t ldl, float *B, int64_t ldb) {
   cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(n), kwm_int(k), 1.0f, L,
+              kwm_int(ldl), B, kwm_int(ldb));
+}
+
+void kwm_triangular_solve_f64(int64_t n, int64_t k, const double *L, int64_t ldl, double *B, int64_t ldb) {
+  cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(n), kwm_int(k), 1.0, L,
+              kwm_int(ldl), B, kwm_int(ldb));
+}
+
+bool kwm_factor_f64(int64_t n, double *A, int64_t lda) {
+  /* Row by row the upper triangle is column by column the lower one. */
+  return LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'L', kwm_int(n), A, kwm_int(lda)) == 0;
+}
+
+void kwm_factor_half_f64(int64_t n, int64_t k, const double *U, int64_t ldu, double *B, int64_t ldb) {
+  cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasTrans, CblasNonUnit, kwm_int(n), kwm_int(k), 1.0, U,
+              kwm_int(ldu), B, kwm_int(ldb));
+}
+
+void kwm_factor_back_f64(int64_t n, int64_t k, const double *U, int64_t ldu, double *B, int64_t ldb) {
+  cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, CblasNoTrans, CblasNonUnit, kwm_int(n), kwm_int(k), 1.0, U,
+              kwm_int(ldu), B, kwm_int(ldb));
+}
+
+void kwm_factor_solve_f64(int64_t n, int64_t k, const double *U, int64_t ldu, double *B, int64_t ldb) {
+  kwm_factor_half_f64(n, k, U, ldu, B, ldb);
+  kwm_factor_back_f64(n, k, U, ldu, B, ldb);
+}
+
+bool kwm_factor_invert_f64(int64_t n, double *U, int64_t ldu) {
+  return LAPACKE_dpotri(LAPACK_COL_MAJOR, 'L', kwm_int(n), U, kwm_int(ldu)) == 0;
+}
+
+void kwm_multiply_lower(int64_t m, int64_t n, const float *L, int64_t ldl, float *B, int64_t ldb) {
+  cblas_strmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(m), kwm_int(n), 1.0f, L,
               kwm_int(ldl), B, kwm_int(ldb));
 }
 

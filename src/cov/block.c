@@ -1,10 +1,11 @@
-/* One dense matrix per block, in double precision: the precision Λ_b in the information form, the covariance P_b in the
-   innovation form. Exact for each block; what it drops is the coupling between blocks, which the innovation form keeps
-   in the gain through the shared S (equations.md (140)) and the information form leaves to the trust region.
+/* One dense matrix per block: the precision Λ_b in the information form, the covariance P_b in the innovation form.
+   Exact for each block; what it drops is the coupling between blocks, which the innovation form keeps in the gain
+   through the shared S (equations.md (140)) and the information form leaves to the trust region. A matrix group is one
+   block, and the filter is exact for it.
 
-   Q = q P0 and stabilised forgetting Λ <- λΛ + (1-λ)Λ0 act on their own form directly and on the other through a small
-   inverse. */
-#include "kwm/cov.h"
+   double  Λ or P itself
+   float   a lower triangular factor, Λ = L Lᵀ or P = Y Yᵀ: symmetric and positive definite whatever rounding does */
+#include "block.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,272 +13,245 @@
 
 #include "kwm/backend.h"
 
-enum { PARAMS_MAX = 64 };
+/* The spectrum's workspace of 2p² + 6p + 1 numbers is counted in an int. */
+enum { PARAMS_MAX = 32766 };
 
-struct block_state {
-  double *M;             /* (count, p, p) symmetric: Λ or P */
-  double *prior;         /* (p) prior variances */
-  double *delta;         /* (count, p) prepared step */
-  const float *evidence; /* borrowed until apply: packed F (packed(p), count), then s (p, count) */
-  float *H, *Z;          /* innovation: (n·m, count·p) rows, and rows times P, later L⁻¹(HP) */
-  int64_t rows;          /* innovation: n·m of the step in hand */
-  double floor_hits;
+/* The state's arrays: one list for allocation, size and release. */
+enum { BLOCK_ARRAYS = 13 };
+struct block_array {
+  void **at;
+  int64_t length;
+  size_t size;
 };
 
-static bool innovation(const struct kwm_cov_spec *spec) {
-  return spec->form == KWM_FORM_INNOVATION;
+/* Rows of H that are formed at a time. */
+static int64_t piece_rows(const struct kwm_cov_spec *spec) {
+  const int64_t rows = spec->n_max * spec->m, piece = spec->m > BLOCK_PIECE ? spec->m : BLOCK_PIECE;
+  return block_innovation(spec) || rows < piece ? rows : piece;
 }
 
-static size_t matrices(const struct kwm_cov_spec *spec) {
-  return (size_t)(spec->count * spec->params * spec->params) * sizeof(double);
-}
-
-static size_t row_bytes(const struct kwm_cov_spec *spec) {
-  return (size_t)(spec->n_max * spec->m * spec->count * spec->params) * sizeof(float);
-}
-
-static int64_t block_evidence_length(const struct kwm_cov_spec *spec) {
-  return (kwm_packed(spec->params) + spec->params) * spec->count;
+static void arrays_of(struct block_state *state, const struct kwm_cov_spec *spec,
+                      struct block_array arrays[BLOCK_ARRAYS]) {
+  const bool innovates = block_innovation(spec), matrix = block_is_matrix(spec), narrow = block_is_float(spec);
+  const bool root = block_is_root(spec), squares = !innovates && (!matrix || spec->forgetting < 1);
+  const int64_t here = spec->count > 0, p = spec->params, n = spec->count * p, rows = spec->n_max * spec->m;
+  void **const M = narrow ? (void **)&state->M.f32 : (void **)&state->M.f64;
+  const struct block_array list[BLOCK_ARRAYS] = {
+      {M, n * p, reals_size(spec->real)},
+      {(void **)&state->W, n * p, sizeof(double)},
+      {(void **)&state->square, here && squares ? p * p : 0, sizeof(double)},
+      {(void **)&state->panel, here && narrow ? BLOCK_PANEL * p : 0, sizeof(double)},
+      {(void **)&state->prior, prior_period(spec), sizeof(double)},
+      {(void **)&state->delta, n, sizeof(double)},
+      {(void **)&state->vector, here ? p : 0, sizeof(double)},
+      {(void **)&state->narrow, root || (matrix && !innovates) ? n * piece_rows(spec) : 0, sizeof(float)},
+      {(void **)&state->g, here && matrix && !innovates ? spec->n_max * spec->d_o : 0, sizeof(float)},
+      {(void **)&state->H, innovates && !root ? n * rows : 0, sizeof(double)},
+      {(void **)&state->Z, innovates ? n * rows : 0, sizeof(double)},
+      {(void **)&state->root_f64, here && root ? block_root_f64(spec) : 0, sizeof(double)},
+      {(void **)&state->root_f32, here && root ? block_root_f32(spec) : 0, sizeof(float)},
+  };
+  memcpy(arrays, list, sizeof list);
 }
 
 static size_t block_bytes(const struct kwm_cov_spec *spec) {
-  size_t bytes = kwm_mem_rounded(sizeof(struct block_state)) + kwm_mem_rounded(matrices(spec)) +
-                 kwm_mem_rounded((size_t)spec->params * sizeof(double)) +
-                 kwm_mem_rounded((size_t)(spec->count * spec->params) * sizeof(double));
-  if (innovation(spec)) bytes += 2 * kwm_mem_rounded(row_bytes(spec));
+  struct block_state none;
+  struct block_array arrays[BLOCK_ARRAYS];
+  size_t bytes = kwm_mem_rounded(sizeof none);
+  arrays_of(&none, spec, arrays);
+  for (int k = 0; k < BLOCK_ARRAYS; k++) bytes += kwm_mem_rounded((size_t)arrays[k].length * arrays[k].size);
   return bytes;
+}
+
+/* Λ0 or P0, or its factor. */
+static void set_prior(kwm_cov *cov) {
+  const struct kwm_cov_spec *const spec = &cov->spec;
+  struct block_state *const state = cov->state;
+  const int64_t p = spec->params, period = prior_period(spec);
+  for (int64_t b = 0; b < spec->count; b++)
+    for (int64_t k = 0; k < p; k++) {
+      const double variance = state->prior[k % period], value = block_innovation(spec) ? variance : 1 / variance;
+      reals_set(&state->M, (b * p + k) * p + k, block_is_float(spec) ? sqrt(value) : value);
+    }
 }
 
 static kwm_status block_create(kwm_cov *cov) {
   const struct kwm_cov_spec *const spec = &cov->spec;
-  KWM_ASSERT(spec->params <= PARAMS_MAX && spec->prior_variance != NULL);
-  struct block_state *state;
-  KWM_TRY(kwm_alloc(&cov->state, sizeof *state, "block covariance"));
-  state = cov->state;
-  const int64_t p = spec->params;
-  KWM_TRY(kwm_alloc((void **)&state->M, matrices(spec), "block covariance"));
-  KWM_TRY(kwm_alloc((void **)&state->prior, (size_t)p * sizeof(double), "block prior"));
-  KWM_TRY(kwm_alloc((void **)&state->delta, (size_t)(spec->count * p) * sizeof(double), "block step"));
-  if (innovation(spec)) {
-    KWM_TRY(kwm_alloc((void **)&state->H, row_bytes(spec), "Jacobian rows"));
-    KWM_TRY(kwm_alloc((void **)&state->Z, row_bytes(spec), "projected rows"));
-  }
-  memcpy(state->prior, spec->prior_variance, (size_t)p * sizeof(double));
+  KWM_CHECK(spec->params <= PARAMS_MAX, KWM_ERR_USAGE,
+            "config: wanted at most %d parameters in a dense block, found %lld in group %s", PARAMS_MAX,
+            (long long)spec->params, spec->name);
+  KWM_TRY(kwm_alloc(&cov->state, sizeof(struct block_state), "block covariance"));
+  struct block_state *const state = cov->state;
+  struct block_array arrays[BLOCK_ARRAYS];
+  arrays_of(state, spec, arrays);
+  for (int k = 0; k < BLOCK_ARRAYS; k++)
+    KWM_TRY(kwm_alloc(arrays[k].at, (size_t)arrays[k].length * arrays[k].size, "block covariance"));
+  prior_fill(spec, state->prior);
   cov->spec.prior_variance = state->prior;
-  for (int64_t b = 0; b < spec->count; b++)
-    for (int64_t k = 0; k < p; k++)
-      state->M[(b * p + k) * p + k] = innovation(spec) ? state->prior[k] : 1 / state->prior[k];
+  set_prior(cov);
   return KWM_OK;
 }
 
 static void block_destroy(kwm_cov *cov) {
-  struct block_state *state = cov->state;
-  if (state == NULL) return;
-  kwm_free(state->M);
-  kwm_free(state->prior);
-  kwm_free(state->delta);
-  kwm_free(state->H);
-  kwm_free(state->Z);
-  kwm_free(state);
+  if (cov->state == NULL) return;
+  struct block_array arrays[BLOCK_ARRAYS];
+  arrays_of(cov->state, &cov->spec, arrays);
+  for (int k = 0; k < BLOCK_ARRAYS; k++) kwm_free(*arrays[k].at);
+  kwm_free(cov->state);
 }
 
-/* M <- weight M + diag(add·prior^power). */
-static void scale_and_add(double *M, int64_t p, double weight, double add, const double *prior, bool inverse) {
-  for (int64_t k = 0; k < p * p; k++) M[k] *= weight;
-  for (int64_t k = 0; k < p; k++) M[k * p + k] += add * (inverse ? 1 / prior[k] : prior[k]);
-}
-
-static bool invert(double *M, int64_t p) {
-  return kwm_cholesky_f64(p, M, p) && kwm_cholesky_invert_f64(p, M, p);
-}
-
-/* M (p, p) <- its time update; false if it is not positive definite. */
-static bool predict_one(const struct kwm_cov_spec *spec, const double *prior, double *M) {
-  const double lambda = spec->forgetting, q = spec->process_noise;
-  const bool P = innovation(spec);
-  if (lambda < 1) {
-    if (P && !invert(M, spec->params)) return false;
-    scale_and_add(M, spec->params, lambda, 1 - lambda, prior, true);
-    if (P && !invert(M, spec->params)) return false;
-  }
-  if (q > 0) {
-    if (!P && !invert(M, spec->params)) return false;
-    scale_and_add(M, spec->params, 1, q, prior, false);
-    if (!P && !invert(M, spec->params)) return false;
-  }
-  return true;
-}
-
-static bool block_predict(kwm_cov *cov, int64_t step) {
-  (void)step;
-  const struct kwm_cov_spec *const spec = &cov->spec;
-  struct block_state *state = cov->state;
-  const size_t bytes = (size_t)(spec->params * spec->params) * sizeof(double);
-  if (spec->forgetting == 1 && spec->process_noise == 0) return true;
-  for (int64_t b = 0; b < spec->count; b++) {
-    double *const M = state->M + b * spec->params * spec->params;
-    double next[PARAMS_MAX * PARAMS_MAX];
-    memcpy(next, M, bytes);
-    if (!predict_one(spec, state->prior, next)) return false;
-    memcpy(M, next, bytes);
-  }
-  return true;
-}
-
-static void block_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
-  kwm_jac_fisher(jac, evidence, evidence + kwm_packed(cov->spec.params) * cov->spec.count);
-}
-
-/* F of block b from the packed evidence, added to M (p, p). */
-static void add_evidence(const struct kwm_cov_spec *spec, const float *evidence, int64_t b, double *M) {
-  const int64_t p = spec->params;
-  int64_t index = 0;
-  for (int64_t k = 0; k < p; k++)
-    for (int64_t j = k; j < p; j++, index++) {
-      const double value = (double)evidence[index * spec->count + b];
-      M[k * p + j] += value;
-      if (j != k) M[j * p + k] += value;
-    }
-}
-
-static double quadratic(const double *F, int64_t p, const double *x) {
-  double sum = 0;
-  for (int64_t k = 0; k < p; k++)
-    for (int64_t j = 0; j < p; j++) sum += x[k] * F[k * p + j] * x[j];
-  return sum;
-}
-
-static bool block_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl) {
-  const struct kwm_cov_spec *const spec = &cov->spec;
-  struct block_state *state = cov->state;
-  const int64_t p = spec->params;
-  const float *const score = evidence + kwm_packed(p) * spec->count;
-  for (int64_t b = 0; b < spec->count; b++) {
-    double F[PARAMS_MAX * PARAMS_MAX] = {0}, L[PARAMS_MAX * PARAMS_MAX];
-    double *const delta = state->delta + b * p;
-    add_evidence(spec, evidence, b, F);
-    for (int64_t k = 0; k < p * p; k++) L[k] = state->M[b * p * p + k] + F[k];
-    if (!kwm_cholesky_f64(p, L, p)) return false;
-    for (int64_t k = 0; k < p; k++) delta[k] = (double)score[k * spec->count + b];
-    kwm_cholesky_solve_f64(p, L, p, delta);
-    kl[b] = quadratic(F, p, delta) / (double)batch;
-    if (!isfinite(kl[b])) return false;
-  }
-  state->evidence = evidence;
-  return true;
-}
-
-static void block_project(kwm_cov *cov, const struct kwm_jac *jac, float *S) {
-  struct block_state *state = cov->state;
-  const int64_t p = cov->spec.params, count = cov->spec.count, nm = jac->n * jac->m, width = count * p;
-  kwm_jac_dense(jac, state->H);
-  for (int64_t row = 0; row < nm; row++)
-    for (int64_t b = 0; b < count; b++) {
-      const float *const h = state->H + row * width + b * p;
-      float *const z = state->Z + row * width + b * p;
-      const double *const P = state->M + b * p * p;
-      for (int64_t k = 0; k < p; k++) {
-        double sum = 0;
-        for (int64_t j = 0; j < p; j++) sum += P[k * p + j] * (double)h[j];
-        z[k] = (float)sum;
-      }
-    }
-  kwm_gemm(false, true, nm, nm, width, 1.0f, state->H, width, state->Z, width, 1.0f, S, nm);
-}
-
-static bool block_condition(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w) {
-  struct block_state *state = cov->state;
-  const int64_t nm = jac->n * jac->m, width = cov->spec.count * cov->spec.params;
-  state->rows = nm;
-  for (int64_t k = 0; k < width; k++) state->delta[k] = 0;
-  for (int64_t row = 0; row < nm; row++)
-    for (int64_t k = 0; k < width; k++) state->delta[k] += (double)state->Z[row * width + k] * (double)w[row];
-  kwm_triangular_solve(nm, width, L, nm, state->Z, width);
-  double sum = 0;
-  for (int64_t k = 0; k < width; k++) sum += state->delta[k];
-  return isfinite(sum);
-}
-
-/* Lifts the diagonal of P (p, p), a little at first and tenfold each time, until P is positive definite. */
-static void lift(struct block_state *state, double *P, int64_t p) {
-  double L[PARAMS_MAX * PARAMS_MAX], jitter = 0;
-  for (int64_t k = 0; k < p; k++) jitter += 1e-12 * fabs(P[k * p + k]) / (double)p;
-  for (memcpy(L, P, (size_t)(p * p) * sizeof(double)); !kwm_cholesky_f64(p, L, p); jitter *= 10) {
-    for (int64_t k = 0; k < p; k++) P[k * p + k] += jitter;
-    memcpy(L, P, (size_t)(p * p) * sizeof(double));
-    state->floor_hits++;
-    if (!isfinite(jitter) || jitter == 0) return;
+/* Upper triangle of W (p, p) <- L Lᵀ, panel by panel of L's columns: p³/3 instead of p³ for the triangle alone. */
+static void square_factor(int64_t p, const float *L, double *panel, double *W) {
+  memset(W, 0, (size_t)(p * p) * sizeof *W);
+  for (int64_t first = 0; first < p; first += BLOCK_PANEL) {
+    const int64_t width = p - first < BLOCK_PANEL ? p - first : BLOCK_PANEL, left = p - first;
+    for (int64_t i = 0; i < left; i++)
+      for (int64_t k = 0; k < width; k++) panel[k * left + i] = (double)L[(first + i) * p + first + k];
+    kwm_gram_f64(left, width, 1, panel, left, 1, W + first * (p + 1), p);
   }
 }
 
-/* P_b <- P_b - Y_bᵀY_b with Y = L⁻¹HP (rows, width), kept positive definite; a step leaves a variance at least a
-   millionth of itself. */
-static void downdate(struct block_state *state, int64_t b, int64_t p, int64_t width) {
-  double *const P = state->M + b * p * p;
-  double G[PARAMS_MAX * PARAMS_MAX] = {0};
-  for (int64_t row = 0; row < state->rows; row++) {
-    const float *const y = state->Z + row * width + b * p;
-    for (int64_t k = 0; k < p; k++)
-      for (int64_t j = k; j < p; j++) G[k * p + j] += (double)y[k] * (double)y[j];
+void block_expand(const kwm_cov *cov, int64_t b, double *W) {
+  const struct block_state *const state = cov->state;
+  const int64_t p = cov->spec.params;
+  if (block_is_float(&cov->spec)) {
+    square_factor(p, state->M.f32 + b * p * p, state->panel, W);
+    if (!block_is_matrix(&cov->spec)) kwm_mirror_f64(p, W, p);
+  } else {
+    memcpy(W, state->M.f64 + b * p * p, (size_t)(p * p) * sizeof *W);
   }
+}
+
+int64_t block_lift_factor(const struct kwm_cov_spec *spec, const double *prior, float *Y) {
+  const int64_t p = spec->params, period = prior_period(spec);
+  int64_t lifted = 0;
   for (int64_t k = 0; k < p; k++) {
-    const double floor = 1e-6 * P[k * p + k];
-    for (int64_t j = k; j < p; j++) P[j * p + k] = P[k * p + j] -= G[k * p + j];
-    if (P[k * p + k] >= floor) continue;
-    P[k * p + k] = floor;
-    state->floor_hits++;
+    const double unit = prior[k % period];
+    const float least = (float)(1e-15 * sqrt(block_innovation(spec) ? unit : 1 / unit));
+    if (Y[k * p + k] >= least) continue;
+    Y[k * p + k] = least;
+    lifted++;
   }
-  lift(state, P, p);
+  return lifted;
+}
+
+void block_store_factor(kwm_cov *cov, int64_t b, const double *W) {
+  enum { TILE = 16 };
+  struct block_state *const state = cov->state;
+  const int64_t p = cov->spec.params;
+  float *const factor = state->M.f32 + b * p * p;
+  for (int64_t i = 0; i < p; i += TILE)
+    for (int64_t j = 0; j <= i; j += TILE)
+      for (int64_t k = i; k < p && k < i + TILE; k++)
+        for (int64_t l = j; l <= k && l < j + TILE; l++) factor[k * p + l] = (float)W[l * p + k];
+  state->floor_hits += (double)block_lift_factor(&cov->spec, state->prior, factor);
+}
+
+/* Precisions of units go through the row-major door, which gives both triangles. */
+bool block_invert(const struct kwm_cov_spec *spec, double *W) {
+  const int64_t p = spec->params;
+  if (!block_is_matrix(spec) && !block_innovation(spec))
+    return kwm_cholesky_f64(p, W, p) && kwm_cholesky_invert_f64(p, W, p);
+  return kwm_factor_f64(p, W, p) && kwm_factor_invert_f64(p, W, p);
+}
+
+/* W (p, p) <- P of block b. */
+static bool covariance_of(const kwm_cov *cov, int64_t b, double *W) {
+  block_expand(cov, b, W);
+  return block_innovation(&cov->spec) || block_invert(&cov->spec, W);
+}
+
+/* Scratch between steps. The factors of a step in hand are lost, and made again when it is applied. */
+static double *scratch_of(const kwm_cov *cov) {
+  struct block_state *const state = cov->state;
+  state->factored = false;
+  return state->W;
+}
+
+static void block_delta(const kwm_cov *cov, double *delta) {
+  const struct block_state *const state = cov->state;
+  memcpy(delta, state->delta, (size_t)(cov->spec.count * cov->spec.params) * sizeof *delta);
+}
+
+static void block_moved(const kwm_cov *cov, double *moved) {
+  const struct block_state *const state = cov->state;
+  prior_moved(&cov->spec, state->prior, state->delta, moved);
 }
 
 static void block_apply(kwm_cov *cov, double scale, float *mean) {
-  const struct kwm_cov_spec *const spec = &cov->spec;
-  struct block_state *state = cov->state;
-  const int64_t p = spec->params;
-  for (int64_t k = 0; k < spec->count * p; k++) mean[k] += (float)(scale * state->delta[k]);
-  for (int64_t b = 0; b < spec->count; b++) {
-    if (innovation(spec))
-      downdate(state, b, p, spec->count * p);
-    else
-      add_evidence(spec, state->evidence, b, state->M + b * p * p);
-  }
-  state->evidence = NULL;
+  struct block_state *const state = cov->state;
+  for (int64_t k = 0; k < cov->spec.count * cov->spec.params; k++) mean[k] += (float)(scale * state->delta[k]);
+  if (block_innovation(&cov->spec))
+    block_take_posterior(cov);
+  else
+    block_take_evidence(cov);
 }
 
 static void block_health(const kwm_cov *cov, struct kwm_health *health) {
-  const struct block_state *state = cov->state;
+  const struct block_state *const state = cov->state;
   const int64_t p = cov->spec.params;
+  double *const W = scratch_of(cov);
   for (int64_t b = 0; b < cov->spec.count; b++) {
-    double P[PARAMS_MAX * PARAMS_MAX];
-    memcpy(P, state->M + b * p * p, (size_t)(p * p) * sizeof(double));
-    const bool good = innovation(&cov->spec) || invert(P, p);
-    for (int64_t k = 0; k < p; k++) health->trace += good ? P[k * p + k] : NAN;
-    for (int64_t k = 0; k < p; k++) health->prior_trace += state->prior[k];
+    const bool good = covariance_of(cov, b, W);
+    for (int64_t k = 0; k < p; k++) health->trace += good ? W[k * p + k] : NAN;
   }
+  health->prior_trace += prior_trace(&cov->spec, state->prior);
   health->parameters += (double)(cov->spec.count * p);
   health->floor_hits += state->floor_hits;
 }
 
+static int64_t block_spectrum_length(const struct kwm_cov_spec *spec) {
+  return spec->count * spec->params;
+}
+
+static bool block_spectrum(const kwm_cov *cov, double *values) {
+  const struct block_state *const state = cov->state;
+  const int64_t p = cov->spec.params, period = prior_period(&cov->spec);
+  double *const W = scratch_of(cov);
+  for (int64_t b = 0; b < cov->spec.count; b++) {
+    if (!covariance_of(cov, b, W)) return false;
+    for (int64_t i = 0; i < p; i++)
+      for (int64_t j = i; j < p; j++) W[i * p + j] /= sqrt(state->prior[i % period] * state->prior[j % period]);
+    if (!kwm_eigen_f64(p, W, values + b * p) || !(values[b * p] > 0)) return false;
+  }
+  return true;
+}
+
+static bool block_covariance(const kwm_cov *cov, double *P) {
+  const int64_t p = cov->spec.params, n = cov->spec.count * p;
+  double *const W = scratch_of(cov);
+  memset(P, 0, (size_t)(n * n) * sizeof *P);
+  for (int64_t b = 0; b < cov->spec.count; b++) {
+    if (!covariance_of(cov, b, W)) return false;
+    for (int64_t i = 0; i < p; i++)
+      for (int64_t j = i; j < p; j++) P[(b * p + i) * n + b * p + j] = P[(b * p + j) * n + b * p + i] = W[i * p + j];
+  }
+  return true;
+}
+
 static const char *dataset(const struct kwm_cov_spec *spec, char *name, size_t size) {
-  snprintf(name, size, "/cov/%s/%s", spec->name, innovation(spec) ? "covariance" : "precision");
+  snprintf(name, size, "/cov/%s/%s%s", spec->name, block_innovation(spec) ? "covariance" : "precision",
+           block_is_float(spec) ? "_factor" : "");
   return name;
 }
 
 static kwm_status block_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {
   const struct kwm_cov_spec *const spec = &cov->spec;
-  const struct block_state *state = cov->state;
-  const int64_t dims[3] = {spec->total, spec->params, spec->params};
+  struct block_state *const state = cov->state;
+  const int64_t p = spec->params, dims[3] = {spec->total, p, p};
   char name[128];
-  return kwm_ckpt_put(ckpt, dataset(spec, name, sizeof name), KWM_F64, 3, dims, writes ? spec->first : 0,
-                      writes ? spec->count : 0, state->M);
+  for (int64_t b = 0; b < spec->count && !block_is_float(spec); b++) kwm_mirror_f64(p, state->M.f64 + b * p * p, p);
+  return kwm_ckpt_put(ckpt, dataset(spec, name, sizeof name), reals_type(spec->real), 3, dims, writes ? spec->first : 0,
+                      writes ? spec->count : 0, reals_data(&state->M));
 }
 
 static kwm_status block_load(kwm_cov *cov, kwm_ckpt *ckpt) {
   const struct kwm_cov_spec *const spec = &cov->spec;
-  struct block_state *state = cov->state;
+  struct block_state *const state = cov->state;
   const int64_t dims[3] = {spec->total, spec->params, spec->params};
   char name[128];
-  return kwm_ckpt_get(ckpt, dataset(spec, name, sizeof name), KWM_F64, 3, dims, spec->first, spec->count, state->M);
+  return kwm_ckpt_get(ckpt, dataset(spec, name, sizeof name), reals_type(spec->real), 3, dims, spec->first, spec->count,
+                      reals_data(&state->M));
 }
 
 const struct kwm_cov_ops kwm_cov_block = {
@@ -290,8 +264,13 @@ const struct kwm_cov_ops kwm_cov_block = {
     .absorb = block_absorb,
     .project = block_project,
     .condition = block_condition,
+    .delta = block_delta,
+    .moved = block_moved,
     .apply = block_apply,
     .health = block_health,
+    .spectrum_length = block_spectrum_length,
+    .spectrum = block_spectrum,
+    .covariance = block_covariance,
     .save = block_save,
     .load = block_load,
     .destroy = block_destroy,

@@ -34,36 +34,62 @@ int64_t kwm_cov_evidence_length(const kwm_cov *cov) {
   return cov->ops->evidence_length(&cov->spec);
 }
 
-bool kwm_cov_predict(kwm_cov *cov, int64_t step) {
-  return cov->spec.count == 0 || cov->ops->predict(cov, step);
+/* A rank without blocks takes part where others wait for it. */
+static bool takes_part(const kwm_cov *cov) {
+  return cov->spec.count > 0 || (cov->ops->collective && cov->spec.layout != NULL);
+}
+
+bool kwm_cov_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
+  KWM_ASSERT(cov->spec.forgetting == 1 || cov->spec.count == 0 || (anchor != NULL && mean != NULL));
+  return !takes_part(cov) || cov->ops->predict(cov, step, anchor, mean);
 }
 
 void kwm_cov_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
-  KWM_ASSERT(cov->ops->evidence != NULL);
   if (cov->spec.count > 0 && jac->n > 0) cov->ops->evidence(cov, jac, evidence);
 }
 
-bool kwm_cov_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl) {
-  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && cov->ops->absorb != NULL && batch > 0);
-  return cov->spec.count == 0 || cov->ops->absorb(cov, evidence, batch, kl);
+bool kwm_cov_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl) {
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && batch > 0);
+  return !takes_part(cov) || cov->ops->absorb(cov, jac, evidence, batch, kl);
 }
 
-void kwm_cov_project(kwm_cov *cov, const struct kwm_jac *jac, float *S) {
+void kwm_cov_project(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
   KWM_ASSERT(cov->spec.form == KWM_FORM_INNOVATION && jac->n <= cov->spec.n_max);
-  if (cov->spec.count > 0) cov->ops->project(cov, jac, S);
+  if (takes_part(cov)) cov->ops->project(cov, jac, S);
 }
 
-bool kwm_cov_condition(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w) {
+bool kwm_cov_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w) {
   KWM_ASSERT(cov->spec.form == KWM_FORM_INNOVATION);
-  return cov->spec.count == 0 || cov->ops->condition(cov, jac, L, w);
+  return !takes_part(cov) || cov->ops->condition(cov, jac, L, w);
+}
+
+void kwm_cov_delta(const kwm_cov *cov, double *delta) {
+  if (cov->spec.count > 0) cov->ops->delta(cov, delta);
+}
+
+void kwm_cov_moved(const kwm_cov *cov, double *moved) {
+  if (cov->spec.count > 0) cov->ops->moved(cov, moved);
 }
 
 void kwm_cov_apply(kwm_cov *cov, double scale, float *mean) {
-  if (cov->spec.count > 0) cov->ops->apply(cov, scale, mean);
+  if (takes_part(cov)) cov->ops->apply(cov, scale, mean);
 }
 
 void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health) {
-  if (cov->spec.count > 0) cov->ops->health(cov, health);
+  if (takes_part(cov)) cov->ops->health(cov, health);
+}
+
+int64_t kwm_cov_spectrum_length(const kwm_cov *cov) {
+  return cov->ops->spectrum_length(&cov->spec);
+}
+
+bool kwm_cov_spectrum(const kwm_cov *cov, double *values) {
+  return !takes_part(cov) || cov->ops->spectrum(cov, values);
+}
+
+bool kwm_cov_covariance(const kwm_cov *cov, double *P) {
+  KWM_ASSERT(!cov->ops->collective || cov->spec.count == cov->spec.total || cov->spec.count == 0);
+  return cov->spec.count == 0 || cov->ops->covariance(cov, P);
 }
 
 kwm_status kwm_cov_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {

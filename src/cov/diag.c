@@ -1,16 +1,19 @@
 /* A variance per parameter, for units and for matrices: the scalar Riccati recursion p <- p / (1 + p f) on each, kept
-   as precision D = 1/p in double precision (equations.md 3(a) in the standard basis).
+   as precision D = 1/p in spec.real; arithmetic on it is in double precision (equations.md 3(a) in the standard basis).
 
-     information   f = diag(HᵀH) exactly;  D <- D + f,  δ = s / D
+     information   f = diag(HᵀH), a float sum;  D <- D + f,  δ = s / D
      innovation    Y = H P^½;  S += Y Yᵀ;  δ = P^½ Yᵀ w;  p <- p (1 - sum over rows of (L⁻¹Y)²)
 
    What it drops is all coupling between parameters, which the innovation form keeps in the gain through the shared S:
-   there the diagonal of the exact posterior is kept. */
+   there the diagonal of the exact posterior is kept. The rows Y are kept in spec.real too; what is made of them is
+   made in double precision, a tile of columns at a time: only so is S positive definite for large and repeated rows. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "prior.h"
+#include "reals.h"
 
 #include "kwm/backend.h"
 
@@ -18,14 +21,17 @@
 static const double SMALLEST_SHARE = 1e-6;
 
 struct diag_state {
-  double *D;                  /* (count, params) precision */
-  double *next;               /* (count, params) D after the step in hand */
+  struct reals D;             /* (count, params) precision */
+  struct reals next;          /* (count, params) D after the step in hand */
   double *delta;              /* (count, params) prepared step */
   double *prior;              /* (period) prior variances */
   float *scratch;             /* information, matrix: (n_max, d_o + d_i) */
-  float *Y;                   /* innovation: (n·m, count·params) rows times P^½, later L⁻¹ of them */
+  struct reals Y;             /* innovation: (n·m, count·params) rows times P^½ */
+  double *tile;               /* innovation: (n·m, tile width) scratch */
   double floor_hits, floored; /* so far, and of the step in hand */
 };
+
+enum { TILE = 256 };
 
 static bool innovation(const struct kwm_cov_spec *spec) {
   return spec->form == KWM_FORM_INNOVATION;
@@ -36,24 +42,30 @@ static int64_t numbers(const struct kwm_cov_spec *spec) {
 }
 
 /* The state's arrays as (pointer, bytes) pairs: one list for allocation, size and release. */
-enum { DIAG_ARRAYS = 6 };
+enum { DIAG_ARRAYS = 7 };
 struct diag_array {
   void **at;
   size_t bytes;
 };
 
+static struct diag_array real_array(struct reals *reals, enum kwm_real real, int64_t n) {
+  return (struct diag_array){real == KWM_REAL_DOUBLE ? (void **)&reals->f64 : (void **)&reals->f32,
+                             (size_t)n * reals_size(real)};
+}
+
 static void arrays_of(struct diag_state *state, const struct kwm_cov_spec *spec,
                       struct diag_array arrays[DIAG_ARRAYS]) {
-  const size_t n = (size_t)numbers(spec);
+  const int64_t n = numbers(spec);
   const int64_t outer = innovation(spec) ? 0 : spec->n_max * (spec->d_o + spec->d_i) * spec->count;
   const int64_t rows = innovation(spec) ? spec->n_max * spec->m : 0;
   const struct diag_array list[DIAG_ARRAYS] = {
-      {(void **)&state->D, n * sizeof(double)},
-      {(void **)&state->next, n * sizeof(double)},
-      {(void **)&state->delta, n * sizeof(double)},
+      real_array(&state->D, spec->real, n),
+      real_array(&state->next, spec->real, n),
+      {(void **)&state->delta, (size_t)n * sizeof(double)},
       {(void **)&state->prior, (size_t)prior_period(spec) * sizeof(double)},
       {(void **)&state->scratch, (size_t)outer * sizeof(float)},
-      {(void **)&state->Y, (size_t)rows * n * sizeof(float)},
+      real_array(&state->Y, spec->real, rows * n),
+      {(void **)&state->tile, (size_t)(rows * (n < TILE ? n : TILE)) * sizeof(double)},
   };
   memcpy(arrays, list, sizeof list);
 }
@@ -80,7 +92,7 @@ static kwm_status diag_create(kwm_cov *cov) {
   for (int k = 0; k < DIAG_ARRAYS; k++) KWM_TRY(kwm_alloc(arrays[k].at, arrays[k].bytes, "diagonal covariance"));
   prior_fill(spec, state->prior);
   cov->spec.prior_variance = state->prior;
-  for (int64_t k = 0; k < numbers(spec); k++) state->D[k] = 1 / state->prior[k % prior_period(spec)];
+  for (int64_t k = 0; k < numbers(spec); k++) reals_set(&state->D, k, 1 / state->prior[k % prior_period(spec)]);
   return KWM_OK;
 }
 
@@ -92,15 +104,19 @@ static void diag_destroy(kwm_cov *cov) {
   kwm_free(cov->state);
 }
 
-static bool diag_predict(kwm_cov *cov, int64_t step) {
+static bool diag_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
   (void)step;
   const double lambda = cov->spec.forgetting, q = cov->spec.process_noise;
   const int64_t period = prior_period(&cov->spec);
   struct diag_state *state = cov->state;
   if (lambda == 1 && q == 0) return true;
   for (int64_t k = 0; k < numbers(&cov->spec); k++) {
-    const double p0 = state->prior[k % period], D = lambda * state->D[k] + (1 - lambda) / p0;
-    state->D[k] = D / (1 + q * p0 * D);
+    const double p0 = state->prior[k % period], D = lambda * reals_get(&state->D, k) + (1 - lambda) / p0;
+    if (lambda < 1) {
+      const double apart = (double)anchor[k] - (double)mean[k];
+      mean[k] = (float)((double)mean[k] + (1 - lambda) / (p0 * D) * apart);
+    }
+    reals_set(&state->D, k, D / (1 + q * p0 * D));
   }
   return true;
 }
@@ -111,7 +127,8 @@ static void diag_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *eviden
 }
 
 /* Evidence is (params, count) for both shapes, since a matrix is one block. */
-static bool diag_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl) {
+static bool diag_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl) {
+  (void)jac;
   const int64_t p = cov->spec.params, count = cov->spec.count;
   const float *const score = evidence + numbers(&cov->spec);
   struct diag_state *state = cov->state;
@@ -121,9 +138,10 @@ static bool diag_absorb(kwm_cov *cov, const float *evidence, int64_t batch, doub
       /* A sum of squares that was rounded below zero counts as zero; NaN stays. */
       const double found = (double)evidence[k * count + b], f = found < 0 ? 0 : found;
       double *const delta = &state->delta[b * p + k];
-      state->next[b * p + k] = state->D[b * p + k] + f;
-      *delta = (double)score[k * count + b] / state->next[b * p + k];
+      reals_set(&state->next, b * p + k, reals_get(&state->D, b * p + k) + f);
+      *delta = (double)score[k * count + b] / reals_get(&state->next, b * p + k);
       sum += f * *delta * *delta;
+      if (!isfinite(reals_get(&state->next, b * p + k))) return false;
     }
     kl[b] = sum / (double)batch;
     if (!isfinite(kl[b])) return false;
@@ -131,57 +149,145 @@ static bool diag_absorb(kwm_cov *cov, const float *evidence, int64_t batch, doub
   return true;
 }
 
-static void diag_project(kwm_cov *cov, const struct kwm_jac *jac, float *S) {
+/* Y <- H P^½. The step is not prepared yet: its place holds P^½. */
+static void fill_rows(kwm_cov *cov, const struct kwm_jac *jac) {
   const int64_t n = numbers(&cov->spec), nm = jac->n * jac->m;
   struct diag_state *state = cov->state;
-  kwm_jac_dense(jac, state->Y);
-  for (int64_t k = 0; k < n; k++) state->delta[k] = 1 / sqrt(state->D[k]);
-  for (int64_t row = 0; row < nm; row++)
-    for (int64_t k = 0; k < n; k++) state->Y[row * n + k] *= (float)state->delta[k];
-  kwm_gemm(false, true, nm, nm, n, 1.0f, state->Y, n, state->Y, n, 1.0f, S, nm);
-}
-
-/* next <- the posterior's precision from L⁻¹Y. */
-static void take_shares(struct diag_state *state, int64_t n, int64_t nm) {
-  for (int64_t k = 0; k < n; k++) state->next[k] = 0;
-  for (int64_t row = 0; row < nm; row++)
-    for (int64_t k = 0; k < n; k++) state->next[k] += (double)state->Y[row * n + k] * (double)state->Y[row * n + k];
-  state->floored = 0;
-  for (int64_t k = 0; k < n; k++) {
-    const double left = 1 - state->next[k];
-    state->floored += left < SMALLEST_SHARE;
-    state->next[k] = state->D[k] / (left < SMALLEST_SHARE ? SMALLEST_SHARE : left);
+  double *const root = state->delta;
+  for (int64_t k = 0; k < n; k++) root[k] = 1 / sqrt(reals_get(&state->D, k));
+  if (cov->spec.real == KWM_REAL_DOUBLE) {
+    kwm_jac_dense_f64(jac, state->Y.f64);
+    for (int64_t row = 0; row < nm; row++)
+      for (int64_t k = 0; k < n; k++) state->Y.f64[row * n + k] *= root[k];
+  } else {
+    kwm_jac_dense(jac, state->Y.f32);
+    for (int64_t row = 0; row < nm; row++)
+      for (int64_t k = 0; k < n; k++) state->Y.f32[row * n + k] *= (float)root[k];
   }
 }
 
-static bool diag_condition(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w) {
+/* tile (nm, width) <- columns of Y (nm, n) from `first` on; returns their number. */
+static int64_t take_tile(struct diag_state *state, int64_t n, int64_t nm, int64_t first) {
+  const int64_t width = n - first < TILE ? n - first : TILE;
+  for (int64_t row = 0; row < nm; row++)
+    for (int64_t k = 0; k < width; k++) state->tile[row * width + k] = reals_get(&state->Y, row * n + first + k);
+  return width;
+}
+
+static void diag_project(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
   const int64_t n = numbers(&cov->spec), nm = jac->n * jac->m;
   struct diag_state *state = cov->state;
-  double sum = 0;
+  fill_rows(cov, jac);
+  for (int64_t first = 0; first < n; first += TILE) {
+    const int64_t width = take_tile(state, n, nm, first);
+    kwm_gemm_f64(false, true, nm, nm, width, 1, state->tile, width, state->tile, width, 1, S, nm);
+  }
+}
+
+/* delta <- P^½Yᵀw */
+static void take_step(struct diag_state *state, int64_t n, int64_t nm, const double *w) {
   for (int64_t k = 0; k < n; k++) state->delta[k] = 0;
   for (int64_t row = 0; row < nm; row++)
-    for (int64_t k = 0; k < n; k++) state->delta[k] += (double)state->Y[row * n + k] * (double)w[row];
-  for (int64_t k = 0; k < n; k++) state->delta[k] /= sqrt(state->D[k]);
-  kwm_triangular_solve(nm, n, L, nm, state->Y, n);
-  take_shares(state, n, nm);
-  for (int64_t k = 0; k < n; k++) sum += state->delta[k] + state->next[k];
+    for (int64_t k = 0; k < n; k++) state->delta[k] += reals_get(&state->Y, row * n + k) * w[row];
+  for (int64_t k = 0; k < n; k++) state->delta[k] /= sqrt(reals_get(&state->D, k));
+}
+
+/* sums (width) <- column sums of squares of the tile. */
+static void sum_squares(const double *tile, int64_t nm, int64_t width, double *sums) {
+  for (int64_t k = 0; k < width; k++) sums[k] = 0;
+  for (int64_t row = 0; row < nm; row++)
+    for (int64_t k = 0; k < width; k++) sums[k] += tile[row * width + k] * tile[row * width + k];
+}
+
+/* next <- the posterior's precision; returns a sum that is finite if all of it is. */
+static double take_shares(struct diag_state *state, int64_t n, int64_t nm, const double *L) {
+  double total = 0, sums[TILE];
+  state->floored = 0;
+  for (int64_t first = 0; first < n; first += TILE) {
+    const int64_t width = take_tile(state, n, nm, first);
+    kwm_triangular_solve_f64(nm, width, L, nm, state->tile, width);
+    sum_squares(state->tile, nm, width, sums);
+    for (int64_t k = 0; k < width; k++) {
+      const double left = 1 - sums[k];
+      state->floored += left < SMALLEST_SHARE;
+      reals_set(&state->next, first + k,
+                reals_get(&state->D, first + k) / (left < SMALLEST_SHARE ? SMALLEST_SHARE : left));
+      total += reals_get(&state->next, first + k);
+    }
+  }
+  return total;
+}
+
+static bool diag_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w) {
+  const int64_t n = numbers(&cov->spec), nm = jac->n * jac->m;
+  struct diag_state *state = cov->state;
+  take_step(state, n, nm, w);
+  double sum = take_shares(state, n, nm, L);
+  for (int64_t k = 0; k < n; k++) sum += state->delta[k];
   return isfinite(sum);
+}
+
+static void diag_delta(const kwm_cov *cov, double *delta) {
+  const struct diag_state *const state = cov->state;
+  memcpy(delta, state->delta, (size_t)numbers(&cov->spec) * sizeof *delta);
+}
+
+static void diag_moved(const kwm_cov *cov, double *moved) {
+  const struct diag_state *const state = cov->state;
+  prior_moved(&cov->spec, state->prior, state->delta, moved);
 }
 
 static void diag_apply(kwm_cov *cov, double scale, float *mean) {
   const int64_t n = numbers(&cov->spec);
   struct diag_state *state = cov->state;
   for (int64_t k = 0; k < n; k++) mean[k] += (float)(scale * state->delta[k]);
-  memcpy(state->D, state->next, (size_t)n * sizeof *state->D);
+  memcpy(reals_data(&state->D), reals_data(&state->next), (size_t)n * reals_size(cov->spec.real));
   state->floor_hits += state->floored;
 }
 
 static void diag_health(const kwm_cov *cov, struct kwm_health *health) {
   const struct diag_state *const state = cov->state;
-  for (int64_t k = 0; k < numbers(&cov->spec); k++) health->trace += 1 / state->D[k];
+  for (int64_t k = 0; k < numbers(&cov->spec); k++) health->trace += 1 / reals_get(&state->D, k);
   health->prior_trace += prior_trace(&cov->spec, state->prior);
   health->parameters += (double)numbers(&cov->spec);
   health->floor_hits += state->floor_hits;
+}
+
+static bool positive(const kwm_cov *cov) {
+  const struct diag_state *const state = cov->state;
+  for (int64_t k = 0; k < numbers(&cov->spec); k++) {
+    const double D = reals_get(&state->D, k);
+    if (!(D > 0 && isfinite(D))) return false;
+  }
+  return true;
+}
+
+static int ascending(const void *a, const void *b) {
+  const double left = *(const double *)a, right = *(const double *)b;
+  return (left > right) - (left < right);
+}
+
+static int64_t diag_spectrum_length(const struct kwm_cov_spec *spec) {
+  return numbers(spec);
+}
+
+static bool diag_spectrum(const kwm_cov *cov, double *values) {
+  const int64_t p = cov->spec.params, period = prior_period(&cov->spec);
+  const struct diag_state *const state = cov->state;
+  if (!positive(cov)) return false;
+  for (int64_t k = 0; k < numbers(&cov->spec); k++)
+    values[k] = 1 / (state->prior[k % period] * reals_get(&state->D, k));
+  for (int64_t b = 0; b < cov->spec.count; b++) qsort(values + b * p, (size_t)p, sizeof *values, ascending);
+  return true;
+}
+
+static bool diag_covariance(const kwm_cov *cov, double *P) {
+  const int64_t n = numbers(&cov->spec);
+  const struct diag_state *const state = cov->state;
+  if (!positive(cov)) return false;
+  memset(P, 0, (size_t)(n * n) * sizeof *P);
+  for (int64_t k = 0; k < n; k++) P[k * n + k] = 1 / reals_get(&state->D, k);
+  return true;
 }
 
 static const char *dataset(const struct kwm_cov_spec *spec, char *name, size_t size) {
@@ -194,8 +300,8 @@ static kwm_status diag_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {
   const struct diag_state *const state = cov->state;
   const int64_t dims[2] = {spec->total, spec->params};
   char name[128];
-  return kwm_ckpt_put(ckpt, dataset(spec, name, sizeof name), KWM_F64, 2, dims, writes ? spec->first : 0,
-                      writes ? spec->count : 0, state->D);
+  return kwm_ckpt_put(ckpt, dataset(spec, name, sizeof name), reals_type(spec->real), 2, dims, writes ? spec->first : 0,
+                      writes ? spec->count : 0, reals_data(&state->D));
 }
 
 static kwm_status diag_load(kwm_cov *cov, kwm_ckpt *ckpt) {
@@ -203,7 +309,8 @@ static kwm_status diag_load(kwm_cov *cov, kwm_ckpt *ckpt) {
   const struct diag_state *const state = cov->state;
   const int64_t dims[2] = {spec->total, spec->params};
   char name[128];
-  return kwm_ckpt_get(ckpt, dataset(spec, name, sizeof name), KWM_F64, 2, dims, spec->first, spec->count, state->D);
+  return kwm_ckpt_get(ckpt, dataset(spec, name, sizeof name), reals_type(spec->real), 2, dims, spec->first, spec->count,
+                      reals_data(&state->D));
 }
 
 const struct kwm_cov_ops kwm_cov_diag = {
@@ -216,8 +323,13 @@ const struct kwm_cov_ops kwm_cov_diag = {
     .absorb = diag_absorb,
     .project = diag_project,
     .condition = diag_condition,
+    .delta = diag_delta,
+    .moved = diag_moved,
     .apply = diag_apply,
     .health = diag_health,
+    .spectrum_length = diag_spectrum_length,
+    .spectrum = diag_spectrum,
+    .covariance = diag_covariance,
     .save = diag_save,
     .load = diag_load,
     .destroy = diag_destroy,

@@ -2,10 +2,9 @@
    block-cyclic covariance:
 
      Z = P Hᵀ      pdsymm        S += H Z       pdgemm
-     Yᵀ = Z L⁻ᵀ    pdtrsm        P <- P - YᵀY   pdsyrk, lower triangle only
+     Aᵀ = Z L⁻ᵀ    pdtrsm        P <- P - AᵀA   pdsyrk, lower triangle only
 
-   Forgetting inverts twice, and an inversion destroys what it works on when it fails. It therefore works in the upper
-   triangle, which nothing else uses: the lower one and a copy of the diagonal are the way back. */
+   The time update is in full_predict.c, the same filter on a square root in float in full_root.c. */
 #include "full_state.h"
 
 #include <limits.h>
@@ -24,14 +23,15 @@ struct piece {
   size_t bytes;
   const char *what;
 };
-enum { PIECES = 20 };
+enum { PIECES = 26, ROOT_PIECES = 3, DYNAMICS_PIECES = 3 };
 
 /* Everything that kwm_full_create allocates, `full` itself aside; returns how many. */
 static int pieces_of(const struct full_shape *s, kwm_full *full, struct piece *piece) {
   const size_t d = sizeof(double), f = sizeof(float), i = sizeof(int);
   const size_t rows = (size_t)s->p_rows, local = (size_t)s->n_local, size = (size_t)s->size;
   const struct piece all[] = {
-      {(void **)&full->P, rows * (size_t)s->p_columns * d, "full covariance"},
+      {s->real == KWM_REAL_FLOAT ? (void **)&full->Y : (void **)&full->P,
+       rows * (s->real == KWM_REAL_FLOAT ? (size_t)s->y_columns * f : (size_t)s->p_columns * d), "full covariance"},
       {(void **)&full->Ht, rows * (size_t)s->z_columns * d, "Jacobian rows"},
       {(void **)&full->Z, rows * (size_t)s->z_columns * d, "projected rows"},
       {(void **)&full->S, (size_t)(s->s_rows * s->s_columns) * d, "distributed S"},
@@ -50,14 +50,20 @@ static int pieces_of(const struct full_shape *s, kwm_full *full, struct piece *p
       {(void **)&full->by_owner, rows * i, "parameters by owner"},
       {(void **)&full->owner_first, (size_t)(s->size + 1) * i, "parameters by owner"},
       {(void **)&full->counts, 4 * size * i, "message lengths"},
+      {(void **)&full->Hf, rows * (size_t)s->z_columns * f, "Jacobian rows"},
+      {(void **)&full->F, rows * (size_t)s->z_columns * f, "projected rows"},
+      {(void **)&full->root, (size_t)s->rows_max * d, "eigenvalues"},
+      {(void **)&full->panel, (size_t)(s->block * s->p_columns) * f, "panel of the root"},
+      {(void **)&full->tau, rows * f, "reflectors"},
+      {(void **)&full->work, (size_t)(s->block * (s->p_rows + s->y_columns + s->block)) * f, "reflectors"},
   };
-  const int n = (int)(sizeof all / sizeof all[0]);
+  const int n = (int)(sizeof all / sizeof all[0]) - (s->dynamics ? 0 : DYNAMICS_PIECES);
   memcpy(piece, all, sizeof all);
-  return n;
+  return s->real == KWM_REAL_FLOAT ? n : n - ROOT_PIECES;
 }
 
-size_t kwm_full_bytes(int64_t n, int ranks, int rank, int64_t n_local, int64_t rows_max, int64_t block) {
-  const struct full_shape shape = full_shape_of(n, ranks, rank, n_local, rows_max, block);
+size_t kwm_full_bytes(const struct kwm_full_spec *spec, int ranks, int rank, int64_t n_local) {
+  const struct full_shape shape = full_shape_of(spec, ranks, rank, n_local);
   struct piece piece[PIECES];
   kwm_full none;
   const int count = pieces_of(&shape, &none, piece);
@@ -68,7 +74,7 @@ size_t kwm_full_bytes(int64_t n, int ranks, int rank, int64_t n_local, int64_t r
 
 /* ScaLAPACK computes addresses inside a rank's share, and MPI offsets inside a message, in 32 bits. */
 static kwm_status check_sizes(const struct full_shape *s) {
-  const int64_t limit = INT_MAX, columns = s->p_columns > s->z_columns ? s->p_columns : s->z_columns;
+  const int64_t limit = INT_MAX, columns = s->y_columns > s->z_columns ? s->y_columns : s->z_columns;
   const int64_t elements = (s->p_rows > 0 ? s->p_rows : 1) * columns;
   KWM_CHECK(s->n <= limit && elements <= limit && s->rows_max * s->rows_max <= limit, KWM_ERR_USAGE,
             "full covariance: wanted at most %lld elements of a matrix on a rank, found %lld parameters and %lld rows "
@@ -105,12 +111,8 @@ static void make_grids(kwm_full *full) {
   describe(full->desc_p, full->grid, s->n, s->n, s->block, s->block, s->p_rows);
   describe(full->desc_z, full->grid, s->n, s->rows_max, s->block, s->narrow, s->p_rows);
   describe(full->desc_s, full->grid, s->rows_max, s->rows_max, s->narrow, s->narrow, s->s_rows);
-}
-
-/* P's diagonal += factor · prior^power over the rows stored here. */
-static void add_to_diagonal(kwm_full *full, double factor, bool inverse) {
-  for (int64_t l = 0, at; l < full->shape.p_rows; l++)
-    if (full_diagonal_at(&full->shape, l, &at)) full->P[at] += factor * (inverse ? 1 / full->prior[l] : full->prior[l]);
+  describe(full->desc_wide, full->grid, s->n, s->spare_first + s->n, s->block, s->block, s->p_rows);
+  describe(full->desc_panel, full->grid, s->block * rows, s->n, s->block, s->block, s->block);
 }
 
 kwm_status kwm_full_create(kwm_full **full, const struct kwm_full_spec *spec) {
@@ -125,7 +127,7 @@ kwm_status kwm_full_create(kwm_full **full, const struct kwm_full_spec *spec) {
   if (status == KWM_OK) {
     made->comm = spec->comm;
     made->system = made->grid = made->line = -1;
-    made->shape = full_shape_of(spec->n, size, rank, n_local, spec->rows_max, spec->block);
+    made->shape = full_shape_of(spec, size, rank, n_local);
     status = allocate(made);
   }
   *full = made;
@@ -137,7 +139,10 @@ kwm_status kwm_full_create(kwm_full **full, const struct kwm_full_spec *spec) {
   }
   make_grids(made);
   full_spread(made, spec->prior_variance, made->prior);
-  add_to_diagonal(made, 1, false);
+  if (spec->real == KWM_REAL_FLOAT)
+    full_root_start(made);
+  else
+    full_add_to_diagonal(made, 1, false);
   return KWM_OK;
 }
 
@@ -156,68 +161,6 @@ void kwm_full_destroy(kwm_full **full) {
   kwm_free(made);
 }
 
-/* ---- time update */
-
-/* P's upper triangle <- its inverse; false if it is not positive definite or not finite. */
-static bool invert(kwm_full *full) {
-  const int n = (int)full->shape.n;
-  int factored = 0, inverted = 0;
-  pdpotrf_("U", &n, full->P, &origin, &origin, full->desc_p, &factored, 1);
-  KWM_ASSERT(factored >= 0);
-  if (!full_all(full, factored == 0)) return false;
-  pdpotri_("U", &n, full->P, &origin, &origin, full->desc_p, &inverted, 1);
-  KWM_ASSERT(inverted >= 0);
-  bool good = inverted == 0;
-  for (int64_t l = 0, at; l < full->shape.p_rows; l++)
-    if (full_diagonal_at(&full->shape, l, &at)) good = good && full->P[at] > 0 && isfinite(full->P[at]);
-  return full_all(full, good);
-}
-
-static void scale_upper(kwm_full *full, double factor) {
-  const struct full_shape *const s = &full->shape;
-  for (int64_t j = 0; j < s->p_columns; j++) {
-    const int64_t g = full_global_of(&s->across, j);
-    double *const column = full->P + j * s->p_rows;
-    for (int64_t i = 0; i < s->p_rows && full_global_of(&s->down, i) <= g; i++) column[i] *= factor;
-  }
-}
-
-/* Diagonal elements stored here: to or from full->partial. */
-static void keep_diagonal(kwm_full *full, bool restore) {
-  for (int64_t l = 0, at; l < full->shape.p_rows; l++) {
-    if (!full_diagonal_at(&full->shape, l, &at)) continue;
-    if (restore)
-      full->P[at] = full->partial[l];
-    else
-      full->partial[l] = full->P[at];
-  }
-}
-
-static bool forget(kwm_full *full, double lambda) {
-  full_mirror(full, true);
-  keep_diagonal(full, false);
-  bool good = invert(full);
-  if (good) {
-    scale_upper(full, lambda);
-    add_to_diagonal(full, 1 - lambda, true);
-    good = invert(full);
-  }
-  if (good)
-    full_mirror(full, false);
-  else
-    keep_diagonal(full, true);
-  return good;
-}
-
-bool kwm_full_predict(kwm_full *full, double lambda, double q) {
-  KWM_ASSERT(lambda > 0 && lambda <= 1 && q >= 0);
-  full->rows = 0;
-  full->conditioned = false;
-  if (lambda < 1 && !forget(full, lambda)) return false;
-  if (q > 0) add_to_diagonal(full, q, false);
-  return true;
-}
-
 /* ---- measurement update */
 
 /* gather (rows, rows) <- the distributed S's lower triangle, mirrored. Each element comes from one rank: the sum is
@@ -234,6 +177,14 @@ static void gather_innovation(kwm_full *full, int64_t rows) {
   MPI_Allreduce(MPI_IN_PLACE, full->gather, kwm_int(rows * rows), MPI_DOUBLE, MPI_SUM, full->comm);
 }
 
+void full_gather_product(kwm_full *full, int64_t rows, const double *A, const double *B) {
+  const int n = (int)full->shape.n, m = (int)rows;
+  const double one = 1, zero = 0;
+  pdgemm_("T", "N", &m, &m, &n, &one, A, &origin, &origin, full->desc_z, B, &origin, &origin, full->desc_z, &zero,
+          full->S, &origin, &origin, full->desc_s);
+  gather_innovation(full, rows);
+}
+
 void kwm_full_project(kwm_full *full, int64_t rows, const float *H, double *S) {
   const int n = (int)full->shape.n, m = (int)rows;
   const double one = 1, zero = 0;
@@ -241,11 +192,12 @@ void kwm_full_project(kwm_full *full, int64_t rows, const float *H, double *S) {
   full->rows = rows;
   full->conditioned = false;
   full_spread_rows(full, rows, H);
-  pdsymm_("L", "L", &n, &m, &one, full->P, &origin, &origin, full->desc_p, full->Ht, &origin, &origin, full->desc_z,
-          &zero, full->Z, &origin, &origin, full->desc_z);
-  pdgemm_("T", "N", &m, &m, &n, &one, full->Ht, &origin, &origin, full->desc_z, full->Z, &origin, &origin, full->desc_z,
-          &zero, full->S, &origin, &origin, full->desc_s);
-  gather_innovation(full, rows);
+  if (full->shape.real == KWM_REAL_FLOAT)
+    full_root_project(full, rows);
+  else
+    pdsymm_("L", "L", &n, &m, &one, full->P, &origin, &origin, full->desc_p, full->Ht, &origin, &origin, full->desc_z,
+            &zero, full->Z, &origin, &origin, full->desc_z);
+  full_gather_product(full, rows, full->shape.real == KWM_REAL_FLOAT ? full->Z : full->Ht, full->Z);
   for (int64_t k = 0; k < rows * rows; k++) S[k] += full->gather[k];
 }
 
@@ -260,39 +212,46 @@ static void multiply(kwm_full *full, int64_t rows, const double *w) {
   }
 }
 
-/* Z <- Z L⁻ᵀ. */
-static void whiten(kwm_full *full, int64_t rows, const double *L) {
+void full_scatter(kwm_full *full, int64_t rows, const double *M) {
   const struct full_shape *const s = &full->shape;
-  const int n = (int)s->n, m = (int)rows;
-  const double one = 1;
   for (int64_t j = 0; j < full_count_of(&s->thin, rows); j++)
     for (int64_t i = 0; i < full_count_of(&s->thin_down, rows); i++)
-      full->S[j * s->s_rows + i] = L[full_global_of(&s->thin_down, i) * rows + full_global_of(&s->thin, j)];
+      full->S[j * s->s_rows + i] = M[full_global_of(&s->thin_down, i) * rows + full_global_of(&s->thin, j)];
+}
+
+/* Z <- Z L⁻ᵀ. */
+static void whiten(kwm_full *full, int64_t rows, const double *L) {
+  const int n = (int)full->shape.n, m = (int)rows;
+  const double one = 1;
+  full_scatter(full, rows, L);
   pdtrsm_("R", "L", "T", "N", &n, &m, &one, full->S, &origin, &origin, full->desc_s, full->Z, &origin, &origin,
           full->desc_z);
 }
 
-/* partial <- what this grid column knows of the posterior's diagonal. */
-static void posterior_variances(kwm_full *full, int64_t rows) {
+/* True if the posterior's variances of this rank's parameters are positive and finite. */
+static bool variances_stay_positive(kwm_full *full, int64_t rows) {
   const struct full_shape *const s = &full->shape;
-  for (int64_t l = 0, at; l < s->p_rows; l++) full->partial[l] = full_diagonal_at(s, l, &at) ? full->P[at] : 0;
+  full_variances(full);
   for (int64_t j = 0; j < full_count_of(&s->thin, rows); j++) {
     const double *const column = full->Z + j * s->p_rows;
     for (int64_t l = 0; l < s->p_rows; l++) full->partial[l] -= column[l] * column[l];
   }
+  full_collect(full, full->partial, full->owned);
+  bool good = true;
+  for (int64_t k = 0; k < s->n_local; k++) good = good && isfinite(full->owned[k]) && full->owned[k] > 0;
+  return good;
 }
 
 bool kwm_full_condition(kwm_full *full, int64_t rows, const double *L, const double *w) {
+  const bool is_root = full->shape.real == KWM_REAL_FLOAT;
   KWM_ASSERT(full->rows == rows && rows > 0);
   full->rows = 0;
   multiply(full, rows, w);
+  if (is_root) full_root_multiply(full);
   full_collect(full, full->partial, full->delta);
   whiten(full, rows, L);
-  posterior_variances(full, rows);
-  full_collect(full, full->partial, full->owned);
-  bool good = true;
-  for (int64_t k = 0; k < full->shape.n_local; k++)
-    good = good && isfinite(full->delta[k]) && isfinite(full->owned[k]) && full->owned[k] > 0;
+  bool good = is_root ? full_root_condition(full, rows) : variances_stay_positive(full, rows);
+  for (int64_t k = 0; k < full->shape.n_local; k++) good = good && isfinite(full->delta[k]);
   full->conditioned = full_all(full, good);
   if (full->conditioned) full->rows = rows;
   return full->conditioned;
@@ -309,22 +268,34 @@ void kwm_full_apply(kwm_full *full, double scale, float *mean) {
   full->rows = 0;
   full->conditioned = false;
   for (int64_t k = 0; k < full->shape.n_local; k++) mean[k] += (float)(scale * full->delta[k]);
-  pdsyrk_("L", "N", &n, &m, &minus_one, full->Z, &origin, &origin, full->desc_z, &one, full->P, &origin, &origin,
-          full->desc_p);
+  if (full->shape.real == KWM_REAL_FLOAT)
+    full_root_apply(full, m);
+  else
+    pdsyrk_("L", "N", &n, &m, &minus_one, full->Z, &origin, &origin, full->desc_z, &one, full->P, &origin, &origin,
+            full->desc_p);
 }
 
 /* ---- what it says about itself */
 
-void kwm_full_diagonal(kwm_full *full, double *variance) {
+void full_variances(const kwm_full *full) {
+  if (full->shape.real == KWM_REAL_FLOAT) {
+    full_root_variances(full);
+    return;
+  }
   for (int64_t l = 0, at; l < full->shape.p_rows; l++)
     full->partial[l] = full_diagonal_at(&full->shape, l, &at) ? full->P[at] : 0;
+}
+
+void kwm_full_diagonal(kwm_full *full, double *variance) {
+  full_variances(full);
   full_collect(full, full->partial, variance);
 }
 
 void kwm_full_health(const kwm_full *full, struct kwm_health *health) {
+  full_variances(full);
   for (int64_t l = 0, at; l < full->shape.p_rows; l++) {
+    health->trace += full->partial[l];
     if (!full_diagonal_at(&full->shape, l, &at)) continue;
-    health->trace += full->P[at];
     health->prior_trace += full->prior[l];
     health->parameters++;
   }

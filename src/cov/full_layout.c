@@ -24,10 +24,11 @@ static int grid_rows(int size) {
   return rows > 1 ? rows : 1;
 }
 
-struct full_shape full_shape_of(int64_t n, int size, int rank, int64_t n_local, int64_t rows_max, int64_t block) {
+struct full_shape full_shape_of(const struct kwm_full_spec *spec, int size, int rank, int64_t n_local) {
+  const int64_t n = spec->n, rows_max = spec->rows_max;
   const int rows = grid_rows(size), columns = size / rows, row = rank / columns, column = rank % columns;
   struct full_shape s = {.size = size, .rank = rank, .n = n, .n_local = n_local, .rows_max = rows_max};
-  s.block = block > 0 ? block : KWM_FULL_BLOCK;
+  s.block = spec->block > 0 ? spec->block : KWM_FULL_BLOCK;
   s.narrow = smaller(s.block, at_least_one((rows_max + columns - 1) / columns));
   s.down = (struct full_deal){s.block, rows, row};
   s.across = (struct full_deal){s.block, columns, column};
@@ -40,6 +41,13 @@ struct full_shape full_shape_of(int64_t n, int size, int rank, int64_t n_local, 
   s.s_columns = s.z_columns;
   s.pack_rows = smaller(rows_max, at_least_one(PACK_FLOATS / at_least_one(n)));
   s.slab_columns = smaller((n + size - 1) / size, at_least_one(SLAB_DOUBLES / at_least_one(n)));
+  s.real = spec->real;
+  s.dynamics = spec->dynamics && spec->real == KWM_REAL_FLOAT;
+  if (s.dynamics) {
+    s.spare_column = (n + s.block * columns - 1) / (s.block * columns) * s.block;
+    s.spare_first = s.spare_column * columns;
+  }
+  s.y_columns = s.spare_column + s.p_columns;
   return s;
 }
 
@@ -47,6 +55,13 @@ bool full_all(const kwm_full *full, bool mine) {
   int all = mine;
   MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_LAND, full->comm);
   return all != 0;
+}
+
+void full_share(kwm_full *full, const double *by_row) {
+  const struct full_shape *const shape = &full->shape;
+  for (int64_t g = 0; g < shape->n; g++) full->slab[g] = 0;
+  for (int64_t l = 0; l < shape->p_rows; l++) full->slab[full_global_of(&shape->down, l)] = by_row[l];
+  MPI_Allreduce(MPI_IN_PLACE, full->slab, (int)shape->n, MPI_DOUBLE, MPI_SUM, full->comm);
 }
 
 /* ---- who owns what */

@@ -47,8 +47,13 @@ struct full_shape {
   int64_t s_rows, s_columns;        /* local part of S and L */
   int64_t pack_rows;                /* rows of H that travel together */
   int64_t slab_columns;             /* columns of P per rank that travel together to or from a file */
+  enum kwm_real real;
+  bool dynamics;
+  int64_t y_columns;    /* float: local columns of Y, or of [Y, spare], where a matrix like Y begins behind ... */
+  int64_t spare_column; /* ... so many local columns (spare_first columns in all: whole turns of blocks) */
+  int64_t spare_first;
 };
-struct full_shape full_shape_of(int64_t n, int size, int rank, int64_t n_local, int64_t rows_max, int64_t block);
+struct full_shape full_shape_of(const struct kwm_full_spec *spec, int size, int rank, int64_t n_local);
 
 struct kwm_full {
   MPI_Comm comm;
@@ -56,7 +61,7 @@ struct kwm_full {
   int system, grid, line; /* BLACS handle, the grid's context, all ranks in one line */
   int desc_p[FULL_DESCRIPTOR], desc_z[FULL_DESCRIPTOR], desc_s[FULL_DESCRIPTOR];
   double *P;        /* (p_rows, p_columns): the lower triangle is valid, the strict upper one is scratch */
-  double *Ht, *Z;   /* (p_rows, z_columns): Hᵀ; P Hᵀ, after condition Yᵀ */
+  double *Ht, *Z;   /* (p_rows, z_columns): Hᵀ; P Hᵀ or Fᵀ, after condition Aᵀ */
   double *S;        /* (s_rows, s_columns): S, then L */
   double *gather;   /* (rows_max, rows_max) */
   double *prior;    /* (p_rows) prior variances of P's local rows */
@@ -73,7 +78,17 @@ struct kwm_full {
   int *by_owner;    /* (p_rows) P's local rows, grouped by the rank that owns the parameter */
   int *owner_first; /* (size + 1) */
   int *counts;      /* (4, size) counts and offsets of an exchange */
-  int64_t rows;     /* of the step in hand; 0: none */
+
+  /* Float only; desc_wide is that of [Y, spare], desc_panel of the panel. */
+  int desc_wide[FULL_DESCRIPTOR], desc_panel[FULL_DESCRIPTOR];
+  float *Y;      /* (p_rows, y_columns) */
+  float *Hf, *F; /* (p_rows, z_columns): Hᵀ, after condition Y Bᵀ; Fᵀ, after condition Bᵀ, where BᵀB = AᵀCA */
+  double *root; /* (rows_max) eigenvalues of A Aᵀ */
+  float *panel; /* dynamics: (block, p_columns) */
+  float *tau;   /* dynamics: (p_rows) */
+  float *work;  /* dynamics: (block, p_rows + y_columns + block) */
+
+  int64_t rows; /* of the step in hand; 0: none */
   bool conditioned;
 };
 
@@ -91,6 +106,33 @@ void full_collect(kwm_full *full, const double *by_row, double *owned);
 
 /* True on all ranks if it is on all. */
 bool full_all(const kwm_full *full, bool mine);
+
+/* partial <- what this grid column knows of P's diagonal. */
+void full_variances(const kwm_full *full);
+
+/* The distributed S <- M (rows, rows) row-major. gather (rows, rows) <- AᵀB, symmetric, for A and B laid out as Z. */
+void full_scatter(kwm_full *full, int64_t rows, const double *M);
+void full_gather_product(kwm_full *full, int64_t rows, const double *A, const double *B);
+
+/* slab (n), on every rank <- sum over the grid's columns of by_row (p_rows). */
+void full_share(kwm_full *full, const double *by_row);
+
+/* P's diagonal += factor times the prior variances or their inverses. */
+void full_add_to_diagonal(kwm_full *full, double factor, bool inverse);
+
+/* In float: P <- P0, and the step's parts. */
+void full_root_start(kwm_full *full);
+void full_root_project(kwm_full *full, int64_t rows);
+void full_root_multiply(kwm_full *full); /* partial <- Y times the sum of partial: this grid column's part */
+bool full_root_condition(kwm_full *full, int64_t rows); /* Z holds Aᵀ */
+void full_root_apply(kwm_full *full, int64_t rows);
+void full_root_variances(const kwm_full *full);
+
+/* The time update's parts in float, for a finite Y. Forgetting fails without a trace. */
+bool full_root_finite(const kwm_full *full);
+bool full_root_forget(kwm_full *full, double lambda);
+void full_root_covary(kwm_full *full); /* partial <- P times partial, this grid column's part */
+void full_root_walk(kwm_full *full, double q);
 
 /* Copies P's lower triangle over the upper one, or the other way. */
 void full_mirror(kwm_full *full, bool lower_to_upper);

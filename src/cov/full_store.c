@@ -1,11 +1,15 @@
 /* The distributed covariance in a file: the array's rows, in canonical order, in as many blocks as there are ranks. P
    is symmetric, so a block of the file's rows is a block of P's columns, and ScaLAPACK's redistribution moves it from
-   or to the grid, a slab of bounded size at a time. */
+   or to the grid, a slab of bounded size at a time. Of the square root Y, rows move, and each slab is transposed. */
 #include "full_state.h"
 
 #include "scalapack.h"
 
-static const char dataset[] = "/cov/full/covariance";
+/* In the order of enum kwm_real. */
+static const struct {
+  const char *name;
+  enum kwm_type type;
+} dataset[] = {{"/cov/full/covariance", KWM_F64}, {"/cov/full/covariance_factor", KWM_F32}};
 
 void full_mirror(kwm_full *full, bool lower_to_upper) {
   const struct full_shape *const shape = &full->shape;
@@ -57,6 +61,37 @@ static void move_columns(kwm_full *full, int rank, int64_t first, int64_t count,
     Cpdgemr2d(n, columns, full->slab, 1, there, desc, full->P, 1, here, full->desc_p, full->line);
 }
 
+/* Moves rows [first, first + count) of Y between the grid and the first half of the slab of `rank`, (slab_columns, n)
+   column by column. */
+static void move_rows(kwm_full *full, int rank, int64_t first, int64_t count, bool to_slab) {
+  const int n = (int)full->shape.n, height = (int)full->shape.slab_columns, rows = (int)count;
+  const int desc[FULL_DESCRIPTOR] = {1, full->line, height, n, height, n, 0, rank, height};
+  const int here = (int)first + 1;
+  float *const slab = (float *)full->slab;
+  if (to_slab)
+    Cpsgemr2d(rows, n, full->Y, here, 1, full->desc_p, slab, 1, 1, desc, full->line);
+  else
+    Cpsgemr2d(rows, n, slab, 1, 1, desc, full->Y, here, 1, full->desc_p, full->line);
+}
+
+/* The slab as rows of the file: for Y its second half, (count, n) row by row. */
+static void *rows_in_file(kwm_full *full) {
+  const bool is_root = full->shape.real == KWM_REAL_FLOAT;
+  return is_root ? (void *)((float *)full->slab + full->shape.slab_columns * full->shape.n) : (void *)full->slab;
+}
+
+/* Between the halves. */
+static void transpose(kwm_full *full, int64_t count, bool to_file) {
+  const int64_t n = full->shape.n, height = full->shape.slab_columns;
+  float *const slab = (float *)full->slab, *const file = slab + height * n;
+  if (full->shape.real == KWM_REAL_DOUBLE) return;
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t j = 0; j < n; j++) {
+      float *const from = to_file ? &slab[j * height + i] : &file[i * n + j];
+      *(to_file ? &file[i * n + j] : &slab[j * height + i]) = *from;
+    }
+}
+
 /* Slab `round` of each rank's share between grid and slabs; returns where in the file this rank's begins, and its rows.
  */
 static int64_t my_slab(const kwm_full *full, int rank, int64_t round, int64_t *first) {
@@ -70,7 +105,8 @@ static void move_slabs(kwm_full *full, int64_t round, bool to_slab) {
   for (int rank = 0; rank < full->shape.size; rank++) {
     int64_t first;
     const int64_t count = my_slab(full, rank, round, &first);
-    if (count > 0) move_columns(full, rank, first, count, to_slab);
+    if (count > 0 && full->shape.real == KWM_REAL_FLOAT) move_rows(full, rank, first, count, to_slab);
+    if (count > 0 && full->shape.real == KWM_REAL_DOUBLE) move_columns(full, rank, first, count, to_slab);
   }
 }
 
@@ -81,27 +117,45 @@ static int64_t rounds_of(const kwm_full *full) {
 
 kwm_status kwm_full_save(kwm_full *full, kwm_ckpt *ckpt, bool writes) {
   const int64_t n = full->shape.n, dims[2] = {n, n}, rounds = rounds_of(full);
-  if (writes) full_mirror(full, true);
+  const enum kwm_real real = full->shape.real;
+  if (writes && real == KWM_REAL_DOUBLE) full_mirror(full, true);
   for (int64_t round = 0; round < rounds; round++) {
     int64_t first = 0;
     const int64_t count = writes ? my_slab(full, full->shape.rank, round, &first) : 0;
     if (writes) move_slabs(full, round, true);
-    if (round == 0)
-      KWM_TRY(kwm_ckpt_put(ckpt, dataset, KWM_F64, 2, dims, first, count, full->slab));
-    else
-      KWM_TRY(kwm_ckpt_put_more(ckpt, dataset, KWM_F64, 2, dims, first, count, full->slab));
+    transpose(full, count, true);
+    KWM_TRY((round == 0 ? kwm_ckpt_put : kwm_ckpt_put_more)(ckpt, dataset[real].name, dataset[real].type, 2, dims,
+                                                            first, count, rows_in_file(full)));
   }
+  return KWM_OK;
+}
+
+static bool holds(kwm_ckpt *ckpt, enum kwm_real real) {
+  int n_dims = 2;
+  int64_t dims[2];
+  return kwm_ckpt_shape(ckpt, dataset[real].name, &n_dims, dims) == KWM_OK;
+}
+
+static kwm_status check_kind(kwm_ckpt *ckpt, enum kwm_real real) {
+  const enum kwm_real other = real == KWM_REAL_FLOAT ? KWM_REAL_DOUBLE : KWM_REAL_FLOAT;
+  static const char *const words[] = {"in double", "as a square root in float"};
+  KWM_CHECK(holds(ckpt, real) || !holds(ckpt, other), KWM_ERR_DATA,
+            "%s: wanted the full covariance %s (%s), found it %s (%s)", kwm_ckpt_path(ckpt), words[real],
+            dataset[real].name, words[other], dataset[other].name);
   return KWM_OK;
 }
 
 kwm_status kwm_full_load(kwm_full *full, kwm_ckpt *ckpt) {
   const int64_t n = full->shape.n, dims[2] = {n, n}, rounds = rounds_of(full);
+  const enum kwm_real real = full->shape.real;
   full->rows = 0;
   full->conditioned = false;
+  KWM_TRY(check_kind(ckpt, real));
   for (int64_t round = 0; round < rounds; round++) {
     int64_t first;
     const int64_t count = my_slab(full, full->shape.rank, round, &first);
-    KWM_TRY(kwm_ckpt_get(ckpt, dataset, KWM_F64, 2, dims, first, count, full->slab));
+    KWM_TRY(kwm_ckpt_get(ckpt, dataset[real].name, dataset[real].type, 2, dims, first, count, rows_in_file(full)));
+    transpose(full, count, false);
     move_slabs(full, round, false);
   }
   return KWM_OK;

@@ -7,80 +7,97 @@
      δ = V (X / (D + f)) Uᵀ,   D <- D + f          i.e. p <- p/(1 + p f), p = 1/D
 
    The projection it makes: F is taken as diagonal in that basis, and the mean of products as the product of means. The
-   innovation form uses the same P exactly in Z and S and keeps the diagonal of the exact posterior in the basis. */
+   innovation form uses the same P exactly in Z and S and keeps the diagonal of the exact posterior in the basis.
+
+   Here is what does not depend on the form or on the type of the numbers; kron.h says where the rest is. */
 #include "kron.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "kwm/backend.h"
+static bool innovation(const struct kwm_cov_spec *spec) {
+  return spec->form == KWM_FORM_INNOVATION;
+}
 
-/* Evidence of a chunk: A (d_i,d_i) upper, G (d_o,d_o) upper, X (d_o,d_i) in the basis, at2 (d_i). */
-struct kron_evidence {
-  int64_t A, G, X, at2, length;
-};
-
-static struct kron_evidence evidence_of(const struct kwm_cov_spec *spec) {
-  struct kron_evidence at = {0};
-  at.G = at.A + spec->d_i * spec->d_i;
-  at.X = at.G + spec->d_o * spec->d_o;
-  at.at2 = at.X + spec->d_o * spec->d_i;
-  at.length = at.at2 + spec->d_i;
-  return at;
+static const struct kron_numbers *numbers_of(const kwm_cov *cov) {
+  return cov->spec.real == KWM_REAL_DOUBLE ? &kron_f64 : &kron_f32;
 }
 
 static int64_t kron_evidence_length(const struct kwm_cov_spec *spec) {
-  return spec->count == 0 ? 0 : evidence_of(spec).length;
+  return spec->count == 0 ? 0 : kron_evidence_of(spec).length;
 }
 
-/* The state's arrays as (pointer, floats) pairs: one list for allocation, size and release. */
-enum { KRON_ARRAYS = 17 };
+/* The state's arrays as (pointer, bytes) pairs: one list for allocation, size and release. */
+enum { KRON_ARRAYS = 22 };
 struct kron_array {
   void **at;
-  int64_t floats;
+  size_t bytes;
 };
 
-static int arrays_of(struct kron_state *state, const struct kwm_cov_spec *spec, struct kron_array *arrays) {
-  const int64_t o = spec->d_o, i = spec->d_i, d = o > i ? o : i, n = spec->n_max;
-  const bool innovation = spec->form == KWM_FORM_INNOVATION;
-  const struct kron_array list[] = {
-      {(void **)&state->D, o * i},
-      {(void **)&state->A, i * i},
-      {(void **)&state->G, o * o},
-      {(void **)&state->U, i * i},
-      {(void **)&state->V, o * o},
-      {(void **)&state->X, o * i},
-      {(void **)&state->f, o * i},
-      {(void **)&state->T, o * i},
-      {(void **)&state->square, d * d},
-      {(void **)&state->eigen, 2 * (d * d + d)},
-      {(void **)&state->aU, n * i},
-      {(void **)&state->g, n * o},
-      {(void **)&state->gV, n * o},
-      {(void **)&state->JV, innovation ? n * spec->m * o : 0},
-      {(void **)&state->pair, innovation ? 2 * n * n + n * i : 0},
-      {(void **)&state->inverse, innovation ? n * spec->m * n * spec->m : 0},
-      {(void **)&state->factor, innovation ? n * spec->m * n * spec->m : 0},
+static struct kron_array real_array(struct reals *reals, enum kwm_real real, int64_t n) {
+  return (struct kron_array){real == KWM_REAL_DOUBLE ? (void **)&reals->f64 : (void **)&reals->f32,
+                             (size_t)n * reals_size(real)};
+}
+
+static struct kron_array float_array(float **at, bool wanted, int64_t n) {
+  return (struct kron_array){(void **)at, wanted ? (size_t)n * sizeof(float) : 0};
+}
+
+static struct kron_array double_array(double **at, bool wanted, int64_t n) {
+  return (struct kron_array){(void **)at, wanted ? (size_t)n * sizeof(double) : 0};
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+static void arrays_of(struct kron_state *state, const struct kwm_cov_spec *spec,
+                      struct kron_array arrays[KRON_ARRAYS]) {
+  const int64_t o = spec->d_o, i = spec->d_i, d = larger(o, i), n = spec->n_max, nm = n * spec->m;
+  const enum kwm_real real = spec->real;
+  const bool rows = innovation(spec), sums = !rows, narrow = real == KWM_REAL_FLOAT;
+  const struct kron_array list[KRON_ARRAYS] = {
+      real_array(&state->D, real, o * i),
+      real_array(&state->A, real, i * i),
+      real_array(&state->G, real, o * o),
+      real_array(&state->U, real, i * i),
+      real_array(&state->V, real, o * o),
+      real_array(&state->X, real, o * i),
+      real_array(&state->f, real, o * i),
+      real_array(&state->T, real, o * i),
+      real_array(&state->new_U, real, i * i),
+      real_array(&state->new_V, real, o * o),
+      double_array(&state->eigen, true, d * d + 2 * d),
+      float_array(&state->aU, sums && narrow, n * i),
+      float_array(&state->g, sums, n * o),
+      float_array(&state->gV, sums && narrow, n * o),
+      double_array(&state->rotated_a, rows, n * i),
+      double_array(&state->rotated_J, rows, nm * o),
+      double_array(&state->rows, rows, larger(larger(n * i, nm * o), o * i)),
+      double_array(&state->pair, rows, 2 * n * n + n * i),
+      double_array(&state->score, rows, n * o),
+      double_array(&state->inverse, rows, nm * nm),
+      double_array(&state->factor, rows, nm * nm),
+      double_array(&state->wide, rows && narrow, o * i + i * i + o * o),
   };
   memcpy(arrays, list, sizeof list);
-  return (int)(sizeof list / sizeof list[0]);
 }
 
 static size_t kron_bytes(const struct kwm_cov_spec *spec) {
-  if (spec->count == 0) return kwm_mem_rounded(sizeof(struct kron_state));
   struct kron_state none;
   struct kron_array arrays[KRON_ARRAYS];
-  const int n = arrays_of(&none, spec, arrays);
-  size_t bytes = kwm_mem_rounded(sizeof(struct kron_state));
-  for (int k = 0; k < n; k++)
-    if (arrays[k].floats > 0) bytes += kwm_mem_rounded((size_t)arrays[k].floats * sizeof(float));
+  size_t bytes = kwm_mem_rounded(sizeof none);
+  if (spec->count == 0) return bytes;
+  arrays_of(&none, spec, arrays);
+  for (int k = 0; k < KRON_ARRAYS; k++)
+    if (arrays[k].bytes > 0) bytes += kwm_mem_rounded(arrays[k].bytes);
   return bytes;
 }
 
-static void identity(int64_t n, float *E) {
-  for (int64_t k = 0; k < n * n; k++) E[k] = 0;
-  for (int64_t k = 0; k < n; k++) E[k * n + k] = 1;
+static void identity(struct reals *E, int64_t n) {
+  for (int64_t k = 0; k < n; k++) reals_set(E, k * n + k, 1);
 }
 
 static kwm_status kron_create(kwm_cov *cov) {
@@ -90,46 +107,21 @@ static kwm_status kron_create(kwm_cov *cov) {
   if (spec->count == 0) return KWM_OK;
   struct kron_state *state = cov->state;
   struct kron_array arrays[KRON_ARRAYS];
-  const int n = arrays_of(state, spec, arrays);
-  for (int k = 0; k < n; k++)
-    if (arrays[k].floats > 0)
-      KWM_TRY(kwm_alloc(arrays[k].at, (size_t)arrays[k].floats * sizeof(float), "kron covariance"));
-  identity(spec->d_i, state->U);
-  identity(spec->d_o, state->V);
-  for (int64_t k = 0; k < spec->d_o * spec->d_i; k++) state->D[k] = (float)spec->prior_precision;
+  arrays_of(state, spec, arrays);
+  for (int k = 0; k < KRON_ARRAYS; k++)
+    if (arrays[k].bytes > 0) KWM_TRY(kwm_alloc(arrays[k].at, arrays[k].bytes, "kron covariance"));
+  identity(&state->U, spec->d_i);
+  identity(&state->V, spec->d_o);
+  for (int64_t k = 0; k < spec->d_o * spec->d_i; k++) reals_set(&state->D, k, spec->prior_precision);
   return KWM_OK;
 }
 
 static void kron_destroy(kwm_cov *cov) {
   if (cov->state == NULL) return;
   struct kron_array arrays[KRON_ARRAYS];
-  const int n = arrays_of(cov->state, &cov->spec, arrays);
-  for (int k = 0; k < n; k++) kwm_free(*arrays[k].at);
+  arrays_of(cov->state, &cov->spec, arrays);
+  for (int k = 0; k < KRON_ARRAYS; k++) kwm_free(*arrays[k].at);
   kwm_free(cov->state);
-}
-
-/* E (n, n) <- eigenvectors of the symmetric matrix whose upper triangle is C; overlap (n, n) <- (E'ᵀE)² elementwise. */
-static bool new_basis(struct kron_state *state, int64_t n, const float *C, float *E, float *overlap) {
-  double *const W = state->eigen;
-  for (int64_t k = 0; k < n * n; k++) W[k] = (double)C[k];
-  if (!kwm_eigen_f64(n, W, W + n * n)) return false;
-  float *const fresh = state->square;
-  for (int64_t k = 0; k < n * n; k++) fresh[k] = (float)W[k];
-  kwm_gemm(true, false, n, n, n, 1.0f, fresh, n, E, n, 0.0f, overlap, n);
-  for (int64_t k = 0; k < n * n; k++) overlap[k] *= overlap[k];
-  memcpy(E, fresh, (size_t)(n * n) * sizeof(float));
-  return true;
-}
-
-static bool refresh(kwm_cov *cov) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
-  struct kron_state *state = cov->state;
-  float *const overlap = (float *)(state->eigen);
-  if (!new_basis(state, i, state->A, state->U, overlap)) return false;
-  kwm_gemm(false, true, o, i, i, 1.0f, state->D, i, overlap, i, 0.0f, state->T, i);
-  if (!new_basis(state, o, state->G, state->V, overlap)) return false;
-  kwm_gemm(false, false, o, i, o, 1.0f, overlap, o, state->T, i, 0.0f, state->D, i);
-  return true;
 }
 
 /* Early on the factors change fast; later a fixed interval does. */
@@ -137,134 +129,146 @@ static bool refresh_due(int64_t step, int64_t interval) {
   return step == 1 || step == 5 || step == 10 || step == 20 || step == 40 || (step > 0 && step % interval == 0);
 }
 
-static bool kron_predict(kwm_cov *cov, int64_t step) {
-  const struct kwm_cov_spec *const spec = &cov->spec;
-  struct kron_state *state = cov->state;
-  const float lambda = (float)spec->forgetting, d0 = (float)spec->prior_precision;
-  const float q = (float)(spec->process_noise / spec->prior_precision);
-  const int64_t n = spec->d_o * spec->d_i;
-  if (lambda < 1)
-    for (int64_t k = 0; k < n; k++) state->D[k] = lambda * state->D[k] + (1 - lambda) * d0;
-  if (q > 0)
-    for (int64_t k = 0; k < n; k++) state->D[k] = state->D[k] / (1 + q * state->D[k]);
-  return !refresh_due(step, spec->refresh) || refresh(cov);
+static bool kron_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
+  return numbers_of(cov)->predict(cov, refresh_due(step, cov->spec.refresh), anchor, mean);
 }
 
 static void kron_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i, n = jac->n;
-  struct kron_state *state = cov->state;
-  const struct kron_evidence at = evidence_of(&cov->spec);
-  kwm_gram(i, n, 1.0f, jac->a, i, 1.0f, evidence + at.A, i);
-  kwm_gram(o, n * jac->m, 1.0f, jac->J, o, 1.0f, evidence + at.G, o);
-  kwm_jac_output_score(jac, state->g);
-  kwm_gemm(false, false, n, i, i, 1.0f, jac->a, i, state->U, i, 0.0f, state->aU, i);
-  kwm_gemm(false, false, n, o, o, 1.0f, state->g, o, state->V, o, 0.0f, state->gV, o);
-  kwm_gemm(true, false, o, i, n, 1.0f, state->gV, o, state->aU, i, 1.0f, evidence + at.X, i);
-  for (int64_t s = 0; s < n; s++)
-    for (int64_t j = 0; j < i; j++) evidence[at.at2 + j] += state->aU[s * i + j] * state->aU[s * i + j];
+  numbers_of(cov)->evidence(cov, jac, evidence);
 }
 
-/* gt2[k] <- (VᵀGV)_kk for the upper triangle G. */
-static void rotated_diagonal(struct kron_state *state, int64_t o, const float *G, double *gt2) {
-  float *const full = state->square, *const GV = (float *)(state->eigen + o);
-  memcpy(full, G, (size_t)(o * o) * sizeof(float));
-  kwm_mirror(o, full, o);
-  kwm_gemm(false, false, o, o, o, 1.0f, full, o, state->V, o, 0.0f, GV, o);
-  for (int64_t k = 0; k < o; k++) gt2[k] = 0;
-  for (int64_t j = 0; j < o; j++)
-    for (int64_t k = 0; k < o; k++) gt2[k] += (double)state->V[j * o + k] * (double)GV[j * o + k];
+static bool kron_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl) {
+  (void)jac;
+  return numbers_of(cov)->absorb(cov, evidence, batch, kl);
 }
 
-static bool kron_absorb(kwm_cov *cov, const float *evidence, int64_t batch, double *kl) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
-  struct kron_state *state = cov->state;
-  const struct kron_evidence at = evidence_of(&cov->spec);
-  double *const gt2 = state->eigen;
-  rotated_diagonal(state, o, evidence + at.G, gt2);
+static void kron_delta(const kwm_cov *cov, double *delta) {
+  numbers_of(cov)->delta(cov, delta);
+}
+
+/* A rotation changes no norm, and P0 is the same in any basis. */
+static void kron_moved(const kwm_cov *cov, double *moved) {
+  const struct kron_state *const state = cov->state;
   double sum = 0;
-  for (int64_t k = 0; k < o; k++) {
-    const float weight = (float)(fmax(gt2[k], 0) / (double)batch);
-    double row = 0;
-    for (int64_t j = 0; j < i; j++) {
-      const float f = weight * evidence[at.at2 + j];
-      const float x = evidence[at.X + k * i + j] / (state->D[k * i + j] + f);
-      state->f[k * i + j] = f;
-      state->X[k * i + j] = x;
-      row += (double)(f * x * x);
-    }
-    sum += row;
-  }
-  kl[0] = sum / (double)batch;
-  state->evidence = evidence;
-  state->batch = (double)batch;
-  return isfinite(kl[0]);
+  for (int64_t k = 0; k < cov->spec.params; k++) sum += reals_get(&state->X, k) * reals_get(&state->X, k);
+  moved[0] = sum * cov->spec.prior_precision;
 }
 
 static void kron_apply(kwm_cov *cov, double scale, float *mean) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
-  struct kron_state *state = cov->state;
-  kwm_gemm(false, true, o, i, i, (float)scale, state->X, i, state->U, i, 0.0f, state->T, i);
-  kwm_gemm(false, false, o, i, o, 1.0f, state->V, o, state->T, i, 1.0f, mean, i);
-  if (cov->spec.form == KWM_FORM_INNOVATION) {
+  numbers_of(cov)->move(cov, scale, mean);
+  if (innovation(&cov->spec))
     kron_take_posterior(cov);
-    return;
-  }
-  const struct kron_evidence at = evidence_of(&cov->spec);
-  const float share = (float)(1 / state->batch);
-  for (int64_t k = 0; k < i * i; k++) state->A[k] += share * state->evidence[at.A + k];
-  for (int64_t k = 0; k < o * o; k++) state->G[k] += share * state->evidence[at.G + k];
-  for (int64_t k = 0; k < o * i; k++) state->D[k] += state->f[k];
-  state->evidence = NULL;
+  else
+    numbers_of(cov)->take(cov);
 }
 
 static void kron_health(const kwm_cov *cov, struct kwm_health *health) {
-  const struct kron_state *state = cov->state;
-  const int64_t n = cov->spec.d_o * cov->spec.d_i;
+  const struct kron_state *const state = cov->state;
+  const int64_t n = cov->spec.params;
   double trace = 0;
-  for (int64_t k = 0; k < n; k++) trace += 1 / (double)state->D[k];
+  for (int64_t k = 0; k < n; k++) trace += 1 / reals_get(&state->D, k);
   health->trace += trace;
   health->prior_trace += (double)n / cov->spec.prior_precision;
   health->parameters += (double)n;
+  health->floor_hits += state->floor_hits;
 }
 
-/* Calls put or get for every array that belongs to the state; the owner holds all rows. */
+static int64_t kron_spectrum_length(const struct kwm_cov_spec *spec) {
+  return spec->count * spec->params;
+}
+
+static bool positive(const kwm_cov *cov) {
+  const struct kron_state *const state = cov->state;
+  for (int64_t k = 0; k < cov->spec.params; k++) {
+    const double D = reals_get(&state->D, k);
+    if (!(D > 0 && isfinite(D))) return false;
+  }
+  return true;
+}
+
+static int ascending(const void *a, const void *b) {
+  const double left = *(const double *)a, right = *(const double *)b;
+  return (left > right) - (left < right);
+}
+
+static bool kron_spectrum(const kwm_cov *cov, double *values) {
+  const struct kron_state *const state = cov->state;
+  if (!positive(cov)) return false;
+  for (int64_t k = 0; k < cov->spec.params; k++) values[k] = cov->spec.prior_precision / reals_get(&state->D, k);
+  qsort(values, (size_t)cov->spec.params, sizeof *values, ascending);
+  return true;
+}
+
+/* C (d_i, d_i) <- U diag(1/D[k][:]) Uᵀ */
+static void input_covariance(const kwm_cov *cov, int64_t k, double *C) {
+  const int64_t i = cov->spec.d_i;
+  const struct kron_state *const state = cov->state;
+  for (int64_t row = 0; row < i; row++)
+    for (int64_t col = 0; col < i; col++) {
+      double sum = 0;
+      for (int64_t j = 0; j < i; j++)
+        sum += reals_get(&state->U, row * i + j) * reals_get(&state->U, col * i + j) / reals_get(&state->D, k * i + j);
+      C[row * i + col] = sum;
+    }
+}
+
+static bool kron_covariance(const kwm_cov *cov, double *P) {
+  const int64_t o = cov->spec.d_o, i = cov->spec.d_i, n = o * i;
+  const struct kron_state *const state = cov->state;
+  if (!positive(cov)) return false;
+  memset(P, 0, (size_t)(n * n) * sizeof *P);
+  for (int64_t k = 0; k < o; k++) {
+    input_covariance(cov, k, state->eigen);
+    for (int64_t a = 0; a < n; a++) {
+      const double left = reals_get(&state->V, a / i * o + k);
+      for (int64_t b = 0; b < n; b++)
+        P[a * n + b] += left * reals_get(&state->V, b / i * o + k) * state->eigen[a % i * i + b % i];
+    }
+  }
+  return true;
+}
+
+/* Every array that belongs to the state; the owner holds all rows. */
+enum { KRON_FILES = 5 };
 struct kron_file {
   const char *leaf;
-  float *data;
+  const struct reals *data;
   int64_t rows, cols;
 };
 
-static void files_of(const kwm_cov *cov, struct kron_file files[5]) {
+static void files_of(const kwm_cov *cov, struct kron_file files[KRON_FILES]) {
   const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
-  const struct kron_state *state = cov->state;
-  const struct kron_file list[5] = {{"precision", state->D, o, i},
-                                    {"input_factor", state->A, i, i},
-                                    {"output_factor", state->G, o, o},
-                                    {"input_basis", state->U, i, i},
-                                    {"output_basis", state->V, o, o}};
+  const struct kron_state *const state = cov->state;
+  const struct kron_file list[KRON_FILES] = {{"precision", &state->D, o, i},
+                                             {"input_factor", &state->A, i, i},
+                                             {"output_factor", &state->G, o, o},
+                                             {"input_basis", &state->U, i, i},
+                                             {"output_basis", &state->V, o, o}};
   memcpy(files, list, sizeof list);
 }
 
 static kwm_status kron_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {
-  struct kron_file files[5];
+  struct kron_file files[KRON_FILES];
   files_of(cov, files);
-  for (int k = 0; k < 5; k++) {
+  for (int k = 0; k < KRON_FILES; k++) {
     char name[128];
     snprintf(name, sizeof name, "/cov/%s/%s", cov->spec.name, files[k].leaf);
     const int64_t dims[2] = {files[k].rows, files[k].cols};
-    KWM_TRY(kwm_ckpt_put(ckpt, name, KWM_F32, 2, dims, 0, writes && cov->spec.count > 0 ? dims[0] : 0, files[k].data));
+    KWM_TRY(kwm_ckpt_put(ckpt, name, reals_type(cov->spec.real), 2, dims, 0,
+                         writes && cov->spec.count > 0 ? dims[0] : 0, reals_data(files[k].data)));
   }
   return KWM_OK;
 }
 
 static kwm_status kron_load(kwm_cov *cov, kwm_ckpt *ckpt) {
-  struct kron_file files[5];
+  struct kron_file files[KRON_FILES];
   files_of(cov, files);
-  for (int k = 0; k < 5; k++) {
+  for (int k = 0; k < KRON_FILES; k++) {
     char name[128];
     snprintf(name, sizeof name, "/cov/%s/%s", cov->spec.name, files[k].leaf);
     const int64_t dims[2] = {files[k].rows, files[k].cols};
-    KWM_TRY(kwm_ckpt_get(ckpt, name, KWM_F32, 2, dims, 0, cov->spec.count > 0 ? dims[0] : 0, files[k].data));
+    KWM_TRY(kwm_ckpt_get(ckpt, name, reals_type(cov->spec.real), 2, dims, 0, cov->spec.count > 0 ? dims[0] : 0,
+                         reals_data(files[k].data)));
   }
   return KWM_OK;
 }
@@ -279,8 +283,13 @@ const struct kwm_cov_ops kwm_cov_kron = {
     .absorb = kron_absorb,
     .project = kron_project,
     .condition = kron_condition,
+    .delta = kron_delta,
+    .moved = kron_moved,
     .apply = kron_apply,
     .health = kron_health,
+    .spectrum_length = kron_spectrum_length,
+    .spectrum = kron_spectrum,
+    .covariance = kron_covariance,
     .save = kron_save,
     .load = kron_load,
     .destroy = kron_destroy,

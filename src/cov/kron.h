@@ -1,29 +1,68 @@
-/* What kron.c and kron_innovation.c share: the state of one matrix block in its Kronecker eigenbasis. */
+/* What the files of kron share: the state of one matrix block in its Kronecker eigenbasis.
+
+     kron.c             what does not depend on the form or on the numbers' type
+     kron_f32.c         state in float:  the information form's step
+     kron_f64.c         state in double: the same
+     kron_real.h        what these two have in common, written once for both types
+     kron_innovation.c  the innovation form, in double precision for both */
 #pragma once
 
-#include "kwm/cov.h"
+#include "reals.h"
 
 struct kron_state {
-  float *D;                /* (d_o, d_i) precision in the eigenbasis */
-  float *A, *G;            /* (d_i, d_i), (d_o, d_o) factor sums, upper triangles */
-  float *U, *V;            /* (d_i, d_i), (d_o, d_o) eigenvectors in columns */
-  float *X;                /* (d_o, d_i) prepared step in the basis */
-  float *f;                /* (d_o, d_i) information of the step in hand (innovation: the new D) */
-  float *T;                /* (d_o, d_i) scratch; with square scratch below also for the refresh */
-  float *square;           /* (d, d), d = max(d_o, d_i) scratch */
-  double *eigen;           /* (d, d) + (d) scratch */
-  float *aU, *g, *gV;      /* (n_max, d_i), (n_max, d_o), (n_max, d_o) scratch */
-  float *JV;               /* innovation: (n_max·m, d_o) */
-  float *pair;             /* innovation: 2·(n_max, n_max) + (n_max, d_i) scratch */
-  float *inverse, *factor; /* innovation: (n_max·m, n_max·m) each, S⁻¹ and scratch */
-  const float *evidence;   /* information: borrowed until apply */
-  struct kwm_jac jac;      /* innovation: the step's rows, borrowed until apply */
-  double batch;            /* samples of the step in hand */
+  struct reals D;            /* (d_o, d_i) precision in the eigenbasis */
+  struct reals A, G;         /* (d_i, d_i), (d_o, d_o) factor sums, upper triangles */
+  struct reals U, V;         /* (d_i, d_i), (d_o, d_o) eigenvectors in columns */
+  struct reals X;            /* (d_o, d_i) prepared step in the basis */
+  struct reals f;            /* (d_o, d_i) information of the step in hand (innovation: the new D) */
+  struct reals T;            /* (d_o, d_i) scratch */
+  struct reals new_U, new_V; /* like U, V: the next basis; scratch of a step */
+  double *eigen;             /* (d, d) + 2·(d), d = max(d_o, d_i) scratch */
+  /* information */
+  float *aU, *g, *gV;    /* (n_max, d_i), (n_max, d_o), (n_max, d_o) scratch; double: g only */
+  const float *evidence; /* borrowed until apply */
+  /* innovation; the rotated rows hold from project to condition */
+  double *rotated_a, *rotated_J; /* (n_max, d_i), (n_max·m, d_o): the rows in the basis */
+  double *rows;                  /* (n_max, d_i) or (n_max·m, d_o) scratch */
+  double *pair;                  /* 2·(n_max, n_max) + (n_max, d_i) scratch */
+  double *score;                 /* (n_max, d_o) scratch */
+  double *inverse, *factor;      /* (n_max·m, n_max·m) each, S⁻¹ and scratch */
+  double *wide;                  /* float: D, U, V in double precision, one after the other */
+  struct kwm_jac jac;            /* the step's rows, borrowed until apply */
+  double batch;                  /* samples of the step in hand */
+  double floor_hits, floored;    /* variances lifted so far, and by the step in hand */
 };
 
+/* Evidence of a chunk: A (d_i, d_i) upper, G (d_o, d_o) upper, X (d_o, d_i), at2 (d_i). Float: X is in the basis, and
+   at2 is the diagonal of A in it. Double: X is the plain score, and there is no at2: a float sum of plain numbers is
+   all that is lost, the rotation is done once a step and in double precision. */
+struct kron_evidence {
+  int64_t A, G, X, at2, length;
+};
+
+static inline struct kron_evidence kron_evidence_of(const struct kwm_cov_spec *spec) {
+  struct kron_evidence at = {0};
+  at.G = at.A + spec->d_i * spec->d_i;
+  at.X = at.G + spec->d_o * spec->d_o;
+  at.at2 = at.X + spec->d_o * spec->d_i;
+  at.length = at.at2 + (spec->real == KWM_REAL_FLOAT ? spec->d_i : 0);
+  return at;
+}
+
+/* What depends on the type of the state's numbers (see kwm/cov.h for evidence, absorb and delta). */
+struct kron_numbers {
+  bool (*predict)(kwm_cov *cov, bool refresh, const float *anchor, float *mean);
+  void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
+  bool (*absorb)(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
+  void (*delta)(const kwm_cov *cov, double *delta);
+  void (*move)(kwm_cov *cov, double scale, float *mean); /* mean += scale δ */
+  void (*take)(kwm_cov *cov);                            /* A, G, D <- with the evidence prepared by absorb */
+};
+extern const struct kron_numbers kron_f32, kron_f64;
+
 /* kron_innovation.c: the innovation form's operations (see kwm/cov.h). */
-void kron_project(kwm_cov *cov, const struct kwm_jac *jac, float *S);
-bool kron_condition(kwm_cov *cov, const struct kwm_jac *jac, const float *L, const float *w);
+void kron_project(kwm_cov *cov, const struct kwm_jac *jac, double *S);
+bool kron_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
 
 /* A += aᵀa/n, G += JᵀJ/n and D <- the posterior prepared by kron_condition. */
 void kron_take_posterior(kwm_cov *cov);

@@ -1,44 +1,93 @@
-/* What lowrank.c and lowrank_posterior.c share: the state of one group in z, and small matrices of a step in double. */
+/* What the files of lowrank share: the state of one group in z, sums over parameters, and small matrices of a step in
+   double. The factor's rows and those of H stand where the parameters are; all that is of order s = r + rows is the
+   same on all ranks of the group. */
 #pragma once
 
 #include "kwm/cov.h"
 
+#include "prior.h"
+#include "reals.h"
+
 /* Z = [factor, rowsᵀ] (n, s) with s = r + rows: the factor's columns, then the step's rows. */
 struct lowrank_state {
-  int64_t n, r;   /* parameters of the group (0 on ranks without it), columns kept */
-  double floor;   /* λ0 (form B), σ² (form A), 0 (form S) */
-  float *factor;  /* (n, r) B or U, columns orthogonal */
-  float *rows;    /* (n_max·m, n) H of the step */
-  double *prior;  /* (period) prior variances, then (period) their square roots */
-  double *delta;  /* (n) prepared step in the parameters' units */
-  double *panel;  /* (PANEL, s + r) scratch: some parameters' part of Z and of the new factor */
-  double *gram;   /* (s, s) ZᵀZ */
-  double *own;    /* (rows, rows) H P Hᵀ */
-  double *core;   /* (r, r) form B: Cholesky factor of λ0 I + BᵀB */
-  double *white;  /* (rows, rows) W with WᵀW = S_o⁻¹ */
-  double *square; /* scratch matrices of s_max² numbers each */
-  double *mix;    /* (s, r) the posterior's factor is Z mix */
-  double *values; /* (s) scratch */
+  int64_t n, r;        /* parameters of the group on this rank, columns kept */
+  double floor;        /* λ0 (form B), σ² (form A), 0 (form S) */
+  struct reals factor; /* (n, r) B or U, columns orthogonal over the whole group */
+  struct reals rows;   /* (n_max·m, n) H of the step */
+  double *prior;       /* (period) prior variances, then (period) their square roots */
+  double *delta;       /* (n) prepared step in the parameters' units */
+  double *panel;       /* (PANEL, s + r) scratch: some parameters' part of Z and of the new factor */
+  double *gram;        /* (s, s) ZᵀZ */
+  double *own;         /* (rows, rows) H P Hᵀ */
+  double *core;        /* (r, r) form B: Cholesky factor of λ0 I + BᵀB */
+  double *white;       /* (rows, rows) W with WᵀW = S_o⁻¹ */
+  double *square;      /* scratch matrices of s_max² numbers each */
+  double *mix;         /* (s, r) the posterior's factor is Z mix */
+  double *values;      /* (2 s_max) scratch */
+  double *w;           /* (rows) information form: S⁻¹e of the own S */
   int64_t s_max;
   int64_t step_rows; /* rows of the step in hand */
   bool blind;        /* the step's H is zero: the posterior is the prior */
 };
 
-/* Scratch matrix k of s_max² numbers; forms B and S use 2, form A uses 5. */
+/* True where the state is kept: on ranks with blocks, and on all ranks of a group that is spread over them. */
+static inline bool lowrank_here(const struct kwm_cov_spec *spec) {
+  return spec->count > 0 || spec->layout != NULL;
+}
+
+static inline int64_t lowrank_columns(const struct kwm_cov_spec *spec) {
+  const int64_t most = spec->total * spec->params;
+  return spec->rank < most ? spec->rank : most;
+}
+
+/* Square roots of the prior variances, parameter k has number k % prior_period; NULL on ranks without parameters. */
+static inline const double *lowrank_root(const kwm_cov *cov) {
+  const double *const prior = ((const struct lowrank_state *)cov->state)->prior;
+  return prior != NULL ? prior + prior_period(&cov->spec) : NULL;
+}
+
+/* Scratch matrix k of s_max² numbers; forms B and S use 2, form A uses 4. */
 static inline double *lowrank_square(const struct lowrank_state *state, int64_t k) {
   return state->square + k * state->s_max * state->s_max;
 }
 
 static inline int64_t lowrank_squares(const struct kwm_cov_spec *spec) {
-  return spec->kind == KWM_LOWRANK_COVARIANCE ? 5 : 2;
+  return spec->kind == KWM_LOWRANK_COVARIANCE ? 4 : 2;
 }
 
+enum { LOWRANK_PANEL = 64 };
+
+/* Collective where the group is spread: values (n) <- their sum over the group. */
+void lowrank_sum(const kwm_cov *cov, int64_t n, double *values);
+
+/* G (s, s) <- ZᵀZ over this rank's parameters, with the first `rows` rows of the step; weighted by the prior variances
+   if asked. */
+void lowrank_gram_here(const kwm_cov *cov, int64_t rows, bool weighted, double *G);
+
+/* Collective: ZᵀZ over all parameters of the group. */
+void lowrank_gram(const kwm_cov *cov, int64_t rows, double *G);
+
+/* factor <- Z mix with the first `rows` rows of the step. */
+void lowrank_recombine(struct lowrank_state *state, int64_t rows);
+
+/* Collective. Form S: factor <- r random orthonormal columns, the same on any number of ranks. */
+kwm_status lowrank_draw(kwm_cov *cov);
+
+/* Collective. Time update; false: not finite, nothing is changed then. */
+bool lowrank_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
+
 /* W from the factor L of the shared S and this group's own part of S. False: not finite. */
-bool lowrank_whiten(struct lowrank_state *state, const float *L);
+bool lowrank_whiten(struct lowrank_state *state, const double *L);
 
 /* mix of the posterior from gram and W, re-compressed to r columns. False: not finite. */
 bool lowrank_posterior(struct lowrank_state *state, enum kwm_lowrank_kind kind);
 
-/* mix (s, t <= s) <- G^(-½) in the directions that Z has: Z mix is orthonormal; returns t. G (s, s) is the Gram matrix
-   of Z; K (s, s): scratch. 0: not finite, or Z = 0. */
-int64_t lowrank_orthonormal(int64_t s, const double *G, double *K, double *values);
+bool lowrank_finite(int64_t n, const double *x);
+
+/* What can be seen of a state, and its way into checkpoints (lowrank_view.c). All but covariance are collective. */
+void lowrank_health(const kwm_cov *cov, struct kwm_health *health);
+int64_t lowrank_spectrum_length(const struct kwm_cov_spec *spec);
+bool lowrank_spectrum(const kwm_cov *cov, double *values);
+bool lowrank_covariance(const kwm_cov *cov, double *P);
+kwm_status lowrank_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
+kwm_status lowrank_load(kwm_cov *cov, kwm_ckpt *ckpt);

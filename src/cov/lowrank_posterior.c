@@ -3,14 +3,17 @@
 
    P⁺ = P - P Hᵀ S⁻¹ H P = (P⁻¹ + Hᵀ S_o⁻¹ H)⁻¹ with S_o = S - H P Hᵀ, the noise and the other groups' share, so that
    the group sees the rows W H, WᵀW = S_o⁻¹. S_o = I + the others' H P Hᵀ: eigenvalues below 1 are rounding, and are
-   lifted to 1.
+   lifted to 1. From here on Z = [factor, (WH)ᵀ], G = ZᵀZ.
 
-     form B   ZᵀZ = E diag(δ) Eᵀ of the whitened Z; B' = Z E_r, the r largest; Λ' ⪯ Λ⁺, so P' ⪰ P⁺
-     form A   𝒬 = Z N orthonormal; Y0 = σ² I + XXᵀ = LLᵀ, X = 𝒬ᵀU, C = H𝒬;  Y = L (I + (WCL)ᵀ(WCL))⁻¹ Lᵀ, positive by
-              construction; U' = 𝒬 E_r diag(√max(y - σ², 0)), and all other y are at most σ²: P' ⪰ P⁺
+     form B   G = E diag(δ) Eᵀ; B' = Z E_r, the r largest; Λ' ⪯ Λ⁺, so P' ⪰ P⁺
+     form A   P⁺ = σ² I + Z C Zᵀ, C = diag(I, 0) - Vᵀ V, V = L⁻¹ [T, σ² I], T = WHU, LLᵀ = I + σ² WH(WH)ᵀ + TTᵀ.
+              With G = RᵀR, R C Rᵀ = X diag(μ) Xᵀ has the eigenvalues of Z C Zᵀ, the vectors being Z C Rᵀ x / μ:
+              U' = Z C Rᵀ X_r diag(μ)^-½, the r largest of μ > 0; all else becomes σ², and was at most that: P' ⪰ P⁺.
+              No division by what is small in G, so that columns may depend on each other
      form S   I + (WT)ᵀ(WT) = E D Eᵀ, T = HU;  U' = U E D^-½ E1, where E1 makes the columns orthogonal
 
-   The floors stay. In form A too: P⁺ ⪯ P and P has only r eigenvalues above σ², so that y_{r+1} <= σ² always. */
+   The floors stay. In form A too: P⁺ ⪯ P and P has only r eigenvalues above σ², so that y_{r+1} <= σ² always. What
+   rounding has done to Z mix, the new P is positive all the same: a floor and a square. */
 #include "lowrank.h"
 
 #include <math.h>
@@ -18,106 +21,114 @@
 
 #include "kwm/backend.h"
 
-/* Directions of normalised columns whose squared length is below this part of the largest are rounding. */
-static const double DEPENDENT = 1e-12;
+/* A (rows, rows) <- its eigenvectors times diag(f) in columns, transposed. */
+static void scaled_transpose(int64_t rows, double *A, const double *f) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = i; j < rows; j++) {
+      const double upper = A[i * rows + j];
+      A[i * rows + j] = A[j * rows + i] * f[i];
+      A[j * rows + i] = upper * f[j];
+    }
+}
 
-bool lowrank_whiten(struct lowrank_state *state, const float *L) {
+bool lowrank_whiten(struct lowrank_state *state, const double *L) {
   const int64_t rows = state->step_rows;
   double *const W = state->white, *const values = state->values;
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = i; j < rows; j++) {
       double sum = i == j ? -1 : 0;
-      for (int64_t k = 0; k <= i; k++) sum += (double)L[i * rows + k] * (double)L[j * rows + k];
+      for (int64_t k = 0; k <= i; k++) sum += L[i * rows + k] * L[j * rows + k];
       W[i * rows + j] = W[j * rows + i] = sum - state->own[i * rows + j];
     }
-  if (!kwm_eigen_f64(rows, W, values)) return false;
+  if (!lowrank_finite(rows * rows, W) || !kwm_eigen_f64(rows, W, values)) return false;
   for (int64_t k = 0; k < rows; k++) values[k] = 1 / sqrt(1 + (values[k] > 0 ? values[k] : 0));
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = i; j < rows; j++) {
-      const double upper = W[i * rows + j];
-      W[i * rows + j] = W[j * rows + i] * values[i];
-      W[j * rows + i] = upper * values[j];
-    }
+  scaled_transpose(rows, W, values);
   return true;
 }
 
-static bool finite_sum(int64_t n, const double *x) {
-  double sum = 0;
-  for (int64_t k = 0; k < n; k++) sum += x[k];
-  return isfinite(sum);
+/* G (s, s) <- ZᵀZ with whitened rows; scratch: (rows, rows). */
+static void whitened_gram(const struct lowrank_state *state, double *G, double *scratch) {
+  const int64_t r = state->r, rows = state->step_rows, s = r + rows;
+  const double *const raw = state->gram, *const W = state->white;
+  for (int64_t i = 0; i < r; i++) memcpy(G + i * s, raw + i * s, (size_t)r * sizeof *G);
+  kwm_gemm_f64(false, true, r, rows, rows, 1, raw + r, s, W, rows, 0, G + r, s);
+  kwm_gemm_f64(false, false, rows, rows, rows, 1, W, rows, raw + r * s + r, s, 0, scratch, rows);
+  kwm_gemm_f64(false, true, rows, rows, rows, 1, scratch, rows, W, rows, 0, G + r * s + r, s);
+  kwm_mirror_f64(s, G, s);
+}
+
+/* mix <- columns (s, r; row stride ld) that mix Z with whitened rows, for Z with the rows as they are. */
+static void unwhiten(struct lowrank_state *state, const double *columns, int64_t ld) {
+  const int64_t r = state->r, rows = state->step_rows;
+  for (int64_t i = 0; i < r; i++) memcpy(state->mix + i * r, columns + i * ld, (size_t)r * sizeof *columns);
+  kwm_gemm_f64(true, false, rows, r, rows, 1, state->white, rows, columns + r * ld, ld, 0, state->mix + r * r, r);
 }
 
 static bool precision_posterior(struct lowrank_state *state) {
-  const int64_t r = state->r, rows = state->step_rows, s = r + rows;
-  const double *const G = state->gram, *const W = state->white;
-  double *const E = lowrank_square(state, 0), *const WH = lowrank_square(state, 1);
-  for (int64_t i = 0; i < r; i++) memcpy(E + i * s, G + i * s, (size_t)r * sizeof *E);
-  kwm_gemm_f64(false, true, r, rows, rows, 1, G + r, s, W, rows, 0, E + r, s);
-  kwm_gemm_f64(false, false, rows, rows, rows, 1, W, rows, G + r * s + r, s, 0, WH, rows);
-  kwm_gemm_f64(false, true, rows, rows, rows, 1, WH, rows, W, rows, 0, E + r * s + r, s);
+  const int64_t r = state->r, s = r + state->step_rows;
+  double *const E = lowrank_square(state, 0);
+  whitened_gram(state, E, lowrank_square(state, 1));
   if (!kwm_eigen_f64(s, E, state->values)) return false;
-  const double *const kept = E + s - r;
-  for (int64_t i = 0; i < r; i++) memcpy(state->mix + i * r, kept + i * s, (size_t)r * sizeof *E);
-  kwm_gemm_f64(true, false, rows, r, rows, 1, W, rows, kept + r * s, s, 0, state->mix + r * r, r);
+  unwhiten(state, E + s - r, s);
   return true;
 }
 
-int64_t lowrank_orthonormal(int64_t s, const double *G, double *K, double *values) {
-  int64_t t = 0;
-  for (int64_t i = 0; i < s; i++)
-    for (int64_t j = 0; j < s; j++) {
-      const double lengths = sqrt(G[i * s + i]) * sqrt(G[j * s + j]);
-      K[i * s + j] = lengths > 0 ? G[i * s + j] / lengths : 0;
-    }
-  if (!kwm_eigen_f64(s, K, values) || !(values[s - 1] > 0)) return 0;
-  while (t < s && values[s - 1 - t] > DEPENDENT * values[s - 1]) t++;
-  for (int64_t i = 0; i < s; i++) {
-    const double length = sqrt(G[i * s + i]);
-    for (int64_t j = 0; j < t; j++) {
-      const double element = K[i * s + s - t + j] / sqrt(values[s - t + j]);
-      K[i * s + j] = length > 0 ? element / length : 0;
-    }
-  }
-  return t;
-}
-
-/* L (t, t), its lower triangle a Cholesky factor: zeros above. */
-static void clear_upper(int64_t t, double *L) {
-  for (int64_t i = 0; i < t; i++)
-    for (int64_t j = i + 1; j < t; j++) L[i * t + j] = 0;
-}
-
-/* Y (t, t) <- L (I + (WCL)ᵀ(WCL))⁻¹ Lᵀ, all in a basis of t orthonormal columns; QZ (t, s) = 𝒬ᵀZ = [X, Cᵀ] is used up.
-   False: not positive definite. */
-static bool posterior_in_basis(const struct lowrank_state *state, int64_t t, double *QZ, double *Y) {
+/* C (s, s) of form A from the whitened G; V: scratch (s, s). False: not positive definite. */
+static bool correction(const struct lowrank_state *state, const double *G, double *V, double *C) {
   const int64_t r = state->r, rows = state->step_rows, s = r + rows;
-  double *const L = lowrank_square(state, 2), *const WC = lowrank_square(state, 3), *const M = QZ;
-  kwm_gemm_f64(false, true, t, t, r, 1, QZ, s, QZ, s, 0, L, t);
-  for (int64_t k = 0; k < t; k++) L[k * t + k] += state->floor;
-  if (!kwm_cholesky_f64(t, L, t)) return false;
-  clear_upper(t, L);
-  kwm_gemm_f64(false, true, rows, t, rows, 1, state->white, rows, QZ + r, s, 0, WC, t);
-  kwm_gemm_f64(false, false, rows, t, t, 1, WC, t, L, t, 0, Y, t);
-  kwm_gemm_f64(true, false, t, t, rows, 1, Y, t, Y, t, 0, M, t);
-  for (int64_t k = 0; k < t; k++) M[k * t + k] += 1;
-  if (!kwm_cholesky_f64(t, M, t) || !kwm_cholesky_invert_f64(t, M, t)) return false;
-  kwm_gemm_f64(false, false, t, t, t, 1, L, t, M, t, 0, WC, t);
-  kwm_gemm_f64(false, true, t, t, t, 1, WC, t, L, t, 0, Y, t);
+  double *const L = C;
+  kwm_gemm_f64(false, true, rows, rows, r, 1, G + r * s, s, G + r * s, s, 0, L, rows);
+  for (int64_t a = 0; a < rows; a++) {
+    for (int64_t b = 0; b < rows; b++) L[a * rows + b] += state->floor * G[(r + a) * s + r + b];
+    L[a * rows + a] += 1;
+    for (int64_t j = 0; j < s; j++) V[a * s + j] = j < r ? G[(r + a) * s + j] : (j == r + a ? state->floor : 0);
+  }
+  if (!kwm_cholesky_f64(rows, L, rows)) return false;
+  kwm_triangular_solve_f64(rows, s, L, rows, V, s);
+  memset(C, 0, (size_t)(s * s) * sizeof *C);
+  for (int64_t j = 0; j < r; j++) C[j * s + j] = 1;
+  kwm_gram_f64(s, rows, -1, V, s, 1, C, s);
+  kwm_mirror_f64(s, C, s);
   return true;
+}
+
+/* Unit columns of Z, so that rows of any size do no harm: lengths (s) <- theirs; G and C follow. */
+static void normalise(int64_t s, double *G, double *C, double *lengths) {
+  for (int64_t i = 0; i < s; i++) lengths[i] = sqrt(fmax(G[i * s + i], 0)); /* rounding may go below */
+  for (int64_t k = 0; k < s * s; k++) {
+    const double both = lengths[k / s] * lengths[k % s];
+    G[k] = both > 0 ? G[k] / both : 0;
+    C[k] *= both;
+  }
+}
+
+/* X (s, r) <- columns C Rᵀ x / √μ of the r largest μ, zero where μ is not above rounding, for columns of Z of those
+   lengths. */
+static void scale_columns(const struct lowrank_state *state, const double *values, const double *lengths, double *X) {
+  const int64_t r = state->r, s = r + state->step_rows;
+  double size = fabs(values[0]);
+  for (int64_t j = 0; j < r; j++) size = fmax(size, lengths[j] * lengths[j]);
+  for (int64_t k = 0; k < s * r; k++) {
+    const double mu = values[s - r + k % r], length = lengths[k / r];
+    X[k] = mu > 1e-15 * (double)s * size && length > 0 ? X[k] / (sqrt(mu) * length) : 0;
+  }
 }
 
 static bool covariance_posterior(struct lowrank_state *state) {
   const int64_t r = state->r, s = r + state->step_rows;
-  double *const N = lowrank_square(state, 0), *const QZ = lowrank_square(state, 1), *const Y = lowrank_square(state, 4);
-  const int64_t t = lowrank_orthonormal(s, state->gram, N, state->values), kept = t < r ? t : r;
-  if (t == 0) return false;
-  kwm_gemm_f64(true, false, t, s, s, 1, N, s, state->gram, s, 0, QZ, s);
-  if (!posterior_in_basis(state, t, QZ, Y) || !kwm_eigen_f64(t, Y, state->values)) return false;
-  const double *const y = state->values;
-  memset(state->mix, 0, (size_t)(s * r) * sizeof *state->mix);
-  kwm_gemm_f64(false, false, s, kept, t, 1, N, s, Y + t - kept, t, 0, state->mix, r);
-  for (int64_t i = 0; i < s; i++)
-    for (int64_t j = 0; j < kept; j++) state->mix[i * r + j] *= sqrt(fmax(y[t - kept + j] - state->floor, 0));
+  double *const F = lowrank_square(state, 0), *const C = lowrank_square(state, 1), *const FC = lowrank_square(state, 2);
+  double *const X = lowrank_square(state, 3), *const values = state->values, *const lengths = values + state->s_max;
+  whitened_gram(state, F, FC);
+  if (!correction(state, F, FC, C)) return false;
+  normalise(s, F, C, lengths);
+  if (!kwm_eigen_f64(s, F, values)) return false;
+  for (int64_t k = 0; k < s * s; k++) F[k] *= sqrt(fmax(values[k % s], 0)); /* Rᵀ */
+  kwm_gemm_f64(true, false, s, s, s, 1, F, s, C, s, 0, FC, s);
+  kwm_gemm_f64(false, false, s, s, s, 1, FC, s, F, s, 0, X, s);
+  if (!kwm_eigen_f64(s, X, values)) return false;
+  kwm_gemm_f64(true, false, s, r, s, 1, FC, s, X + s - r, s, 0, C, r);
+  scale_columns(state, values, lengths, C);
+  unwhiten(state, C, r);
   return true;
 }
 
@@ -144,5 +155,5 @@ bool lowrank_posterior(struct lowrank_state *state, enum kwm_lowrank_kind kind) 
   case KWM_LOWRANK_COVARIANCE: good = covariance_posterior(state); break;
   case KWM_LOWRANK_SUBSPACE: good = subspace_posterior(state); break;
   }
-  return good && finite_sum((state->r + state->step_rows) * state->r, state->mix);
+  return good && lowrank_finite((state->r + state->step_rows) * state->r, state->mix);
 }

@@ -21,3 +21,13 @@ static inline double prior_trace(const struct kwm_cov_spec *spec, const double *
   for (int64_t k = 0; k < spec->count * spec->params; k++) sum += prior[k % prior_period(spec)];
   return sum;
 }
+
+/* moved[b] (count) <- δᵀP0⁻¹δ of block b for delta (count, params). */
+static inline void prior_moved(const struct kwm_cov_spec *spec, const double *prior, const double *delta,
+                               double *moved) {
+  const int64_t p = spec->params, period = prior_period(spec);
+  for (int64_t b = 0; b < spec->count; b++) {
+    moved[b] = 0;
+    for (int64_t k = 0; k < p; k++) moved[b] += delta[b * p + k] * delta[b * p + k] / prior[k % period];
+  }
+}

@@ -1,11 +1,11 @@
 /* The filter's step, in the order of the algorithm box.
 
-     predict    P <- λ, q                                  on every owner
+     predict    P <- λ, q; mean towards its anchor         on every owner
      innovate   s_b, F_b of its blocks, or Z_b = P_b H_bᵀ, S = R + sum_b H_b Z_b
      gain       δ_b = (P_b⁻¹ + F_b)⁻¹ s_b, or Z_b S⁻¹ e; shortened to the trust region
-     update     θ_b += η c δ_b, P_b <- P_b⁺
+     update     θ_b += η c δ_b, P_b <- P_b⁺; q, R
 
-   R = I throughout: innovations and Jacobians come whitened. */
+   Innovations and Jacobians come whitened: R = ρ I, and ρ = 1 unless it adapts. */
 #include "kwm/filter.h"
 
 #include <math.h>
@@ -13,111 +13,26 @@
 
 #include "joint.h"
 #include "kwm/backend.h"
+#include "kwm/consistency.h"
+#include "parts.h"
+#include "score.h"
+
+/* An adaptive q or ρ stays within these. */
+static const double NOISE_MIN = 1e-12, NOISE_MAX = 1e12;
 
 static bool innovation_form(const struct kwm_filter_group *group) {
   return group->cov.spec.form == KWM_FORM_INNOVATION;
 }
 
-static int64_t rows_of(const struct kwm_filter_spec *spec, const struct kwm_cov_spec *cov) {
-  return spec->batch * cov->m;
-}
-
-static size_t group_bytes(const struct kwm_filter_spec *spec, int64_t replicas, const struct kwm_cov_ops *ops,
-                          const struct kwm_cov_spec *cov) {
-  size_t bytes = 0;
-  if (cov->form == KWM_FORM_INFORMATION) {
-    const int64_t length = ops->evidence_length(cov);
-    bytes += kwm_treesum_bytes(length, spec->chunks / replicas) + kwm_mem_rounded((size_t)length * sizeof(float));
-  }
-  return bytes;
-}
-
-size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
-                        const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs) {
-  size_t bytes = 0, blocks = 0;
-  bool innovation = false;
-  for (int g = 0; g < n_groups; g++) {
-    bytes += group_bytes(spec, replicas, ops[g], &covs[g]);
-    blocks += (size_t)covs[g].total;
-    innovation = innovation || covs[g].form == KWM_FORM_INNOVATION;
-  }
-  const size_t rows = innovation ? (size_t)rows_of(spec, &covs[0]) : 0;
-  return bytes + kwm_mem_rounded(rows * rows * sizeof(float)) + kwm_mem_rounded(rows * sizeof(float)) +
-         kwm_mem_rounded(rows * (rows + 1) * sizeof(double)) + kwm_mem_rounded(blocks * sizeof(double));
-}
-
-static kwm_status init_group(struct kwm_filter *filter, struct kwm_filter_group *group) {
-  if (innovation_form(group)) {
-    filter->any_innovation = true;
-    return KWM_OK;
-  }
-  const int64_t length = kwm_cov_evidence_length(&group->cov);
-  KWM_TRY(kwm_treesum_init(&group->sum, length, filter->spec.chunks / filter->layout->replicas));
-  return kwm_alloc((void **)&group->scratch, (size_t)length * sizeof(float), "evidence");
-}
-
-kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout, const struct kwm_filter_spec *spec,
-                           int n_groups, kwm_cov *cov, float *const *mean) {
-  KWM_ASSERT(n_groups <= KWM_FILTER_GROUPS && spec->chunks % layout->replicas == 0);
-  memset(filter, 0, sizeof *filter);
-  filter->layout = layout;
-  filter->spec = *spec;
-  filter->n_groups = n_groups;
-  for (int g = 0; g < n_groups; g++) {
-    filter->group[g].cov = cov[g];
-    filter->group[g].mean = mean[g];
-    filter->blocks += cov[g].spec.total;
-    KWM_TRY(init_group(filter, &filter->group[g]));
-  }
-  KWM_CHECK(!filter->any_innovation || layout->replicas == 1, KWM_ERR_USAGE,
-            "config: wanted layout.replicas 1 with the innovation form (one S couples all samples), found %d",
-            layout->replicas);
-  KWM_TRY(kwm_alloc((void **)&filter->kl, (size_t)filter->blocks * sizeof(double), "KL of blocks"));
-  double *at = filter->kl;
-  for (int g = 0; g < n_groups; at += cov[g].spec.total, g++) filter->group[g].kl = at;
-  const size_t rows = filter->any_innovation ? (size_t)rows_of(spec, &cov[0].spec) : 0;
-  filter->rows_max = (int64_t)rows;
-  KWM_TRY(kwm_alloc((void **)&filter->S, rows * rows * sizeof(float), "S"));
-  KWM_TRY(kwm_alloc((void **)&filter->w, rows * sizeof(float), "S⁻¹e"));
-  return kwm_alloc((void **)&filter->factor, rows * (rows + 1) * sizeof(double), "factor of S");
-}
-
-kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *layout,
-                                 const struct kwm_filter_spec *spec, int n_groups,
-                                 const struct kwm_joint_group *groups) {
-  KWM_ASSERT(n_groups <= KWM_FILTER_GROUPS);
-  memset(filter, 0, sizeof *filter);
-  filter->layout = layout;
-  filter->spec = *spec;
-  KWM_CHECK(layout->replicas == 1, KWM_ERR_USAGE,
-            "config: wanted layout.replicas 1 with cov.joint full (one S couples all samples), found %d",
-            layout->replicas);
-  return kwm_joint_create(&filter->joint, layout, spec, n_groups, groups);
-}
-
-size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
-                              const struct kwm_joint_group *groups) {
-  return kwm_joint_bytes(spec, ranks, rank, n_groups, groups);
-}
-
-void kwm_filter_fini(struct kwm_filter *filter) {
-  kwm_joint_destroy(filter->joint);
-  for (int g = 0; g < filter->n_groups; g++) {
-    kwm_cov_destroy(&filter->group[g].cov);
-    kwm_treesum_fini(&filter->group[g].sum);
-    kwm_free(filter->group[g].scratch);
-  }
-  kwm_free(filter->kl);
-  kwm_free(filter->S);
-  kwm_free(filter->w);
-  kwm_free(filter->factor);
-  memset(filter, 0, sizeof *filter);
-}
+/* ---- predict, innovate */
 
 void kwm_filter_predict(struct kwm_filter *filter) {
-  filter->failed_here = filter->joint != NULL && !kwm_joint_predict(filter->joint);
-  for (int g = 0; g < filter->n_groups; g++)
-    if (!kwm_cov_predict(&filter->group[g].cov, filter->steps)) filter->failed_here = true;
+  filter->failed_here = filter->joint != NULL && !kwm_joint_predict(filter->joint, filter->group);
+  for (int g = 0; g < filter->n_groups && filter->joint == NULL; g++) {
+    struct kwm_filter_group *const group = &filter->group[g];
+    group->cov.spec.process_noise = group->process_noise;
+    if (!kwm_cov_predict(&group->cov, filter->steps, group->anchor, group->part.mean)) filter->failed_here = true;
+  }
 }
 
 static void sum_evidence(struct kwm_filter *filter, struct kwm_filter_group *group, const struct kwm_jac *jac,
@@ -131,50 +46,74 @@ static void sum_evidence(struct kwm_filter *filter, struct kwm_filter_group *gro
   kwm_par_sum_replicas(filter->layout, group->sum.n, group->evidence, group->scratch);
 }
 
-/* S <- I + sum over all owners' blocks of H P Hᵀ. */
-static void sum_innovation_covariance(struct kwm_filter *filter, const struct kwm_lin *lin) {
+/* S <- ρ I + sum over all owners' blocks of H P Hᵀ. */
+static void form_innovation_covariance(struct kwm_filter *filter, const struct kwm_lin *lin) {
   const int64_t rows = lin->batch * lin->jac[0].m;
   KWM_ASSERT(rows <= filter->rows_max);
-  memset(filter->S, 0, (size_t)(rows * rows) * sizeof(float));
-  for (int g = 0; g < filter->n_groups; g++)
-    if (innovation_form(&filter->group[g])) kwm_cov_project(&filter->group[g].cov, &lin->jac[g], filter->S);
-  kwm_par_sum_group_f32(filter->layout, rows * rows, filter->S);
-  for (int64_t k = 0; k < rows; k++) filter->S[k * rows + k] += 1;
+  memset(filter->S, 0, (size_t)(rows * rows) * sizeof(double));
+  if (filter->joint != NULL) {
+    kwm_joint_project(filter->joint, lin, filter->S); /* whole, with the same bits, on every rank */
+  } else {
+    for (int g = 0; g < filter->n_groups; g++)
+      if (innovation_form(&filter->group[g])) kwm_cov_project(&filter->group[g].cov, &lin->jac[g], filter->S);
+    kwm_par_sum_group(filter->layout, rows * rows, filter->S);
+  }
+  for (int64_t k = 0; k < rows; k++) filter->S[k * rows + k] += filter->noise;
 }
 
 void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin) {
-  if (filter->joint != NULL) kwm_joint_innovate(filter->joint, lin);
-  for (int g = 0; g < filter->n_groups; g++)
-    if (!innovation_form(&filter->group[g])) sum_evidence(filter, &filter->group[g], &lin->jac[g], lin);
-  if (filter->any_innovation) sum_innovation_covariance(filter, lin);
+  for (int g = 0; g < filter->n_groups; g++) {
+    struct kwm_filter_group *const group = &filter->group[g];
+    if (filter->joint == NULL && !innovation_form(group)) sum_evidence(filter, group, &lin->jac[g], lin);
+    if (filter->spec.score_test) score_take(&group->score, filter->layout, &lin->jac[g], lin);
+  }
+  if (filter->shared) form_innovation_covariance(filter, lin);
 }
 
-/* S -> its factor L, w = S⁻¹e; *change = |(S - I)w|²/samples: the KL that the shared step predicts. */
-static bool solve_innovation(struct kwm_filter *filter, const struct kwm_lin *lin, double *change) {
+/* ---- gain */
+
+/* S -> its factor L in the lower triangle, w = S⁻¹e; chi2 <- eᵀw; *change = |(S - ρI)w|²/(ρ samples): the KL that the
+   shared step predicts. False: S is not positive definite. The same bits, so the same answer, on every rank. */
+static bool solve_innovation(struct kwm_filter *filter, const struct kwm_lin *lin, double *chi2, double *change) {
   const int64_t rows = lin->batch * lin->jac[0].m;
   const float *const e = lin->jac[0].e;
-  double *const L = filter->factor, *const w = filter->factor + rows * rows;
-  for (int64_t k = 0; k < rows * rows; k++) L[k] = (double)filter->S[k];
-  if (!kwm_cholesky_f64(rows, L, rows)) return false;
+  double *const w = filter->w;
+  if (!kwm_cholesky_f64(rows, filter->S, rows)) return false;
   for (int64_t k = 0; k < rows; k++) w[k] = (double)e[k];
-  kwm_cholesky_solve_f64(rows, L, rows, w);
+  kwm_cholesky_solve_f64(rows, filter->S, rows, w);
   double moved = 0;
   for (int64_t k = 0; k < rows; k++) {
-    const double left = (double)e[k] - w[k]; /* Sw - w = e - w */
+    const double left = (double)e[k] - filter->noise * w[k]; /* (S - ρI)w */
     moved += left * left;
-    filter->w[k] = (float)w[k];
+    *chi2 += (double)e[k] * w[k];
   }
-  for (int64_t k = 0; k < rows * rows; k++) filter->S[k] = (float)L[k];
-  *change = moved / (double)lin->batch;
+  *change = moved / (filter->noise * (double)lin->batch);
   return isfinite(moved);
 }
 
-static bool gain_of(struct kwm_filter *filter, int g, const struct kwm_lin *lin, double change) {
+static bool joint_gain(struct kwm_filter *filter, const struct kwm_lin *lin, double change) {
+  const bool good = kwm_joint_condition(filter->joint, lin, filter->S, filter->w);
+  for (int g = 0; g < filter->n_groups; g++) {
+    struct kwm_filter_group *const group = &filter->group[g];
+    for (int64_t b = 0; b < group->part.count; b++) group->kl[group->part.first + b] = change / (double)filter->blocks;
+    kwm_joint_moved(filter->joint, g, &group->part, group->moved + group->part.first);
+  }
+  return good;
+}
+
+/* solved: S is factored, on all ranks. */
+static bool group_gain(struct kwm_filter *filter, int g, const struct kwm_lin *lin, bool solved, double change) {
   struct kwm_filter_group *const group = &filter->group[g];
-  const struct kwm_cov_spec *const spec = &group->cov.spec;
-  if (!innovation_form(group)) return kwm_cov_absorb(&group->cov, group->evidence, lin->batch, group->kl + spec->first);
-  for (int64_t b = 0; b < spec->count; b++) group->kl[spec->first + b] = change / (double)spec->total;
-  return kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
+  const struct kwm_filter_part *const part = &group->part;
+  bool good = false;
+  if (!innovation_form(group)) {
+    good = kwm_cov_absorb(&group->cov, &lin->jac[g], group->evidence, lin->batch, group->kl + part->first);
+  } else if (solved) {
+    for (int64_t b = 0; b < part->count; b++) group->kl[part->first + b] = change / (double)part->total;
+    good = kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
+  }
+  if (good) kwm_cov_moved(&group->cov, group->moved + part->first);
+  return good;
 }
 
 /* What of a step that predicts a change of `kl` stays within the trust region, times the gain factor. */
@@ -183,49 +122,87 @@ static double scale_for(const struct kwm_filter_spec *spec, double kl) {
   return spec->gain_factor * (bound ? sqrt(spec->trust_region / kl) : 1);
 }
 
-/* The group's KL, added in block order whoever owns the blocks. */
-static double total_of(const struct kwm_filter_group *group) {
+/* A group's fact, added in block order whoever owns the blocks. */
+static double total_of(const struct kwm_filter_group *group, const double *fact) {
   double total = 0;
-  for (int64_t b = 0; b < group->cov.spec.total; b++) total += group->kl[b];
+  for (int64_t b = 0; b < group->part.total; b++) total += fact[b];
   return total;
 }
 
-void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step) {
-  double change = 0;
-  bool good = !filter->failed_here;
-  for (int64_t b = 0; b < filter->blocks; b++) filter->kl[b] = 0;
-  if (filter->any_innovation && good) good = solve_innovation(filter, lin, &change);
-  if (filter->joint != NULL && good) good = kwm_joint_gain(filter->joint, lin, &change);
-  for (int g = 0; g < filter->n_groups && good; g++) good = gain_of(filter, g, lin, change);
-  kwm_par_sum_group(filter->layout, filter->blocks, filter->kl);
-  kwm_filter_judge(filter->layout, lin, filter->spec.gate, !good, step);
-  for (int g = 0; g < KWM_FILTER_GROUPS; g++) {
-    step->kl[g] = g < filter->n_groups ? total_of(&filter->group[g]) : change;
+static void describe(const struct kwm_filter *filter, double change, struct kwm_step *step) {
+  step->product = filter->spec.score_test ? 0 : NAN;
+  step->noise = filter->noise;
+  for (int g = 0; g < filter->n_groups; g++) {
+    const struct kwm_filter_group *const group = &filter->group[g];
+    step->kl[g] = filter->joint != NULL ? change : total_of(group, group->kl);
     step->scale[g] = scale_for(&filter->spec, step->kl[g]);
+    step->moved[g] = total_of(group, group->moved);
+    step->process_noise[g] = group->process_noise;
+    if (filter->spec.score_test) step->product += total_of(group, group->product);
   }
 }
 
+void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step) {
+  double change = 0, chi2 = 0;
+  bool good = !filter->failed_here, covers_all = filter->joint != NULL || filter->shared;
+  memset(filter->facts, 0, (size_t)(FILTER_GAIN * filter->blocks) * sizeof(double));
+  const bool solved = filter->shared && solve_innovation(filter, lin, &chi2, &change);
+  if (filter->joint != NULL) good = solved && joint_gain(filter, lin, change) && good;
+  for (int g = 0; g < filter->n_groups; g++) {
+    struct kwm_filter_group *const group = &filter->group[g];
+    if (filter->joint == NULL) {
+      good = group_gain(filter, g, lin, solved, change) && good;
+      covers_all = covers_all && innovation_form(group);
+    }
+    if (filter->spec.score_test) score_product(&group->score, &group->part, group->product + group->part.first);
+  }
+  kwm_par_sum_group(filter->layout, FILTER_GAIN * filter->blocks, filter->facts);
+  kwm_filter_judge(filter->layout, lin, filter->spec.gate, !good, step);
+  describe(filter, change, step);
+  step->chi2 = covers_all ? chi2 : 0;
+  step->rows = covers_all ? (double)(lin->batch * lin->jac[0].m) : 0;
+}
+
+/* ---- update */
+
+/* ρ <- (1-β)ρ + β mean(r⁺² + diag(HP⁺Hᵀ)) with r⁺ = ρ S⁻¹e, HP⁺Hᵀ = ρI - ρ²S⁻¹ (equations.md 3(f)). */
+static void adapt_noise(struct kwm_filter *filter, int64_t rows) {
+  memcpy(filter->inverse, filter->S, (size_t)(rows * rows) * sizeof(double));
+  if (!kwm_cholesky_invert_f64(rows, filter->inverse, rows)) return;
+  double sum = 0;
+  for (int64_t k = 0; k < rows; k++) sum += filter->w[k] * filter->w[k] - filter->inverse[k * rows + k];
+  const double ratio = 1 + filter->noise * sum / (double)rows;
+  filter->noise =
+      kwm_adapt_noise(&(struct kwm_adaptation){filter->spec.adapt_noise, NOISE_MIN, NOISE_MAX}, filter->noise, ratio);
+}
+
+/* q of one group, or of all of them together in a joint covariance. */
+static void adapt_process(struct kwm_filter *filter, int g, const struct kwm_step *step) {
+  const struct kwm_adaptation how = {filter->spec.adapt_process, NOISE_MIN, NOISE_MAX};
+  double moved = 0, n = 0;
+  for (int k = 0; k < filter->n_groups; k++) {
+    if (k != g && filter->joint == NULL) continue;
+    moved += step->moved[k];
+    n += (double)(filter->group[k].part.total * filter->group[k].part.params);
+  }
+  filter->group[g].process_noise = kwm_adapt_process(&how, filter->group[g].process_noise, moved, n);
+}
+
+static void update_group(struct kwm_filter *filter, int g, const struct kwm_step *step) {
+  struct kwm_filter_group *const group = &filter->group[g];
+  const double square = step->scale[g] * step->scale[g];
+  if (filter->joint == NULL) kwm_cov_apply(&group->cov, step->scale[g], group->part.mean);
+  for (int64_t b = 0; b < group->part.total; b++) group->gain[b] += square * group->moved[b];
+  if (filter->spec.adapt_process > 0) adapt_process(filter, g, step);
+}
+
 void kwm_filter_update(struct kwm_filter *filter, const struct kwm_step *step) {
+  const bool done = step->verdict == KWM_STEP_DONE;
   filter->steps++;
-  if (step->verdict != KWM_STEP_DONE) return;
-  if (filter->joint != NULL) kwm_joint_update(filter->joint, step->scale[0]);
-  for (int g = 0; g < filter->n_groups; g++)
-    kwm_cov_apply(&filter->group[g].cov, step->scale[g], filter->group[g].mean);
-}
-
-void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health) {
-  if (g < filter->n_groups) kwm_cov_health(&filter->group[g].cov, health);
-  if (filter->joint != NULL && g == 0) kwm_joint_health(filter->joint, health);
-}
-
-kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes) {
-  for (int g = 0; g < filter->n_groups; g++) KWM_TRY(kwm_cov_save(&filter->group[g].cov, ckpt, writes));
-  if (filter->joint != NULL) KWM_TRY(kwm_joint_save(filter->joint, ckpt, writes));
-  return kwm_ckpt_put_i64(ckpt, "/filter", "steps", filter->steps);
-}
-
-kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt) {
-  for (int g = 0; g < filter->n_groups; g++) KWM_TRY(kwm_cov_load(&filter->group[g].cov, ckpt));
-  if (filter->joint != NULL) KWM_TRY(kwm_joint_load(filter->joint, ckpt));
-  return kwm_ckpt_get_i64(ckpt, "/filter", "steps", &filter->steps);
+  if (done && filter->joint != NULL) kwm_joint_update(filter->joint, filter->group, step->scale[0]);
+  for (int g = 0; g < filter->n_groups; g++) {
+    if (filter->spec.score_test) score_next(&filter->group[g].score, &filter->group[g].part, done);
+    if (done) update_group(filter, g, step);
+  }
+  if (done && filter->spec.adapt_noise > 0) adapt_noise(filter, (int64_t)step->rows);
 }

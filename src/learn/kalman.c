@@ -6,6 +6,7 @@
 
 struct kalman_state {
   struct kwm_filter filter;
+  double variance[KWM_GATED_PARAMS]; /* prior of the recurrent units, borrowed by the filter */
 };
 
 static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const struct kwm_params *params, int g,
@@ -15,6 +16,7 @@ static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const str
   const struct kwm_cov_choice *const choice = &spec->cov[g];
   return (struct kwm_cov_spec){.name = group->name,
                                .form = choice->form,
+                               .real = choice->real,
                                .first = params->share[g].first,
                                .count = params->share[g].count,
                                .total = group->total,
@@ -23,8 +25,8 @@ static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const str
                                .d_i = group->d_i,
                                .prior_variance = recurrence ? prior_variance : NULL,
                                .prior_precision = recurrence ? 0 : choice->prior,
-                               .forgetting = spec->forgetting,
-                               .process_noise = spec->process_noise,
+                               .forgetting = spec->filter.forgetting,
+                               .process_noise = spec->filter.process_noise,
                                .refresh = choice->refresh,
                                .rank = choice->rank,
                                .kind = choice->kind,
@@ -37,11 +39,14 @@ static const struct kwm_cov_ops *structure_of(const struct kwm_learn_spec *spec,
   return kwm_cov_find(spec->cov[g].structure);
 }
 
-static struct kwm_joint_group joint_group(const struct kwm_cov_spec *cov, float *mean) {
-  return (struct kwm_joint_group){.total = cov->total,
+static struct kwm_filter_part joint_part(const struct kwm_cov_spec *cov, float *mean) {
+  return (struct kwm_filter_part){.name = cov->name,
+                                  .total = cov->total,
                                   .params = cov->params,
                                   .first = cov->first,
                                   .count = cov->count,
+                                  .d_o = cov->d_o,
+                                  .n_max = cov->n_max,
                                   .m = cov->m,
                                   .prior_variance = cov->prior_variance,
                                   .prior_precision = cov->prior_precision,
@@ -50,15 +55,17 @@ static struct kwm_joint_group joint_group(const struct kwm_cov_spec *cov, float 
 
 static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   double variance[KWM_GATED_PARAMS];
+  struct kwm_layout spread; /* as in create: what is spread is held by ranks without blocks, too */
   struct kwm_cov_spec covs[KWM_GROUPS];
-  struct kwm_joint_group joint[KWM_GROUPS];
+  struct kwm_filter_part joint[KWM_GROUPS];
   const struct kwm_cov_ops *ops[KWM_GROUPS];
   size_t bytes = kwm_mem_rounded(sizeof(struct kalman_state)), groups = 0;
   kwm_model_prior_variance(spec->cov[KWM_GROUP_RECURRENCE].prior, variance);
   for (int g = 0; g < KWM_GROUPS; g++) {
     ops[g] = structure_of(spec, g);
     covs[g] = cov_spec(spec, params, g, replicas, variance);
-    joint[g] = joint_group(&covs[g], NULL);
+    covs[g].layout = &spread;
+    joint[g] = joint_part(&covs[g], NULL);
     groups += kwm_cov_bytes(ops[g], &covs[g]);
   }
   if (spec->joint)
@@ -66,23 +73,25 @@ static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_p
   return bytes + groups + kwm_filter_bytes(&spec->filter, replicas, KWM_GROUPS, ops, covs);
 }
 
-static kwm_status create_joint(kwm_learner *learner, const double *variance) {
+static kwm_status create_joint(kwm_learner *learner) {
   struct kalman_state *const state = learner->state;
-  struct kwm_joint_group groups[KWM_GROUPS];
+  struct kwm_filter_part parts[KWM_GROUPS];
   for (int g = 0; g < KWM_GROUPS; g++) {
-    const struct kwm_cov_spec cov = cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, variance);
-    groups[g] = joint_group(&cov, learner->params->mean[g]);
+    const struct kwm_cov_spec cov =
+        cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, state->variance);
+    parts[g] = joint_part(&cov, learner->params->mean[g]);
   }
-  return kwm_filter_init_joint(&state->filter, learner->layout, &learner->spec.filter, KWM_GROUPS, groups);
+  return kwm_filter_init_joint(&state->filter, learner->layout, &learner->spec.filter, KWM_GROUPS, parts);
 }
 
-static kwm_status create_groups(kwm_learner *learner, const double *variance) {
+static kwm_status create_groups(kwm_learner *learner) {
   struct kalman_state *const state = learner->state;
   kwm_cov covs[KWM_GROUPS];
   for (int g = 0; g < KWM_GROUPS; g++) {
-    const struct kwm_cov_spec spec = cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, variance);
+    struct kwm_cov_spec spec = cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, state->variance);
     const struct kwm_cov_ops *const ops = structure_of(&learner->spec, g);
     KWM_CHECK(ops != NULL, KWM_ERR_USAGE, "cov: wanted a known structure for group %s", spec.name);
+    spec.layout = learner->layout;
     KWM_TRY(kwm_cov_create(&covs[g], ops, &spec));
   }
   return kwm_filter_init(&state->filter, learner->layout, &learner->spec.filter, KWM_GROUPS, covs,
@@ -90,18 +99,26 @@ static kwm_status create_groups(kwm_learner *learner, const double *variance) {
 }
 
 static kwm_status kalman_create(kwm_learner *learner) {
-  double variance[KWM_GATED_PARAMS];
-  kwm_model_prior_variance(learner->spec.cov[KWM_GROUP_RECURRENCE].prior, variance);
   KWM_TRY(kwm_agree(learner->layout->world, kwm_alloc(&learner->state, sizeof(struct kalman_state), "filter")));
-  return learner->spec.joint ? create_joint(learner, variance) : create_groups(learner, variance);
+  struct kalman_state *const state = learner->state;
+  kwm_model_prior_variance(learner->spec.cov[KWM_GROUP_RECURRENCE].prior, state->variance);
+  return learner->spec.joint ? create_joint(learner) : create_groups(learner);
+}
+
+static void kalman_predict(kwm_learner *learner) {
+  kwm_filter_predict(&((struct kalman_state *)learner->state)->filter);
 }
 
 static void kalman_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step) {
   struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
-  kwm_filter_predict(filter);
   kwm_filter_innovate(filter, lin);
   kwm_filter_gain(filter, lin, step);
   kwm_filter_update(filter, step);
+}
+
+struct kwm_filter *kwm_learner_filter(const kwm_learner *learner) {
+  KWM_ASSERT(learner->ops == &kwm_learn_kalman);
+  return &((struct kalman_state *)learner->state)->filter;
 }
 
 static void kalman_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]) {
@@ -126,6 +143,7 @@ const struct kwm_learner_ops kwm_learn_kalman = {
     .name = "kalman",
     .bytes = kalman_bytes,
     .create = kalman_create,
+    .predict = kalman_predict,
     .step = kalman_step,
     .health = kalman_health,
     .save = kalman_save,

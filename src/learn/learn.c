@@ -32,6 +32,10 @@ size_t kwm_learner_bytes(const struct kwm_learner_ops *ops, const struct kwm_lea
   return ops->bytes(spec, params, replicas);
 }
 
+void kwm_learner_predict(kwm_learner *learner) {
+  if (learner->ops->predict != NULL) learner->ops->predict(learner);
+}
+
 void kwm_learner_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step) {
   memset(step, 0, sizeof *step);
   learner->ops->step(learner, lin, step);

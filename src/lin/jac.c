@@ -180,3 +180,28 @@ void kwm_jac_dense(const struct kwm_jac *jac, float *H) {
     }
   }
 }
+
+static void dense_outer_f64(const struct kwm_jac *jac, double *H) {
+  const int64_t o = jac->d_o, d = jac->d_i;
+  for (int64_t row = 0; row < jac->n * jac->m; row++) {
+    const float *const a = jac->a + row / jac->m * d;
+    for (int64_t k = 0; k < o; k++)
+      for (int64_t j = 0; j < d; j++) H[(row * o + k) * d + j] = (double)jac->J[row * o + k] * (double)a[j];
+  }
+}
+
+void kwm_jac_dense_f64(const struct kwm_jac *jac, double *H) {
+  if (jac->shape == KWM_JAC_OUTER) {
+    dense_outer_f64(jac, H);
+    return;
+  }
+  const int64_t p = jac->params, count = jac->count, rows = jac->n * jac->m;
+  for (int64_t row = 0; row < rows; row++) {
+    const float *const Sr = jac->S + row / jac->m * CHANNELS * p * count, *const Si = Sr + p * count;
+    const float *const Jr = jac->J + row * CHANNELS * count, *const Ji = Jr + count;
+    for (int64_t u = 0; u < count; u++)
+      for (int64_t k = 0; k < p; k++)
+        H[(row * count + u) * p + k] =
+            (double)Jr[u] * (double)Sr[k * count + u] + (double)Ji[u] * (double)Si[k * count + u];
+  }
+}

@@ -1,4 +1,5 @@
-/* Categorical observation: softmax, whitening by the exact Fisher information, and the surprisal's own statistics. */
+/* The observation: softmax whitened by its exact Fisher information, or Gaussian; and the surprisal's own statistics.
+ */
 #include "kwm/model.h"
 
 #include <math.h>
@@ -16,15 +17,21 @@ static void softmax(int64_t classes, const float *logits, float *p) {
   for (int64_t k = 0; k < classes; k++) p[k] = p[k] / total < P_MIN ? P_MIN : p[k] / total;
 }
 
+static int64_t largest(int64_t classes, const float *logits) {
+  int64_t best = 0;
+  for (int64_t k = 1; k < classes; k++)
+    if (logits[k] > logits[best]) best = k;
+  return best;
+}
+
 static void add_facts(int64_t classes, const float *logits, const float *p, int label, struct kwm_innovation *sums) {
   double entropy = 0, second = 0, power = 0;
-  int64_t best = 0;
+  const int64_t best = largest(classes, logits);
   for (int64_t k = 0; k < classes; k++) {
     const double log_p = log((double)p[k]);
     entropy -= (double)p[k] * log_p;
     second += (double)p[k] * log_p * log_p;
     power += (double)p[k] * (double)p[k];
-    if (logits[k] > logits[best]) best = k;
   }
   sums->samples += 1;
   sums->surprisal -= log((double)p[label]);
@@ -33,19 +40,51 @@ static void add_facts(int64_t classes, const float *logits, const float *p, int 
   sums->correct += best == label;
   sums->squared += 1 - 2 * (double)p[label] + power;
   sums->expected += 1 - power;
+  kwm_calibration_add(&sums->calibration, (double)p[best], best == label);
 }
 
-void kwm_observe(int64_t n, int64_t classes, const float *logits, const uint8_t *labels, float *e, float *J,
-                 struct kwm_innovation *sums) {
+static void observe_categorical(int64_t classes, const float *logits, int label, float *e, float *J,
+                                struct kwm_innovation *sums) {
+  float p[CLASSES_MAX];
+  softmax(classes, logits, p);
+  add_facts(classes, logits, p, label, sums);
+  for (int64_t r = 0; r < classes && e != NULL; r++) {
+    const float root = sqrtf(p[r]);
+    e[r] = ((r == label ? 1.0f : 0.0f) - p[r]) / root;
+    for (int64_t k = 0; k < classes; k++) J[r * classes + k] = root * ((r == k ? 1.0f : 0.0f) - p[k]);
+  }
+}
+
+static void observe_gaussian(double R, int64_t classes, const float *outputs, int label, float *e, float *J,
+                             struct kwm_innovation *sums) {
+  const double m = (double)classes, log_norm = log(2 * 3.14159265358979323846 * R);
+  double squared = 0;
+  for (int64_t r = 0; r < classes; r++) {
+    const double error = (r == label) - (double)outputs[r];
+    squared += error * error;
+    if (e == NULL) continue;
+    e[r] = (float)(error / sqrt(R));
+    for (int64_t k = 0; k < classes; k++) J[r * classes + k] = r == k ? (float)(1 / sqrt(R)) : 0;
+  }
+  sums->samples += 1;
+  sums->surprisal += 0.5 * (squared / R + m * log_norm);
+  sums->entropy += 0.5 * m * (1 + log_norm);
+  sums->variance += 0.5 * m;
+  sums->correct += largest(classes, outputs) == label;
+  sums->squared += squared;
+  sums->expected += m * R;
+}
+
+void kwm_observe(const struct kwm_model *model, int64_t n, const float *logits, const uint8_t *labels, float *e,
+                 float *J, struct kwm_innovation *sums) {
+  const int64_t classes = model->classes;
   KWM_ASSERT(classes <= CLASSES_MAX);
   for (int64_t i = 0; i < n; i++) {
-    float p[CLASSES_MAX];
-    softmax(classes, logits + i * classes, p);
-    add_facts(classes, logits + i * classes, p, labels[i], sums);
-    for (int64_t r = 0; r < classes && e != NULL; r++) {
-      const float root = sqrtf(p[r]);
-      e[i * classes + r] = ((r == labels[i] ? 1.0f : 0.0f) - p[r]) / root;
-      for (int64_t k = 0; k < classes; k++) J[(i * classes + r) * classes + k] = root * ((r == k ? 1.0f : 0.0f) - p[k]);
-    }
+    const float *const of_sample = logits + i * classes;
+    float *const e_i = e == NULL ? NULL : e + i * classes, *const J_i = e == NULL ? NULL : J + i * classes * classes;
+    if (model->noise_variance > 0)
+      observe_gaussian(model->noise_variance, classes, of_sample, labels[i], e_i, J_i, sums);
+    else
+      observe_categorical(classes, of_sample, labels[i], e_i, J_i, sums);
   }
 }

@@ -330,7 +330,7 @@ static void predict_block(kwm_pipe *pipe, float *const mean[KWM_GROUPS], const s
   take_labels(pipe, span, images, index);
   kwm_dense_forward(span.n, pipe->model->hidden + 1, classes, mean[KWM_GROUP_OUTPUT],
                     pipe->act + span.at * (pipe->model->hidden + 1), logits, classes);
-  kwm_observe(span.n, classes, logits, pipe->labels + span.at, NULL, NULL, sums);
+  kwm_observe(pipe->model, span.n, logits, pipe->labels + span.at, NULL, NULL, sums);
 }
 
 void kwm_pipe_predict(kwm_pipe *pipe, float *const mean[KWM_GROUPS], const struct kwm_images *images,

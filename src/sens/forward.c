@@ -7,7 +7,7 @@ void kwm_sens_output(const struct kwm_model *model, int64_t n, const float *W, c
                      const struct kwm_sens_output *out, struct kwm_innovation *sums) {
   const int64_t classes = model->classes, d_i = model->hidden + 1;
   kwm_dense_forward(n, d_i, classes, W, act, out->logits, classes);
-  kwm_observe(n, classes, out->logits, labels, out->e, out->J, sums);
+  kwm_observe(model, n, out->logits, labels, out->e, out->J, sums);
   kwm_dense_pull_back(n * classes, d_i, classes, W, out->J, out->J_act);
 }
 

@@ -137,7 +137,7 @@ static void run_evidence(void *context) {
 
 static void run_update(void *context) {
   struct evidence *const e = context;
-  if (!kwm_cov_absorb(&e->cov, e->sums, SAMPLES, e->kl)) exit(1);
+  if (!kwm_cov_absorb(&e->cov, &e->jac, e->sums, SAMPLES, e->kl)) exit(1);
   kwm_cov_apply(&e->cov, 1e-3, e->mean);
 }
 
@@ -198,6 +198,7 @@ static void bench_kron(const struct kwm_model *model, const struct limit *gemm) 
   const struct kwm_group *const g = &model->groups[KWM_GROUP_HIDDEN];
   const int64_t o = g->d_o, i = g->d_i;
   const struct kwm_cov_spec spec = {.name = g->name,
+                                    .real = KWM_REAL_FLOAT,
                                     .count = 1,
                                     .total = 1,
                                     .params = g->params,

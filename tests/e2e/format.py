@@ -16,11 +16,13 @@ import lib_kwm as t
 WIDTH, HIDDEN, CLASSES, PARAMS = 64, 16, 10, 10
 STATE = 2 * WIDTH + 1
 
+GAIN = {"filter/gain/" + group: ((n,), "<f8") for group, n in (("recurrence", WIDTH), ("hidden", 1), ("output", 1))}
+
 PARAMETERS = {
     "params/recurrence": ((WIDTH, PARAMS), "<f4"),
     "params/hidden": ((HIDDEN, STATE), "<f4"),
     "params/output": ((CLASSES, HIDDEN + 1), "<f4"),
-    "history/counts": ((29,), "<f8"),
+    "history/counts": ((124,), "<f8"),
 }
 
 
@@ -35,7 +37,7 @@ def kron(group, rows, columns):
     return {"cov/%s/%s" % (group, leaf): (shape, "<f4") for leaf, shape in leaves.items()}
 
 
-READOUT = {**kron("hidden", HIDDEN, STATE), **kron("output", CLASSES, HIDDEN + 1)}
+READOUT = {**GAIN, **kron("hidden", HIDDEN, STATE), **kron("output", CLASSES, HIDDEN + 1)}
 BLOCKS = (WIDTH, PARAMS, PARAMS)
 
 
@@ -73,7 +75,7 @@ def meta(words, file, folder, step):
     t.check(isinstance(attributes["version"], str) and isinstance(attributes["git"], str), words + ": wanted texts")
     t.check(file.attrs["format"] == "kwm-checkpoint", words + ": wanted the format's name")
     t.check(file.attrs["format_version"] == 1, words + ": wanted the format's version")
-    names = file["history"].attrs["names"].split()
+    names = list(t.count_names(file["history"].attrs["names"]))
     t.check(len(names) == file["history/counts"].shape[0], words + ": wanted a name for each count")
     t.check(dict(zip(names, file["history/counts"]))["samples_seen"] == step * 20, words + ": wanted the samples seen")
 

@@ -11,15 +11,17 @@ enum { WIDTH = 64, BATCH = 16, CHUNKS = 8, STEPS = 20, SMALL_BATCH = 6 };
 
 static struct kwm_learn_spec spec_of(enum kwm_form form) {
   const bool innovation = form == KWM_FORM_INNOVATION;
-  return (struct kwm_learn_spec){.filter = {.gain_factor = 0.7,
-                                            .trust_region = 0.05,
-                                            .batch = innovation ? SMALL_BATCH : BATCH,
-                                            .chunks = innovation ? 1 : CHUNKS},
-                                 .forgetting = 0.999,
-                                 .process_noise = 1e-3,
-                                 .cov = {{.structure = "block", .form = form, .prior = 1},
-                                         {.structure = "kron", .form = form, .prior = 5, .refresh = 100},
-                                         {.structure = "kron", .form = form, .prior = 5, .refresh = 100}}};
+  return (struct kwm_learn_spec){
+      .filter = {.gain_factor = 0.7,
+                 .trust_region = 0.05,
+                 .forgetting = 0.999,
+                 .process_noise = 1e-3,
+                 .score_test = true,
+                 .batch = innovation ? SMALL_BATCH : BATCH,
+                 .chunks = innovation ? 1 : CHUNKS},
+      .cov = {{.structure = "block", .form = form, .prior = 1},
+              {.structure = "kron", .form = form, .real = KWM_REAL_FLOAT, .prior = 5, .refresh = 100},
+              {.structure = "kron", .form = form, .real = KWM_REAL_FLOAT, .prior = 5, .refresh = 100}}};
 }
 
 /* One program: a model, a pipe and a Kalman learner on a layout. */
@@ -49,6 +51,7 @@ static void program_fini(struct program *program) {
 static void program_step(struct program *program, int64_t t, struct kwm_step *step) {
   struct kwm_lin lin;
   const int64_t n = program->learner.spec.filter.batch;
+  kwm_learner_predict(&program->learner);
   small_linearise(&program->small, t * n % (SMALL_IMAGES - n), n, &lin);
   kwm_learner_step(&program->learner, &lin, step);
 }
@@ -128,6 +131,13 @@ static struct comparison compare_files(const char *dir) {
 
 static enum kwm_form form_now;
 
+/* No score comes before the first. */
+static bool same_products(const struct kwm_step *a, const struct kwm_step *b, int64_t t) {
+  if (t == 0) return isnan(a->product) && isnan(b->product);
+  if (form_now == KWM_FORM_INFORMATION) return a->product == b->product;
+  return close_to(a->product, b->product, 1e-3, 1e-3 * fabs(b->product));
+}
+
 static void same_answer(struct kwm_layout *layout) {
   if (!fits(layout, form_now)) return;
   const struct kwm_learn_spec spec = spec_of(form_now);
@@ -147,14 +157,14 @@ static void same_answer(struct kwm_layout *layout) {
       same_steps = same_steps &&
                    close_to(step.scale[g], step_alone.scale[g], form_now == KWM_FORM_INFORMATION ? 0 : 1e-4, 0) &&
                    close_to(step.kl[g], step_alone.kl[g], form_now == KWM_FORM_INFORMATION ? 0 : 1e-4, 0);
-    same_steps = same_steps && close_to(step.nis, step_alone.nis, 1e-4, 0) &&
+    same_steps = same_steps && close_to(step.nis, step_alone.nis, 1e-4, 0) && same_products(&step, &step_alone, t) &&
                  step.innovation.samples == (double)spec.filter.batch;
   }
   assert_all(same_steps);
   save(&here, dir, 1);
   if (world_rank() == 0) save(&reference, dir, 2);
   const struct comparison found = compare_files(dir);
-  assert_all(found.datasets == 3 + 1 + 2 * 5);
+  assert_all(found.datasets == 3 + 1 + 2 * 5 + 3 + 3);
   assert_all(form_now == KWM_FORM_INFORMATION ? found.same : found.worst < 1e-4);
   program_fini(&here), program_fini(&reference);
   assert_all(world_rank() != 0 || rmdir(dir) == 0);
@@ -196,7 +206,7 @@ static void not_a_number(struct kwm_layout *layout) {
                {KWM_GROUP_HIDDEN, 2 * WIDTH}, {KWM_GROUP_OUTPUT, 1},     {KWM_GROUP_OUTPUT, SMALL_HIDDEN}};
   if (!fits(layout, form_now)) return;
   struct kwm_learn_spec spec = spec_of(form_now);
-  spec.forgetting = 1, spec.process_noise = 0;
+  spec.filter.forgetting = 1, spec.filter.process_noise = 0, spec.filter.score_test = false;
   for (size_t w = 0; w < sizeof where / sizeof where[0]; w++) {
     struct program program;
     struct kwm_step step;

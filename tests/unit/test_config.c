@@ -142,7 +142,8 @@ static void echo_loads_back(void **state) {
   assert_non_null(strstr(text, "gain_factor: 0.1\n"));
   assert_non_null(strstr(text, "rate: 33.333333333333336\n"));
   assert_non_null(strstr(text, "phase_max: 1.0471975511965976\n"));
-  assert_non_null(strstr(text, "cov:\n  joint: \"none\"\n  recurrence:\n    structure: \"block\"\n"));
+  assert_non_null(
+      strstr(text, "cov:\n  joint: \"none\"\n  joint_real: \"double\"\n  recurrence:\n    structure: \"block\"\n"));
   assert_non_null(strstr(text, "output: \"\"\n"));
   free(text);
   static const char *const outputs[] = {"a: b #c",
@@ -238,7 +239,7 @@ static void out_of_range(void **state) {
   refuses("cov:\n  recurrence:\n    prior: 2\n  hidden:\n    prior: 0\n",
           ":5: key `cov.hidden.prior`: wanted above 0, up to 1e9, found 0");
   refuses("cov:\n  hidden:\n    structure: foo\n",
-          ":3: key `cov.hidden.structure`: wanted one of kron, diag, lowrank; found `foo`");
+          ":3: key `cov.hidden.structure`: wanted one of kron, block, diag, lowrank; found `foo`");
   refuses_argument("learner=kalma", "wanted one of kalman, sgd, adam; found `kalma`");
   refuses_argument("learner=", "wanted one of kalman, sgd, adam; found ``");
   refuses_argument("adam.rate=1e999", "wanted above 0, up to 100, found 1e999");

@@ -20,6 +20,7 @@ static struct kwm_cov_spec group_spec(const struct small *small, int g, enum kwm
   const bool matrix = group->d_o > 0;
   return (struct kwm_cov_spec){.name = "group",
                                .form = form,
+                               .real = matrix ? KWM_REAL_FLOAT : KWM_REAL_DOUBLE,
                                .count = group->total,
                                .total = group->total,
                                .params = group->params,
@@ -58,9 +59,9 @@ static void bench_fini(struct bench *bench) {
 }
 
 static void bench_step(struct bench *bench, int64_t first, struct kwm_step *step) {
-  small_linearise(&bench->small, first, SAMPLES, &bench->lin);
   *step = (struct kwm_step){0};
   kwm_filter_predict(&bench->filter);
+  small_linearise(&bench->small, first, SAMPLES, &bench->lin);
   kwm_filter_innovate(&bench->filter, &bench->lin);
   kwm_filter_gain(&bench->filter, &bench->lin, step);
   kwm_filter_update(&bench->filter, step);
@@ -120,7 +121,7 @@ static void check_posterior(const struct bench *bench, const double *P, int g) {
    the measurement is what the state says after a predict of its own. */
 static void test_textbook(void **state) {
   (void)state;
-  const struct kwm_filter_spec spec = {.gain_factor = 1};
+  const struct kwm_filter_spec spec = {.gain_factor = 1, .forgetting = 1};
   struct bench bench;
   bench_init(&bench, KWM_FORM_INNOVATION, &spec);
   for (int64_t t = 0; t < 3; t++) {
@@ -181,8 +182,9 @@ static double moved_kl(const struct bench *bench, int g, const double *move) {
    scaled move would change, before η, is the bound. */
 static void test_scaling(void **state) {
   (void)state;
-  const struct kwm_filter_spec plain = {.gain_factor = 1}, half = {.gain_factor = 0.5};
-  const struct kwm_filter_spec loose = {.gain_factor = 1, .trust_region = 1e6};
+  const struct kwm_filter_spec plain = {.gain_factor = 1, .forgetting = 1},
+                               half = {.gain_factor = 0.5, .forgetting = 1};
+  const struct kwm_filter_spec loose = {.gain_factor = 1, .trust_region = 1e6, .forgetting = 1};
   for (int f = 0; f < 2; f++) {
     const enum kwm_form form = f == 0 ? KWM_FORM_INFORMATION : KWM_FORM_INNOVATION;
     struct bench bench[4];
@@ -190,7 +192,7 @@ static void test_scaling(void **state) {
     double *const full = first_move(form, &plain, &bench[0], &step[0]), *const halved = first_move(form, &half,
                                                                                                    &bench[1], &step[1]);
     const double least = fmin(fmin(step[0].kl[0], step[0].kl[1]), step[0].kl[2]) / 4;
-    const struct kwm_filter_spec bound = {.gain_factor = 0.5, .trust_region = least};
+    const struct kwm_filter_spec bound = {.gain_factor = 0.5, .trust_region = least, .forgetting = 1};
     double *const bounded = first_move(form, &bound, &bench[2], &step[2]), *const free_move = first_move(
                                                                                form, &loose, &bench[3], &step[3]);
     assert_memory_equal(full, free_move, (size_t)bench[0].width * sizeof *full);
@@ -219,7 +221,7 @@ static void test_scaling(void **state) {
 static void test_gate(void **state) {
   (void)state;
   for (int f = 0; f < 2; f++) {
-    const struct kwm_filter_spec spec = {.gain_factor = 1, .gate = 0.01};
+    const struct kwm_filter_spec spec = {.gain_factor = 1, .gate = 0.01, .forgetting = 1};
     struct bench bench;
     struct kwm_step step;
     double *const move = first_move(f == 0 ? KWM_FORM_INFORMATION : KWM_FORM_INNOVATION, &spec, &bench, &step);
@@ -242,7 +244,7 @@ static void test_consistency(void **state) {
   assert_close(kwm_innovation_score(&facts), 0.5, 1e-15, 0);
   const struct kwm_innovation certain = {.samples = 4};
   assert_true(isfinite(kwm_innovation_score(&certain)));
-  const struct kwm_filter_spec spec = {.gain_factor = 1};
+  const struct kwm_filter_spec spec = {.gain_factor = 1, .forgetting = 1};
   struct bench bench;
   struct kwm_step step;
   double *const move = first_move(KWM_FORM_INFORMATION, &spec, &bench, &step);

@@ -12,8 +12,7 @@ struct program {
 };
 
 static struct kwm_learn_spec spec_of(void) {
-  return (struct kwm_learn_spec){.filter = {.gain_factor = 1, .batch = BATCH, .chunks = CHUNKS},
-                                 .forgetting = 1,
+  return (struct kwm_learn_spec){.filter = {.gain_factor = 1, .forgetting = 1, .batch = BATCH, .chunks = CHUNKS},
                                  .cov = {{.structure = "block", .prior = 1},
                                          {.structure = "kron", .prior = 5, .refresh = 100},
                                          {.structure = "kron", .prior = 5, .refresh = 100}},

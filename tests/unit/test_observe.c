@@ -6,6 +6,8 @@
 
 enum { SAMPLES = 6, CLASSES = 10 };
 
+static const struct kwm_model softmax_model = {.classes = CLASSES};
+
 /* Logits are multiples of 1/64, so that a shift by 8 is exact. */
 static void make_logits(float scale, float *logits, uint8_t *labels) {
   for (int i = 0; i < SAMPLES * CLASSES; i++) logits[i] = scale * roundf((float)(64 * test_normal(20, i))) / 64;
@@ -40,7 +42,7 @@ static void test_fisher(void **state) {
   uint8_t labels[SAMPLES];
   struct kwm_innovation sums = {0};
   make_logits(1, logits, labels);
-  kwm_observe(SAMPLES, CLASSES, logits, labels, e, J, &sums);
+  kwm_observe(&softmax_model, SAMPLES, logits, labels, e, J, &sums);
   for (int i = 0; i < SAMPLES; i++)
     check_fisher_and_score(logits + i * CLASSES, labels[i], e + i * CLASSES, J + i * CLASSES * CLASSES, 1e-6);
 }
@@ -55,7 +57,7 @@ static void test_sure_and_wrong(void **state) {
     struct kwm_innovation sums = {0};
     logits[2] = tops[t];
     logits[7] = -tops[t];
-    kwm_observe(1, CLASSES, logits, &label, e, J, &sums);
+    kwm_observe(&softmax_model, 1, logits, &label, e, J, &sums);
     for (int k = 0; k < CLASSES; k++) assert_true(isfinite(e[k]));
     for (int k = 0; k < CLASSES * CLASSES; k++) assert_true(isfinite(J[k]));
     assert_true(isfinite(sums.surprisal) && isfinite(sums.entropy) && isfinite(sums.variance));
@@ -72,7 +74,7 @@ static void test_shift(void **state) {
   memset(sums, 0, sizeof sums);
   make_logits(1, logits, labels);
   for (int s = 0; s < 2; s++) {
-    kwm_observe(SAMPLES, CLASSES, logits, labels, e[s], J[s], &sums[s]);
+    kwm_observe(&softmax_model, SAMPLES, logits, labels, e[s], J[s], &sums[s]);
     for (int i = 0; i < SAMPLES * CLASSES; i++) logits[i] += 8;
   }
   assert_memory_equal(e[0], e[1], sizeof e[0]);
@@ -102,9 +104,10 @@ static void test_facts(void **state) {
     wanted.entropy += mean;
     wanted.variance += second - mean * mean;
     wanted.correct += best == labels[i];
+    kwm_calibration_add(&wanted.calibration, p[best], best == labels[i]);
   }
-  kwm_observe(SAMPLES, CLASSES, logits, labels, e, J, &sums);
-  kwm_observe(SAMPLES, CLASSES, logits, labels, NULL, NULL, &alone);
+  kwm_observe(&softmax_model, SAMPLES, logits, labels, e, J, &sums);
+  kwm_observe(&softmax_model, SAMPLES, logits, labels, NULL, NULL, &alone);
   assert_memory_equal(&sums, &alone, sizeof sums);
   const double *const a = (const double *)&sums, *const b = (const double *)&wanted;
   for (int k = 0; k < KWM_INNOVATION_FIELDS; k++) assert_close(a[k], b[k], 1e-5, 0);
@@ -120,15 +123,40 @@ static void test_not_finite(void **state) {
       const uint8_t label = 5;
       struct kwm_innovation sums = {0};
       logits[at] = bad[b];
-      kwm_observe(1, CLASSES, logits, &label, e, J, &sums);
+      kwm_observe(&softmax_model, 1, logits, &label, e, J, &sums);
       assert_true(!isfinite(sums.surprisal));
     }
+}
+
+/* Of the outputs' density around the target, by hand. */
+static void test_gaussian(void **state) {
+  (void)state;
+  const struct kwm_model model = {.classes = CLASSES, .noise_variance = 0.25};
+  float outputs[SAMPLES * CLASSES], e[SAMPLES * CLASSES], J[SAMPLES * CLASSES * CLASSES];
+  uint8_t labels[SAMPLES];
+  struct kwm_innovation sums = {0}, alone = {0};
+  double surprisal = 0, squared = 0;
+  make_logits(1, outputs, labels);
+  kwm_observe(&model, SAMPLES, outputs, labels, e, J, &sums);
+  kwm_observe(&model, SAMPLES, outputs, labels, NULL, NULL, &alone);
+  assert_memory_equal(&sums, &alone, sizeof sums);
+  for (int k = 0; k < SAMPLES * CLASSES; k++) {
+    const double error = (k % CLASSES == labels[k / CLASSES]) - (double)outputs[k];
+    squared += error * error;
+    surprisal -= log(exp(-0.5 * error * error / 0.25) / sqrt(2 * acos(-1) * 0.25));
+    assert_close((double)e[k], error / 0.5, 1e-6, 0);
+    for (int j = 0; j < CLASSES; j++) assert_true(J[k * CLASSES + j] == (j == k % CLASSES ? 2.0f : 0.0f));
+  }
+  assert_close(sums.surprisal, surprisal, 1e-9, 0);
+  assert_close(sums.entropy, SAMPLES * CLASSES * 0.5 * log(2 * acos(-1) * exp(1) * 0.25), 1e-12, 0);
+  assert_true(sums.variance == 0.5 * SAMPLES * CLASSES && sums.expected == 0.25 * SAMPLES * CLASSES);
+  assert_close(sums.squared, squared, 1e-12, 0);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_fisher), cmocka_unit_test(test_sure_and_wrong), cmocka_unit_test(test_shift),
-      cmocka_unit_test(test_facts),  cmocka_unit_test(test_not_finite),
+      cmocka_unit_test(test_facts),  cmocka_unit_test(test_not_finite),     cmocka_unit_test(test_gaussian),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
