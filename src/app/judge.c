@@ -181,7 +181,9 @@ static kwm_status run_steps(struct judge *judge, const int32_t *order, double *d
               (long long)t);
     step_taken(&run->params, judge->before, &step, judge->exact);
     for (int c = 0; c < CANDIDATES; c++) pupil_step(judge, &judge->pupil[c], &lin, counted, delta);
-    kwm_log_progress(t + 1 == judge->steps, "step %lld/%lld  loss %.4f", (long long)(t + 1), (long long)judge->steps,
+    const bool last = t + 1 == judge->steps;
+    if (!last && (t + 1) % run->config.report.every != 0) continue;
+    kwm_log_progress(last, "step %lld/%lld  loss %.4f", (long long)(t + 1), (long long)judge->steps,
                      step.innovation.surprisal / step.innovation.samples);
   }
   return KWM_OK;

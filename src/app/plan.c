@@ -112,8 +112,8 @@ static double filter_operations(const struct kwm_run *run, const struct kwm_lear
   if (spec->joint) {
     const struct kwm_filter_spec *const filter = &spec->filter;
     const struct kwm_full_spec full = full_spec(run, spec);
-    operations = kwm_full_operations(&full, run->stages.ranks,
-                                     filter->forgetting<1, filter->process_noise + filter->adapt_process> 0);
+    operations = kwm_full_operations(&full, run->stages.ranks, (filter->forgetting < 1),
+                                     filter->process_noise + filter->adapt_process > 0);
   }
   for (int g = 0; g < KWM_GROUPS && !spec->joint; g++) {
     const struct kwm_cov_spec cov = cov_spec(run, spec, g, params->share[g]);

@@ -29,7 +29,8 @@ static struct sizes sizes_of(const struct kwm_cov_spec *spec) {
                         .i = (double)spec->d_i,
                         .innovation = spec->form == KWM_FORM_INNOVATION,
                         .narrow = spec->real == KWM_REAL_FLOAT,
-                        .forgets = spec->forgetting<1, .diffuses = spec->process_noise> 0};
+                        .forgets = (spec->forgetting < 1),
+                        .diffuses = spec->process_noise > 0};
 }
 
 static double cube(double d) {
