@@ -58,6 +58,8 @@ void kwm_progress_init(struct kwm_progress *progress, struct kwm_run *run, int64
   progress->epoch_steps = epoch_steps;
   struct kwm_counts *const c = &progress->counts;
   c->test_accuracy = c->test_loss = c->valid_accuracy = c->valid_loss = c->train_loss = NAN;
+  c->noise = 1;
+  for (int g = 0; g < KWM_GROUPS; g++) c->process_noise[g] = run->config.filter.process_noise;
   progress->started = kwm_par_seconds();
   progress->comm_started = run->layout.comm_seconds;
 }
