@@ -37,11 +37,12 @@ static kwm_status run(int argc, char **argv, bool speaks) {
   }
   for (int i = 0; i < N_COMMANDS; i++)
     if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
-  return KWM_RAISE(KWM_ERR_USAGE, "wanted a command (plan, train, eval, judge, inspect, keys, version), found `%s`",
-                   name);
+  return KWM_RAISE(KWM_ERR_USAGE,
+                   "wanted a command (plan, train, eval, judge, inspect, keys, version), found `%s`", name);
 }
 
 int main(int argc, char **argv) {
+  kwm_backend_kernels(argv);
   MPI_Init(&argc, &argv);
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);

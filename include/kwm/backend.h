@@ -53,8 +53,18 @@ void kwm_factor_back_f64(int64_t n, int64_t k, const double *U, int64_t ldu, dou
 void kwm_factor_solve_f64(int64_t n, int64_t k, const double *U, int64_t ldu, double *B, int64_t ldb);
 bool kwm_factor_invert_f64(int64_t n, double *U, int64_t ldu);
 
+/* Any A (n, n), overwritten: B (n, k) <- A⁻¹B. False if A is singular. Its eigenvalues, real and imaginary parts. False
+   if they do not converge. */
+bool kwm_solve_f64(int64_t n, int64_t k, double *A, double *B);
+bool kwm_poles_f64(int64_t n, double *A, double *real, double *imaginary);
+
 /* B (m, n) <- B L for the lower-triangular L (n, n). */
 void kwm_multiply_lower(int64_t m, int64_t n, const float *L, int64_t ldl, float *B, int64_t ldb);
+
+/* First thing in main, before MPI: a library older than the processor takes its kernels for the oldest ones it knows,
+   many times slower. If so, starts the program anew with OPENBLAS_CORETYPE set to what the processor can do; a value
+   that is already set is kept. Returns if there is nothing to do. */
+void kwm_backend_kernels(char **argv);
 
 /* Once, before any arithmetic: subnormal numbers count as zero from here on. They carry nothing that a filter in single
    precision could use, and cost some processors a hundred cycles each. */

@@ -3,6 +3,10 @@
 
 #include <cblas.h>
 #include <lapacke.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <stdlib.h>
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
@@ -103,10 +107,46 @@ bool kwm_factor_invert_f64(int64_t n, double *U, int64_t ldu) {
   return LAPACKE_dpotri(LAPACK_COL_MAJOR, 'L', kwm_int(n), U, kwm_int(ldu)) == 0;
 }
 
+bool kwm_solve_f64(int64_t n, int64_t k, double *A, double *B) {
+  lapack_int *const pivots = malloc((size_t)n * sizeof *pivots);
+  if (pivots == NULL) return false;
+  const bool regular =
+      LAPACKE_dgesv(LAPACK_ROW_MAJOR, kwm_int(n), kwm_int(k), A, kwm_int(n), pivots, B, kwm_int(k)) == 0;
+  free(pivots);
+  return regular;
+}
+
+bool kwm_poles_f64(int64_t n, double *A, double *real, double *imaginary) {
+  return LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'N', kwm_int(n), A, kwm_int(n), real, imaginary, NULL, 1, NULL, 1) == 0;
+}
+
 void kwm_multiply_lower(int64_t m, int64_t n, const float *L, int64_t ldl, float *B, int64_t ldb) {
   cblas_strmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(m), kwm_int(n), 1.0f, L,
               kwm_int(ldl), B, kwm_int(ldb));
 }
+
+#if defined(__x86_64__)
+/* The kernels that this processor can run, NULL if the oldest are right. */
+static const char *best_kernels(void) {
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    return "SkylakeX";
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? "Haswell" : NULL;
+}
+
+void kwm_backend_kernels(char **argv) {
+  static const char *const old[] = {"Prescott", "Core2", "Penryn", "Dunnington", "Nehalem", "Atom", "Generic"};
+  const char *const taken = openblas_get_corename(), *const best = best_kernels();
+  bool slow = false;
+  for (size_t k = 0; k < sizeof old / sizeof old[0]; k++) slow = slow || strcmp(taken, old[k]) == 0;
+  if (!slow || best == NULL || getenv("OPENBLAS_CORETYPE") != NULL) return;
+  if (setenv("OPENBLAS_CORETYPE", best, 0) == 0) execv("/proc/self/exe", argv);
+}
+#else
+void kwm_backend_kernels(char **argv) {
+  (void)argv;
+}
+#endif
 
 void kwm_backend_start(void) {
 #if defined(__SSE__)

@@ -182,6 +182,7 @@ static void run(struct bench *b) {
 
 int main(int argc, char **argv) {
   static struct bench b;
+  kwm_backend_kernels(argv);
   /* The library reads it when it is loaded. */
   if (getenv("OPENBLAS_NUM_THREADS") == NULL && setenv("OPENBLAS_NUM_THREADS", "1", 1) == 0)
     execv("/proc/self/exe", argv);

@@ -237,6 +237,7 @@ static int64_t argument(int argc, char **argv, int k, int64_t otherwise) {
 
 int main(int argc, char **argv) {
   static struct bench b;
+  kwm_backend_kernels(argv);
   MPI_Init(&argc, &argv);
   kwm_backend_start();
   b.n = argument(argc, argv, 1, 10000);

@@ -228,6 +228,7 @@ static void bench_kron(const struct kwm_model *model, const struct limit *gemm) 
 }
 
 int main(int argc, char **argv) {
+  kwm_backend_kernels(argv);
   MPI_Init(&argc, &argv);
   if (argc != 2) {
     fprintf(stderr, "usage: bench_kernels FOLDER with IDX files\n");

@@ -287,6 +287,7 @@ static bool asked_for(const struct scenario *s, int argc, char **argv) {
 int main(int argc, char **argv) {
   enum { COUNT = sizeof scenarios / sizeof *scenarios };
   static char summaries[COUNT][256];
+  kwm_backend_kernels(argv);
   for (int k = 1; k < argc; k++)
     if (kwm_cov_find(argv[k]) == NULL) {
       fprintf(stderr, "usage: bench_scaling [block|kron|diag|lowrank ...]\n");

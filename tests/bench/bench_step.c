@@ -109,6 +109,7 @@ static void serve(struct bench *b) {
 int main(int argc, char **argv) {
   static struct bench b;
   const char *const real = argc > 3 ? argv[3] : "";
+  kwm_backend_kernels(argv);
   if (argc == 6) b.n = atoll(argv[1]), b.rows = atoll(argv[2]), b.sets = atoll(argv[4]);
   if (b.n < 1 || b.rows < 1 || b.sets < 1 || (strcmp(real, "double") != 0 && strcmp(real, "float") != 0)) {
     fprintf(stderr, "usage: bench_step PARAMETERS ROWS double|float SETS FILE\n");

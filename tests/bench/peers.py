@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""The dense measurement update as NumPy and JAX users write it, against kwm's block: the same rows in the same run, turn
-by turn, on the same number of threads. All of them must arrive at the same P and mean before anything is timed.
+"""The dense measurement update as NumPy, JAX and PyTorch users write it, against kwm's block: the same rows in the same
+run, turn by turn, on the same number of threads, with those of the libraries that are there. All of them must arrive at
+the same P and mean before anything is timed.
 
 usage: peers.py BENCH_STEP [--threads T] [--parameters N] [--rows M] [--repetitions K] [--real double|float ...]
 BENCH_STEP: the built program. scripts/setup --bench installs what this needs."""
@@ -36,10 +37,20 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-args.threads:])
 
 import numpy as np  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
 
-jax.config.update("jax_enable_x64", True)
+try:
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+except ImportError:
+    jax = None
+try:
+    import torch
+
+    torch.set_num_threads(args.threads)
+except ImportError:
+    torch = None
 
 
 class NumPy:
@@ -96,6 +107,33 @@ class Jax:
         return np.asarray(self.P), np.asarray(self.x)
 
 
+class Torch:
+    """The same on the CPU, P updated in place."""
+
+    def __init__(self, which, kind, sets):
+        self.name = f"PyTorch, P -= K @ {'Z.T' if which == 'Z' else '(H @ P)'}"
+        self.which = which
+        real = torch.float64 if kind is np.float64 else torch.float32
+        self.sets = [(torch.from_numpy(H).to(real), torch.from_numpy(e).to(real)) for H, e in sets]
+        m, n = sets[0][0].shape
+        self.P = torch.eye(n, dtype=real) * PRIOR_VARIANCE
+        self.x = torch.zeros(n, dtype=real)
+        self.R = torch.eye(m, dtype=real)
+
+    def step(self, k):
+        H, e = self.sets[k]
+        start = time.perf_counter()
+        Z = self.P @ H.T
+        S = H @ Z + self.R
+        K = torch.linalg.solve(S, Z.T).T
+        self.x += K @ e
+        self.P -= K @ (Z.T if self.which == "Z" else H @ self.P)
+        return time.perf_counter() - start
+
+    def state(self):
+        return self.P.numpy(), self.x.numpy()
+
+
 class Kwm:
     name = "kwm block"
 
@@ -143,6 +181,9 @@ class Kwm:
         self.process.wait()
 
 
+PEERS = [NumPy] + ([Jax] if jax is not None else []) + ([Torch] if torch is not None else [])
+
+
 def relative(a, b):
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
@@ -181,8 +222,7 @@ def report(name, seconds, ours=None):
 
 def compare(real, sets, folder):
     kind = np.float64 if real == "double" else np.float32
-    filters = [NumPy("Z", kind, sets), NumPy("HP", kind, sets), Jax("Z", kind, sets), Jax("HP", kind, sets),
-               Kwm(real, sets, folder)]
+    filters = [peer(which, kind, sets) for peer in PEERS for which in ("Z", "HP")] + [Kwm(real, sets, folder)]
     check(real, filters)
     seconds = [[] for _ in filters]
     for turn in range(args.repetitions):
@@ -195,9 +235,9 @@ def compare(real, sets, folder):
         report(each.name, list_, ours)
     report("kwm block", ours)
     print(f"  kwm's look at P, included: {1e3 * share:.1f} ms a step")
-    for library, found in [("NumPy", seconds[0:2]), ("JAX", seconds[2:4])]:
-        best = min(statistics.median(each) for each in found) / statistics.median(ours)
-        print(f"  kwm is {best:.2f} times as fast as the better {library} filter (wanted 2: {'met' if best >= 2 else 'missed'})")
+    for k, peer in enumerate(PEERS):
+        best, other = sorted(statistics.median(each) / statistics.median(ours) for each in seconds[2 * k : 2 * k + 2])
+        print(f"  kwm is {best:.2f} times as fast as the better {peer.__name__} filter, {other:.2f} times as the other (wanted 2)")
     filters[-1].close()
     return filters[-1].words
 
@@ -208,7 +248,8 @@ def main():
              random.standard_normal(args.rows, np.float32)) for _ in range(SETS)]
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     print(f"{args.parameters} parameters, {args.rows} rows, {args.threads} threads, {args.repetitions} repetitions; "
-          f"NumPy {np.__version__} ({blas['name']} {blas['version']}), JAX {jax.__version__}", flush=True)
+          f"NumPy {np.__version__} ({blas['name']} {blas['version']})"
+          + (f", JAX {jax.__version__}" if jax else "") + (f", PyTorch {torch.__version__}" if torch else ""), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for real in args.real:
             words = compare(real, sets, folder)

@@ -74,6 +74,11 @@ def texts():
     good("version", child)
     found = table(child.out)
     t.check({"kwm", "commit", "MPI", "HDF5", "BLAS"} <= set(found), "version: wanted libraries, found %s" % found)
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        modern = "avx2" in file.read()
+    t.check(not modern or "Prescott" not in found["BLAS"], "version: wanted kernels for AVX2, found %s" % found["BLAS"])
+    chosen = t.run(2, "version", env={**os.environ, "OPENBLAS_CORETYPE": "Prescott"})
+    t.check("Prescott" in chosen.out, "version: wanted the kernels that OPENBLAS_CORETYPE names, found\n%s" % chosen.out)
     for word in ("help", "--help"):
         child = t.run(2, word)
         good(word, child)
