@@ -17,6 +17,9 @@ static const struct {
     {"eval", "DIR|CHECKPOINT [key=value ...]       test and validation metrics of a run", kwm_command_eval},
     {"judge", "CONFIG [key=value ...]               distance of every structure from the exact filter",
      kwm_command_judge},
+    {"spectra", "DIR|CHECKPOINT [--all] [key=value ...] eigenvalues of the covariance, to a file and a table",
+     kwm_command_spectra},
+    {"verify", "[--json FILE] [seed=N]               the theory's claims by numbers, one a line", kwm_command_verify},
     {"inspect", "DIR|CHECKPOINT                       what is in there, sizes, health, checksums", kwm_command_inspect},
     {"keys", "                                     every configuration key: type, default, range, meaning",
      kwm_command_keys},
@@ -38,7 +41,8 @@ static kwm_status run(int argc, char **argv, bool speaks) {
   for (int i = 0; i < N_COMMANDS; i++)
     if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
   return KWM_RAISE(KWM_ERR_USAGE,
-                   "wanted a command (plan, train, eval, judge, inspect, keys, version), found `%s`", name);
+                   "wanted a command (plan, train, eval, judge, spectra, verify, inspect, keys, version), found `%s`",
+                   name);
 }
 
 int main(int argc, char **argv) {

@@ -70,5 +70,8 @@ void kwm_backend_kernels(char **argv);
    precision could use, and cost some processors a hundred cycles each. */
 void kwm_backend_start(void);
 
+/* From here on the library works with `threads` threads; returns how many it did before. */
+int kwm_backend_threads(int threads);
+
 /* Words on the library and the kernel it chose ("OpenBLAS ... Zen"). */
 const char *kwm_backend_words(void);

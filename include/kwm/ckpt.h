@@ -49,6 +49,11 @@ kwm_status kwm_ckpt_open(kwm_ckpt **ckpt, MPI_Comm comm, const char *path);
    KWM_ERR_DATA if none is good. */
 kwm_status kwm_ckpt_open_newest(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir);
 
+/* The steps that have a checkpoint in folder `dir`, good or not, newest first, and one of them opened. *steps is
+   malloc'ed; KWM_ERR_DATA if there is none. */
+kwm_status kwm_ckpt_steps(MPI_Comm comm, const char *dir, int64_t **steps, int64_t *n);
+kwm_status kwm_ckpt_open_step(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir, int64_t step);
+
 /* Path of the open file; borrowed. */
 const char *kwm_ckpt_path(const kwm_ckpt *ckpt);
 

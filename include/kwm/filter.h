@@ -111,6 +111,10 @@ void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health
 /* P (n, n) <- the joint covariance of all n parameters, both triangles. One rank. */
 void kwm_filter_covariance(const struct kwm_filter *filter, double *P);
 
+/* values (n), on every rank <- the joint covariance's eigenvalues as in kwm_full_spectrum. Collective over the layout.
+ */
+kwm_status kwm_filter_spectrum(const struct kwm_filter *filter, double *values);
+
 kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
 kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
 

@@ -19,14 +19,18 @@ void kwm_metrics_close(kwm_metrics **metrics);
 /* One field of summary.json; exactly one kind. */
 struct kwm_field {
   const char *name;
-  enum { KWM_FIELD_NUMBER, KWM_FIELD_INTEGER, KWM_FIELD_TEXT } kind;
-  double number; /* NAN is written as null */
+  enum { KWM_FIELD_NUMBER, KWM_FIELD_INTEGER, KWM_FIELD_TEXT, KWM_FIELD_FLAG } kind; /* flag: integer is not 0 */
+  double number;                                                                     /* NAN is written as null */
   int64_t integer;
   const char *text;
 };
 
 /* Writes DIR/NAME as one JSON object with the fields in order. */
 kwm_status kwm_report_fields(const char *dir, const char *name, int n_fields, const struct kwm_field *fields);
+
+/* Writes DIR/NAME as a JSON array of n_rows objects of n_fields each; fields: (n_rows, n_fields). */
+kwm_status kwm_report_table(const char *dir, const char *name, int n_rows, int n_fields,
+                            const struct kwm_field *fields);
 
 /* Writes DIR/NAME with this text, whole or not at all. */
 kwm_status kwm_report_text(const char *dir, const char *name, const char *text);

@@ -11,6 +11,7 @@ enum kwm_rng_purpose {
   KWM_RNG_INIT = 3,     /* initial means; step = parameter group, index = element */
   KWM_RNG_TEST = 4,     /* instances that tests make */
   KWM_RNG_SUBSPACE = 5, /* first subspace of a low-rank covariance; step = 0, index = element */
+  KWM_RNG_THEORY = 6,   /* instances of kwm verify; step = group of claims, index = draw */
 };
 
 /* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */

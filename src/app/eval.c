@@ -18,22 +18,6 @@ static void print_metrics(const char *split, bool gaussian, const struct kwm_inn
   printf("%s_calibration_error\t%.6f\n", split, kwm_calibration_error(&sums->calibration));
 }
 
-/* The training layout if it fits the ranks at hand, else one stage with as many ranks as may be as replicas (powers of
-   two), the others as owners. */
-static void choose_layout(struct kwm_run *run) {
-  struct kwm_layout world;
-  kwm_par_world(&world);
-  struct kwm_config *const config = &run->config;
-  if (config->layout.replicas * config->layout.stages * config->layout.owners == world.size) return;
-  const int64_t replicas_max = kwm_run_couples_samples(config) ? 1 : 64;
-  int64_t replicas = 1;
-  while (2 * replicas <= replicas_max && world.size % (2 * replicas) == 0) replicas *= 2;
-  config->layout.stages = 1;
-  config->layout.owners = world.size / replicas;
-  config->layout.replicas = replicas;
-  if (config->train.chunks % replicas != 0) config->train.chunks = replicas;
-}
-
 static kwm_status evaluate(struct kwm_run *run, kwm_ckpt *ckpt) {
   struct kwm_innovation sums;
   KWM_TRY(kwm_run_read_data(run, run->config.data.validation > 0, true));
@@ -62,7 +46,7 @@ static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *argument
   KWM_TRY(status);
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "step", &step));
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "pixels", &pixels));
-  choose_layout(run);
+  kwm_run_fit_layout(&run->config, false);
   KWM_TRY(kwm_run_lay_out(run, pixels));
   if (world.rank == 0) printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(*ckpt), (long long)step);
   return evaluate(run, *ckpt);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "kwm/backend.h"
+#include "kwm/layer.h"
 
 enum { CONFIG_BYTES_MAX = 1 << 20 };
 
@@ -93,6 +94,23 @@ static kwm_status check_replicas(const struct kwm_config *config) {
       "together), found %lld",
       replicas);
   return KWM_OK;
+}
+
+void kwm_run_fit_layout(struct kwm_config *config, bool spread) {
+  struct kwm_layout world;
+  const int64_t replicas_max = kwm_run_couples_samples(config) ? 1 : 64,
+                owners_max = config->model.width / KWM_GATED_LANES;
+  int64_t replicas = 1;
+  kwm_par_world(&world);
+  const bool fits = config->layout.replicas * config->layout.stages * config->layout.owners == world.size;
+  if (fits && (!spread || config->layout.replicas == 1)) return;
+  while (2 * replicas <= replicas_max && world.size % (2 * replicas) == 0 &&
+         (!spread || world.size / replicas > owners_max))
+    replicas *= 2;
+  config->layout.stages = 1;
+  config->layout.owners = world.size / replicas;
+  config->layout.replicas = replicas;
+  if (config->train.chunks % replicas != 0) config->train.chunks = replicas;
 }
 
 kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length) {
@@ -196,7 +214,7 @@ struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_
   return spec;
 }
 
-kwm_status kwm_run_build(struct kwm_run *run) {
+kwm_status kwm_run_build_learner(struct kwm_run *run) {
   const struct kwm_config *const config = &run->config;
   struct kwm_layout *const layout = &run->layout;
   struct kwm_learn_spec spec = kwm_run_learn_spec(config, run->train.n);
@@ -204,10 +222,15 @@ kwm_status kwm_run_build(struct kwm_run *run) {
   spec.group_ranks = run->stages.ranks;
   KWM_TRY(kwm_agree(layout->world,
                     kwm_params_create(&run->params, &run->model, &run->stages, spec.group_rank, config->seed)));
-  KWM_TRY(kwm_agree(layout->world,
-                    kwm_learner_create(&run->learner, kwm_learner_find(config->learner), layout, &run->params, &spec)));
-  return kwm_agree(layout->world, kwm_pipe_create(&run->pipe, layout, &run->model, &run->stages, config->train.batch,
-                                                  config->train.chunks));
+  return kwm_agree(layout->world,
+                   kwm_learner_create(&run->learner, kwm_learner_find(config->learner), layout, &run->params, &spec));
+}
+
+kwm_status kwm_run_build(struct kwm_run *run) {
+  const struct kwm_config *const config = &run->config;
+  KWM_TRY(kwm_run_build_learner(run));
+  return kwm_agree(run->layout.world, kwm_pipe_create(&run->pipe, &run->layout, &run->model, &run->stages,
+                                                      config->train.batch, config->train.chunks));
 }
 
 void kwm_run_fini(struct kwm_run *run) {

@@ -36,6 +36,10 @@ kwm_status kwm_run_configure(struct kwm_run *run, const struct kwm_arguments *ar
 kwm_status kwm_run_configure_text(struct kwm_run *run, const char *name, const char *text,
                                   const struct kwm_arguments *arguments);
 
+/* Before kwm_run_lay_out: keeps the configuration's layout if it fits the ranks at hand, else chooses one stage with as
+   many ranks as may be as replicas (powers of two), the others as owners. spread: as few replicas as may be. Local. */
+void kwm_run_fit_layout(struct kwm_config *config, bool spread);
+
 /* Model, layout and ownership; no large memory. length: pixels per sequence. */
 kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length);
 
@@ -51,7 +55,8 @@ kwm_status kwm_run_probe(const struct kwm_run *run, struct kwm_probe *probe);
 /* Reads the splits wanted (train and valid, test) and cuts off the validation part. Collective. */
 kwm_status kwm_run_read_data(struct kwm_run *run, bool train, bool test);
 
-/* Means, learner and pipe. Collective. */
+/* Means and learner; and the pipe. Collective. */
+kwm_status kwm_run_build_learner(struct kwm_run *run);
 kwm_status kwm_run_build(struct kwm_run *run);
 void kwm_run_fini(struct kwm_run *run);
 

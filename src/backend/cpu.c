@@ -164,6 +164,12 @@ void kwm_backend_start(void) {
 #endif
 }
 
+int kwm_backend_threads(int threads) {
+  const int before = openblas_get_num_threads();
+  openblas_set_num_threads(threads);
+  return before;
+}
+
 const char *kwm_backend_words(void) {
   return openblas_get_config();
 }

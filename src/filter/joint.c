@@ -183,6 +183,10 @@ void kwm_joint_covariance(const struct kwm_joint *joint, double *P) {
   kwm_full_covariance(joint->full, P);
 }
 
+kwm_status kwm_joint_spectrum(const struct kwm_joint *joint, double *values) {
+  return kwm_full_spectrum(joint->full, values);
+}
+
 void kwm_joint_health(const struct kwm_joint *joint, struct kwm_health *health) {
   kwm_full_health(joint->full, health);
 }

@@ -24,6 +24,9 @@ void kwm_joint_moved(const struct kwm_joint *joint, int g, const struct kwm_filt
 /* One rank: P (n, n) <- the covariance. */
 void kwm_joint_covariance(const struct kwm_joint *joint, double *P);
 
+/* Collective over the layout's group: values (n), on every rank <- the eigenvalues (kwm_full_spectrum). */
+kwm_status kwm_joint_spectrum(const struct kwm_joint *joint, double *values);
+
 /* Local; the checkpoint calls are collective over its ranks. */
 void kwm_joint_health(const struct kwm_joint *joint, struct kwm_health *health);
 kwm_status kwm_joint_save(struct kwm_joint *joint, kwm_ckpt *ckpt, bool writes);

@@ -199,6 +199,11 @@ void kwm_filter_covariance(const struct kwm_filter *filter, double *P) {
   kwm_joint_covariance(filter->joint, P);
 }
 
+kwm_status kwm_filter_spectrum(const struct kwm_filter *filter, double *values) {
+  KWM_ASSERT(filter->joint != NULL);
+  return kwm_joint_spectrum(filter->joint, values);
+}
+
 static const char *label(char *name, size_t size, const char *what, const char *group) {
   snprintf(name, size, "%s%s", what, group);
   return name;

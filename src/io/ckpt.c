@@ -269,8 +269,8 @@ kwm_status kwm_ckpt_open(kwm_ckpt **ckpt, MPI_Comm comm, const char *path) {
   return status;
 }
 
-/* The folder as rank 0 sees it, on every rank; *steps is malloc'ed. */
-static kwm_status share_steps(MPI_Comm comm, const char *dir, int64_t **steps, int64_t *n) {
+/* The folder as rank 0 sees it, on every rank. */
+kwm_status kwm_ckpt_steps(MPI_Comm comm, const char *dir, int64_t **steps, int64_t *n) {
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   *steps = NULL;
@@ -283,15 +283,20 @@ static kwm_status share_steps(MPI_Comm comm, const char *dir, int64_t **steps, i
   return KWM_OK;
 }
 
-kwm_status kwm_ckpt_open_newest(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir) {
-  int64_t *steps, n;
+kwm_status kwm_ckpt_open_step(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir, int64_t step) {
   char path[KWM_FILE_PATH];
   *ckpt = NULL;
-  KWM_TRY(share_steps(comm, dir, &steps, &n));
+  KWM_TRY(kwm_steps_path(path, dir, step, ""));
+  return kwm_ckpt_open(ckpt, comm, path);
+}
+
+kwm_status kwm_ckpt_open_newest(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir) {
+  int64_t *steps, n;
+  *ckpt = NULL;
+  KWM_TRY(kwm_ckpt_steps(comm, dir, &steps, &n));
   kwm_status status = KWM_ERR_DATA;
   for (int64_t i = 0; i < n && status == KWM_ERR_DATA; i++) {
-    status = kwm_steps_path(path, dir, steps[i], "");
-    if (status == KWM_OK) status = kwm_ckpt_open(ckpt, comm, path);
+    status = kwm_ckpt_open_step(ckpt, comm, dir, steps[i]);
     if (status == KWM_ERR_DATA) kwm_log(KWM_LOG_WARNING, "damaged, passed over: %s", kwm_error_message());
   }
   free(steps);

@@ -44,15 +44,28 @@ static json_t *field_value(const struct kwm_field *field) {
   switch (field->kind) {
   case KWM_FIELD_NUMBER: return isfinite(field->number) ? json_real(field->number) : json_null();
   case KWM_FIELD_INTEGER: return json_integer(field->integer);
+  case KWM_FIELD_FLAG: return json_boolean(field->integer != 0);
   case KWM_FIELD_TEXT: break;
   }
   return any_text(field->text);
 }
 
-kwm_status kwm_report_fields(const char *dir, const char *name, int n_fields, const struct kwm_field *fields) {
+static json_t *fields_object(int n_fields, const struct kwm_field *fields) {
   json_t *object = json_object();
   for (int i = 0; i < n_fields; i++) json_object_set_new(object, fields[i].name, field_value(&fields[i]));
-  return write_json(dir, name, object);
+  return object;
+}
+
+kwm_status kwm_report_fields(const char *dir, const char *name, int n_fields, const struct kwm_field *fields) {
+  return write_json(dir, name, fields_object(n_fields, fields));
+}
+
+kwm_status kwm_report_table(const char *dir, const char *name, int n_rows, int n_fields,
+                            const struct kwm_field *fields) {
+  json_t *array = json_array();
+  for (int row = 0; row < n_rows; row++)
+    json_array_append_new(array, fields_object(n_fields, fields + (int64_t)row * n_fields));
+  return write_json(dir, name, array);
 }
 
 static json_t *date_now(void) {

@@ -119,7 +119,7 @@ def launch(ranks, *words, **options):
     options["env"] = {**options.get("env", os.environ), "OMPI_MCA_orte_tmpdir_base": session}
     with open(out, "wb") as out_file, open(err, "wb") as err_file:
         child = subprocess.Popen(
-            ["mpirun", "-q", "-n", str(ranks), kwm, *words], stdout=out_file, stderr=err_file, cwd=scratch, **options
+            ["mpirun", "-q", "-n", str(ranks), kwm, *words], stdout=out_file, stderr=err_file, **{"cwd": scratch, **options}
         )
     child.out_path, child.err_path, child.words = out, err, " ".join(words)
     _children.append(child)

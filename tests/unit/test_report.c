@@ -188,6 +188,23 @@ static void test_fields(void **state) {
   assert_absent(*state, "summary.json.part");
 }
 
+static void test_table(void **state) {
+  const struct kwm_field fields[] = {
+      {.name = "id", .kind = KWM_FIELD_TEXT, .text = "a"},
+      {.name = "pass", .kind = KWM_FIELD_FLAG, .integer = 1},
+      {.name = "id", .kind = KWM_FIELD_TEXT, .text = "b"},
+      {.name = "pass", .kind = KWM_FIELD_FLAG, .integer = 0},
+  };
+  assert_ok(kwm_report_table(*state, "table.json", 2, 2, fields));
+  assert_text(*state, "table.json",
+              "[\n  {\n    \"id\": \"a\",\n    \"pass\": true\n  },\n"
+              "  {\n    \"id\": \"b\",\n    \"pass\": false\n  }\n]\n");
+  assert_ok(kwm_report_table(*state, "table.json", 0, 2, fields));
+  assert_text(*state, "table.json", "[]\n");
+  assert_absent(*state, "table.json.part");
+  assert_int_equal(kwm_report_table(in_dir(*state, "missing"), "table.json", 2, 2, fields), KWM_ERR_SYSTEM);
+}
+
 static void test_text(void **state) {
   assert_ok(kwm_report_text(*state, "config.yaml", "seed: 1\n"));
   assert_text(*state, "config.yaml", "seed: 1\n");
@@ -281,6 +298,7 @@ static const struct CMUnitTest tests[] = {
     IN_DIR(test_metrics_not_writable),
     IN_DIR(test_row_does_not_fit),
     IN_DIR(test_fields),
+    IN_DIR(test_table),
     IN_DIR(test_text),
     IN_DIR(test_fields_not_writable),
     IN_DIR(test_manifest),
