@@ -211,14 +211,16 @@ static inline void cov_read_diag(const kwm_cov *cov, struct cov_file *file, stru
 static inline void cov_read_lowrank(const kwm_cov *cov, struct cov_file *file, struct cov_state *state) {
   const int64_t n = state->n, r = cov->spec.rank < n ? cov->spec.rank : n;
   double *const factor = cov_read(file, "factor", cov_type(cov), 2, (const int64_t[]){n, r});
-  double *const floor = cov_read(file, "floor", KWM_F64, 1, (const int64_t[]){1});
+  const bool diagonal = cov->spec.kind == KWM_LOWRANK_DIAGONAL;
+  double *const floor = diagonal ? cov_read(file, "diagonal", cov_type(cov), 1, (const int64_t[]){n})
+                                 : cov_read(file, "floor", KWM_F64, 1, (const int64_t[]){1});
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < n; j++) {
-      double sum = i == j ? floor[0] : 0;
+      double sum = i != j ? 0 : floor[diagonal ? i : 0];
       for (int64_t k = 0; k < r; k++) sum += factor[i * r + k] * factor[j * r + k];
       state->P[i * n + j] = sum;
     }
-  if (cov->spec.kind == KWM_LOWRANK_PRECISION) dense_invert(n, state->P);
+  if (diagonal || cov->spec.kind == KWM_LOWRANK_PRECISION) dense_invert(n, state->P);
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < n; j++)
       state->P[i * n + j] *=

@@ -20,7 +20,8 @@ static const struct cov_shape cov_shapes[] = {
     COV_WAYS(.structure = "diag", COV_MATRIX),        COV_WAYS(COV_LOWRANK(PRECISION, 48), COV_UNITS),
     COV_WAYS(COV_LOWRANK(COVARIANCE, 7), COV_UNITS),  COV_WAYS(COV_LOWRANK(SUBSPACE, 48), COV_UNITS),
     COV_WAYS(COV_LOWRANK(PRECISION, 15), COV_MATRIX), COV_WAYS(COV_LOWRANK(COVARIANCE, 4), COV_MATRIX),
-    COV_WAYS(COV_LOWRANK(SUBSPACE, 99), COV_MATRIX),
+    COV_WAYS(COV_LOWRANK(SUBSPACE, 99), COV_MATRIX),  COV_WAYS(COV_LOWRANK(DIAGONAL, 48), COV_UNITS),
+    COV_WAYS(COV_LOWRANK(DIAGONAL, 15), COV_MATRIX),
 };
 enum { COV_SHAPES = sizeof cov_shapes / sizeof cov_shapes[0], COV_WARM = 3, COV_ROWS = COV_SAMPLES * COV_OUTPUTS };
 
@@ -37,7 +38,7 @@ static inline void cov_each_of(const struct cov_shape *shapes, int n, void (*che
 
 /* Teardown of a test that walks over shapes. */
 static inline int cov_tell(void **state) {
-  static const char *const kinds[] = {"precision", "covariance", "subspace"};
+  static const char *const kinds[] = {"precision", "covariance", "subspace", "diagonal"};
   (void)state;
   const struct cov_shape *const at = cov_shape_now;
   if (at != NULL)
@@ -151,6 +152,8 @@ static const struct cov_shape exact_shapes[] = {
     COV_WAYS(COV_LOWRANK(PRECISION, 30), .count = 10, .params = 3),
     COV_WAYS(COV_LOWRANK(SUBSPACE, 15), COV_MATRIX),
     COV_WAYS(COV_LOWRANK(SUBSPACE, 30), .count = 10, .params = 3),
+    COV_WAYS(COV_LOWRANK(DIAGONAL, 15), COV_MATRIX),
+    COV_WAYS(COV_LOWRANK(DIAGONAL, 30), .count = 10, .params = 3),
 };
 enum { EXACT_SHAPES = sizeof exact_shapes / sizeof exact_shapes[0] };
 

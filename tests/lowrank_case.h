@@ -102,12 +102,40 @@ static inline void dense_compress(int64_t n, double *P, const double *prior, enu
   free(values), free(E);
 }
 
+/* d (n) of kind diagonal. */
+static inline double *lowrank_d(const kwm_cov *cov) {
+  struct cov_file file;
+  cov_write(cov, &file);
+  double *const d =
+      cov_read(&file, "diagonal", cov_type(cov), 1, (const int64_t[]){cov->spec.count * cov->spec.params});
+  cov_file_drop(&file);
+  return d;
+}
+
+/* Kind diagonal: of the first parameter. */
 static inline double lowrank_floor(const kwm_cov *cov) {
+  if (cov->spec.kind == KWM_LOWRANK_DIAGONAL) {
+    double *const d = lowrank_d(cov), first = d[0];
+    free(d);
+    return first;
+  }
   struct cov_file file;
   cov_write(cov, &file);
   double *const floor = cov_read(&file, "floor", KWM_F64, 1, (const int64_t[]){1}), value = floor[0];
   free(floor), cov_file_drop(&file);
   return value;
+}
+
+/* The floor into a checkpoint, as kind diagonal keeps it or as all others do. */
+static inline void lowrank_plant_floor(const kwm_cov *cov, kwm_ckpt *ckpt, double floor) {
+  const int64_t n = cov->spec.count * cov->spec.params;
+  const bool diagonal = cov->spec.kind == KWM_LOWRANK_DIAGONAL, narrow = diagonal && cov->spec.real == KWM_REAL_FLOAT;
+  double *const d = dense_new(n);
+  float *const d_f32 = calloc((size_t)n, sizeof *d_f32);
+  for (int64_t k = 0; k < n; k++) d[k] = floor, d_f32[k] = (float)floor;
+  assert_ok(kwm_ckpt_put(ckpt, diagonal ? "/cov/group/diagonal" : "/cov/group/floor", narrow ? KWM_F32 : KWM_F64, 1,
+                         (const int64_t[]){diagonal ? n : 1}, 0, diagonal ? n : 1, narrow ? (void *)d_f32 : (void *)d));
+  free(d), free(d_f32);
 }
 
 /* Loads a state with `used` orthogonal columns of squared lengths lengths[0..used) in random directions. */
@@ -130,7 +158,7 @@ static inline void lowrank_plant(kwm_cov *cov, double floor, int64_t used, const
   assert_ok(kwm_ckpt_create(&file.ckpt, MPI_COMM_SELF, file.dir, 1));
   assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/factor", cov_type(cov), 2, (const int64_t[]){n, r}, 0, n,
                          narrow ? (void *)factor_f32 : (void *)factor));
-  assert_ok(kwm_ckpt_put(file.ckpt, "/cov/group/floor", KWM_F64, 1, (const int64_t[]){1}, 0, 1, &floor));
+  lowrank_plant_floor(cov, file.ckpt, floor);
   assert_ok(kwm_ckpt_put_i64(file.ckpt, "/cov/group", "kind", cov->spec.kind));
   assert_ok(kwm_ckpt_commit(&file.ckpt, 1));
   assert_ok(kwm_ckpt_open_newest(&file.ckpt, MPI_COMM_SELF, file.dir));

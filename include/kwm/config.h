@@ -12,7 +12,7 @@ struct kwm_config_cov {
   double prior;    /* recurrence: factor on the built-in prior variances; hidden, output: prior precision 1/p0 */
   int64_t refresh; /* kron: steps between refreshes of the eigenbasis */
   int64_t rank;    /* lowrank: columns kept */
-  char *kind;      /* lowrank: precision | covariance | subspace */
+  char *kind;      /* lowrank: precision | covariance | subspace | diagonal */
 };
 
 struct kwm_config {

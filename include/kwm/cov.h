@@ -30,6 +30,7 @@ enum kwm_lowrank_kind {
   KWM_LOWRANK_PRECISION,  /* form B: Λ = λ0 I + B Bᵀ */
   KWM_LOWRANK_COVARIANCE, /* form A: P = σ² I + U Uᵀ */
   KWM_LOWRANK_SUBSPACE,   /* form S: P = U Uᵀ */
+  KWM_LOWRANK_DIAGONAL,   /* form B on a diagonal: Λ = diag(d) + B Bᵀ */
 };
 
 /* What to build. The prior is diagonal: variances `prior_variance` (params) of each block, or, for a matrix block, the
@@ -135,7 +136,8 @@ void kwm_cov_apply(kwm_cov *cov, double scale, float *mean);
 void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health);
 
 /* values (spectrum_length) <- eigenvalues of P0^-½ P P0^-½, what is left of the prior uncertainty: ascending in each
-   block, (count, params); lowrank: of the whole group, the columns' ascending, then that of all other directions.
+   block, (count, params); lowrank: of the whole group, the columns' ascending, then that of all other directions
+   (kind diagonal: Ritz values, mean).
    False: not positive definite or no convergence. */
 int64_t kwm_cov_spectrum_length(const kwm_cov *cov);
 bool kwm_cov_spectrum(const kwm_cov *cov, double *values);

@@ -32,7 +32,8 @@ static const struct candidate candidates[] = {
     {"diag", "diag", "information", "precision", 1},        {"lowrank", "lowrank", "innovation", "precision", 256},
     {"lowrank", "lowrank", "innovation", "precision", 64},  {"lowrank", "lowrank", "innovation", "precision", 16},
     {"lowrank", "lowrank", "information", "precision", 64}, {"lowrank", "lowrank", "innovation", "covariance", 64},
-    {"lowrank", "lowrank", "innovation", "subspace", 64},
+    {"lowrank", "lowrank", "innovation", "subspace", 64},   {"lowrank", "lowrank", "innovation", "diagonal", 256},
+    {"lowrank", "lowrank", "innovation", "diagonal", 64},   {"lowrank", "lowrank", "information", "diagonal", 64},
 };
 enum { CANDIDATES = sizeof candidates / sizeof candidates[0], PARAMETERS_MAX = 12000 };
 
@@ -62,6 +63,7 @@ static int64_t parameters_of(const struct kwm_model *model) {
 
 static enum kwm_lowrank_kind kind_of(const char *word) {
   if (strcmp(word, "covariance") == 0) return KWM_LOWRANK_COVARIANCE;
+  if (strcmp(word, "diagonal") == 0) return KWM_LOWRANK_DIAGONAL;
   return strcmp(word, "subspace") == 0 ? KWM_LOWRANK_SUBSPACE : KWM_LOWRANK_PRECISION;
 }
 

@@ -12,11 +12,11 @@
    mixture. */
 struct option {
   const char *structure;
-  int64_t rank; /* lowrank */
+  int64_t rank; /* lowrank, kind diagonal: no other kind is nearer at any rank */
   double worth;
 };
-static const struct option options[] = {{"block", 0, 4},       {"kron", 0, 3},       {"diag", 0, 2},
-                                        {"lowrank", 256, 1.2}, {"lowrank", 64, 1.1}, {"lowrank", 16, 1}};
+static const struct option options[] = {{"block", 0, 4},      {"kron", 0, 3},       {"lowrank", 256, 2.6},
+                                        {"lowrank", 64, 2.4}, {"lowrank", 16, 2.2}, {"diag", 0, 2}};
 static const double joint_worth = 5;
 
 /* What is resident at the start differs by about this from run to run: a proposal must fit the next time, too. */
@@ -125,7 +125,9 @@ static struct kwm_run with(const struct kwm_run *run, const struct candidate *ca
   for (int g = 0; g < KWM_GROUPS && candidate->joint_real == NULL; g++) {
     struct kwm_config_cov *const cov = cov_of(&trial.config, g);
     cov->structure = (char *)candidate->option[g]->structure;
-    if (candidate->option[g]->rank > 0) cov->rank = candidate->option[g]->rank;
+    if (candidate->option[g]->rank == 0) continue;
+    cov->rank = candidate->option[g]->rank;
+    cov->kind = (char *)"diagonal";
   }
   return trial;
 }
@@ -206,6 +208,7 @@ static const char *words_for(const struct kwm_run *run, const struct candidate *
     const struct kwm_config_cov *const before = cov_of(&now, g), *const after = cov_of(&then, g);
     const char *const name = run->model.groups[g].name;
     if (strcmp(before->structure, after->structure) != 0) add(words, ".structure", name, after->structure);
+    if (strcmp(before->kind, after->kind) != 0) add(words, ".kind", name, after->kind);
     if (before->rank == after->rank) continue;
     snprintf(number, sizeof number, "%lld", (long long)after->rank);
     add(words, ".rank", name, number);

@@ -56,6 +56,7 @@ kwm_status kwm_run_configure(struct kwm_run *run, const struct kwm_arguments *ar
 
 static enum kwm_lowrank_kind kind_of(const char *word) {
   if (strcmp(word, "covariance") == 0) return KWM_LOWRANK_COVARIANCE;
+  if (strcmp(word, "diagonal") == 0) return KWM_LOWRANK_DIAGONAL;
   return strcmp(word, "subspace") == 0 ? KWM_LOWRANK_SUBSPACE : KWM_LOWRANK_PRECISION;
 }
 

@@ -125,7 +125,8 @@ static double lowrank_small(const struct kwm_cov_spec *spec, double R, double r)
   const double s = r + R, whitening = 4 * cube(R) + 4 * r * R * R;
   double work = spec->form == KWM_FORM_INNOVATION ? (EIGEN + 1) * cube(R) : cube(R) / 3;
   switch (spec->kind) {
-  case KWM_LOWRANK_PRECISION: return work + 4 * R * r * r + cube(r) / 3 + whitening + EIGEN * cube(s);
+  case KWM_LOWRANK_PRECISION:
+  case KWM_LOWRANK_DIAGONAL: return work + 4 * R * r * r + cube(r) / 3 + whitening + EIGEN * cube(s);
   case KWM_LOWRANK_COVARIANCE: return work + 3 * R * R * r + whitening + (2 * EIGEN + 4) * cube(s) + 2 * R * s * s;
   case KWM_LOWRANK_SUBSPACE: work += 2 * R * R * r + 2 * R * r * r; break;
   }
@@ -137,8 +138,10 @@ static double lowrank_operations(const struct kwm_cov_spec *spec) {
   const double most = (double)spec->total * z.p, r = (double)spec->rank < most ? (double)spec->rank : most, s = r + z.R;
   if (spec->count == 0 && spec->layout == NULL) return 0;
   double work = z.N * (6 * z.R + 2 * r + s * s + 2 * s * r) + lowrank_small(spec, z.R, r);
+  const bool diagonal = spec->kind == KWM_LOWRANK_DIAGONAL, gram = diagonal || spec->kind == KWM_LOWRANK_PRECISION;
+  if (diagonal) work += z.N * (2 * s * z.R + (z.diffuses ? 3 * r * r : 0)); /* what is given up; noise */
   if (z.forgets || z.diffuses) work += z.N * 5 * r;
-  if (z.forgets) work += z.N * (2 * r + (spec->kind == KWM_LOWRANK_PRECISION ? r * r : 0));
+  if (z.forgets) work += z.N * (2 * r + (gram ? r * r : 0));
   return work;
 }
 

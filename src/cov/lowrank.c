@@ -5,9 +5,11 @@
      form B   Λ = λ0 I + B Bᵀ   the r directions that data pinned down best
      form A   P = σ² I + U Uᵀ   the r directions that are known least; from the prior P = I it remembers nothing
      form S   P = U Uᵀ          the prior on a random subspace of r dimensions, where the mean then moves
+     diagonal Λ = D + B Bᵀ      form B with D = diag(d), which keeps of all other directions what is on the diagonal
 
    With T = H U or H B:   H P Hᵀ = σ² HHᵀ + TTᵀ,  δ = σ² Hᵀw + U Tᵀw;
-   form B:                H P Hᵀ = (HHᵀ - T M⁻¹ Tᵀ)/λ0,  δ = (Hᵀw - B M⁻¹ Tᵀw)/λ0,  M = λ0 I + BᵀB.
+   form B:                H P Hᵀ = (HHᵀ - T M⁻¹ Tᵀ)/λ0,  δ = (Hᵀw - B M⁻¹ Tᵀw)/λ0,  M = λ0 I + BᵀB;
+   diagonal: form B with HD⁻¹Hᵀ, T = HD⁻¹B, M = I + BᵀD⁻¹B and D⁻¹ for 1/λ0.
    All of them are entries of ZᵀZ, Z = [factor, Hᵀ], accumulated in double precision (lowrank_factor.c); the posterior's
    factor is Z times a small matrix (lowrank_posterior.c), in place. The time update rescales columns (lowrank_time.c).
 
@@ -25,7 +27,7 @@
 #include "kwm/backend.h"
 
 /* The state's arrays as (pointer, bytes) pairs: one list for allocation, size and release. */
-enum { LOWRANK_ARRAYS = 13 };
+enum { LOWRANK_ARRAYS = 15 };
 struct lowrank_array {
   void **at;
   int64_t numbers;
@@ -40,19 +42,23 @@ static struct lowrank_array array_of(struct reals *reals, enum kwm_real real, in
 static void arrays_of(struct lowrank_state *state, const struct kwm_cov_spec *spec,
                       struct lowrank_array arrays[LOWRANK_ARRAYS]) {
   const int64_t n = spec->count * spec->params, r = lowrank_columns(spec), rows = spec->n_max * spec->m, s = r + rows;
-  const bool precision = spec->kind == KWM_LOWRANK_PRECISION, information = spec->form == KWM_FORM_INFORMATION;
+  const bool precision = lowrank_is_precision(spec->kind), information = spec->form == KWM_FORM_INFORMATION;
+  const bool diagonal = spec->kind == KWM_LOWRANK_DIAGONAL;
+  const int64_t columns = r + lowrank_given_up(spec->kind, rows);
   const struct lowrank_array list[LOWRANK_ARRAYS] = {
       array_of(&state->factor, spec->real, n * r),
       array_of(&state->rows, spec->real, rows * n),
+      array_of(&state->diagonal, spec->real, diagonal ? n : 0),
+      {(void **)&state->metric, diagonal ? n : 0, sizeof(double)},
       {(void **)&state->prior, n > 0 ? 2 * prior_period(spec) : 0, sizeof(double)},
       {(void **)&state->delta, n, sizeof(double)},
-      {(void **)&state->panel, n > 0 ? LOWRANK_PANEL * (s + r) : 0, sizeof(double)},
+      {(void **)&state->panel, n > 0 ? LOWRANK_PANEL * (s + columns) : 0, sizeof(double)},
       {(void **)&state->gram, s * s, sizeof(double)},
       {(void **)&state->own, rows * rows, sizeof(double)},
       {(void **)&state->core, precision ? r * r : 0, sizeof(double)},
       {(void **)&state->white, rows * rows, sizeof(double)},
       {(void **)&state->square, lowrank_squares(spec) * s * s, sizeof(double)},
-      {(void **)&state->mix, s * r, sizeof(double)},
+      {(void **)&state->mix, s * columns, sizeof(double)},
       {(void **)&state->values, 2 * s, sizeof(double)},
       {(void **)&state->w, information ? rows : 0, sizeof(double)},
   };
@@ -106,6 +112,7 @@ static kwm_status allocate(kwm_cov *cov) {
   state->s_max = state->r + spec->n_max * spec->m;
   state->floor = spec->kind == KWM_LOWRANK_SUBSPACE ? 0 : 1;
   if (state->n == 0) return KWM_OK;
+  for (int64_t k = 0; spec->kind == KWM_LOWRANK_DIAGONAL && k < state->n; k++) reals_set(&state->diagonal, k, 1);
   prior_fill(spec, state->prior);
   for (int64_t k = 0; k < prior_period(spec); k++) state->prior[prior_period(spec) + k] = sqrt(state->prior[k]);
   return KWM_OK;
@@ -139,7 +146,7 @@ static void lowrank_destroy(kwm_cov *cov) {
   kwm_free(cov->state);
 }
 
-/* own <- HPHᵀ in form B; false if it cannot be had. */
+/* own <- HPHᵀ in form B and on a diagonal, whose gram has d in it; false if it cannot be had. */
 static bool own_precision(struct lowrank_state *state) {
   const int64_t r = state->r, rows = state->step_rows, s = r + rows;
   const double *const G = state->gram;
@@ -178,6 +185,7 @@ static bool observe(kwm_cov *cov, const struct kwm_jac *jac) {
   struct lowrank_state *state = cov->state;
   const int64_t n = state->n, rows = jac->n * jac->m, period = prior_period(&cov->spec);
   const double *const root = lowrank_root(cov);
+  const bool diagonal = cov->spec.kind == KWM_LOWRANK_DIAGONAL;
   KWM_ASSERT(rows <= cov->spec.n_max * cov->spec.m);
   if (n > 0 && cov->spec.real == KWM_REAL_DOUBLE) kwm_jac_dense_f64(jac, state->rows.f64);
   if (n > 0 && cov->spec.real == KWM_REAL_FLOAT) kwm_jac_dense(jac, state->rows.f32);
@@ -185,8 +193,8 @@ static bool observe(kwm_cov *cov, const struct kwm_jac *jac) {
     for (int64_t k = 0; k < n; k++)
       reals_set(&state->rows, a * n + k, reals_get(&state->rows, a * n + k) * root[k % period]);
   state->step_rows = rows;
-  lowrank_gram(cov, rows, state->gram);
-  if (cov->spec.kind == KWM_LOWRANK_PRECISION) return own_precision(state);
+  lowrank_gram(cov, rows, diagonal ? lowrank_diagonal_weights(cov) : lowrank_plain, state->gram);
+  if (lowrank_is_precision(cov->spec.kind)) return own_precision(state);
   own_covariance(state);
   return true;
 }
@@ -208,8 +216,7 @@ static void prepare_step(kwm_cov *cov, const double *w) {
   struct lowrank_state *state = cov->state;
   const int64_t n = state->n, r = state->r, rows = state->step_rows, s = r + rows, period = prior_period(&cov->spec);
   const double *const root = lowrank_root(cov);
-  const bool precision = cov->spec.kind == KWM_LOWRANK_PRECISION;
-  const double share = precision ? 1 : state->floor;
+  const bool precision = lowrank_is_precision(cov->spec.kind), diagonal = cov->spec.kind == KWM_LOWRANK_DIAGONAL;
   double *const c = state->values;
   for (int64_t j = 0; j < r; j++) c[j] = 0;
   for (int64_t a = 0; a < rows; a++)
@@ -221,7 +228,8 @@ static void prepare_step(kwm_cov *cov, const double *w) {
   for (int64_t k = 0; k < n; k++) {
     double sum = 0;
     for (int64_t j = 0; j < r; j++) sum += reals_get(&state->factor, k * r + j) * c[j];
-    const double z = precision ? (state->delta[k] - sum) / state->floor : share * state->delta[k] + sum;
+    const double d = diagonal ? reals_get(&state->diagonal, k) : state->floor;
+    const double z = precision ? (state->delta[k] - sum) / d : d * state->delta[k] + sum;
     state->delta[k] = root[k % period] * z;
   }
 }
@@ -295,7 +303,7 @@ static void lowrank_moved(const kwm_cov *cov, double *moved) {
 static void lowrank_apply(kwm_cov *cov, double scale, float *mean) {
   struct lowrank_state *state = cov->state;
   for (int64_t k = 0; k < state->n; k++) mean[k] += (float)(scale * state->delta[k]);
-  if (!state->blind) lowrank_recombine(state, state->step_rows);
+  if (!state->blind) lowrank_recombine(cov, state->step_rows);
 }
 
 const struct kwm_cov_ops kwm_cov_lowrank = {

@@ -34,35 +34,44 @@ static int64_t panel_count(const struct lowrank_state *state, int64_t first) {
   return state->n - first < LOWRANK_PANEL ? state->n - first : LOWRANK_PANEL;
 }
 
-void lowrank_gram_here(const kwm_cov *cov, int64_t rows, bool weighted, double *G) {
+void lowrank_gram_here(const kwm_cov *cov, int64_t rows, struct lowrank_weights weights, double *G) {
   const struct lowrank_state *const state = cov->state;
-  const int64_t s = state->r + rows, period = prior_period(&cov->spec);
-  const double *const root = lowrank_root(cov);
+  const int64_t s = state->r + rows;
   memset(G, 0, (size_t)(s * s) * sizeof *G);
   for (int64_t first = 0; first < state->n; first += LOWRANK_PANEL) {
     const int64_t count = panel_count(state, first);
     load_panel(state, first, count, rows);
-    for (int64_t k = 0; weighted && k < count * s; k++) state->panel[k] *= root[(first + k / s) % period];
+    for (int64_t k = 0; weights.at != NULL && k < count * s; k++)
+      state->panel[k] *= weights.at[(first + k / s) % weights.period];
     kwm_gram_f64(s, count, 1, state->panel, s, 1, G, s);
   }
   kwm_mirror_f64(s, G, s);
 }
 
-void lowrank_gram(const kwm_cov *cov, int64_t rows, double *G) {
+void lowrank_gram(const kwm_cov *cov, int64_t rows, struct lowrank_weights weights, double *G) {
   const struct lowrank_state *const state = cov->state;
   const int64_t s = state->r + rows;
-  lowrank_gram_here(cov, rows, false, G);
+  lowrank_gram_here(cov, rows, weights, G);
   lowrank_sum(cov, s * s, G);
 }
 
-void lowrank_recombine(struct lowrank_state *state, int64_t rows) {
-  const int64_t r = state->r, s = r + rows;
+/* Row k of fresh: `given` numbers that are given up, then r of the factor. */
+static void store_row(struct lowrank_state *state, int64_t k, int64_t given, const double *fresh) {
+  double squares = 0;
+  for (int64_t j = 0; j < given; j++) squares += fresh[j] * fresh[j];
+  if (given > 0) reals_set(&state->diagonal, k, reals_get(&state->diagonal, k) + squares);
+  for (int64_t j = 0; j < state->r; j++) reals_set(&state->factor, k * state->r + j, fresh[given + j]);
+}
+
+void lowrank_recombine(kwm_cov *cov, int64_t rows) {
+  struct lowrank_state *state = cov->state;
+  const int64_t s = state->r + rows, given = lowrank_given_up(cov->spec.kind, rows), columns = given + state->r;
   double *const fresh = state->panel + LOWRANK_PANEL * s;
   for (int64_t first = 0; first < state->n; first += LOWRANK_PANEL) {
     const int64_t count = panel_count(state, first);
     load_panel(state, first, count, rows);
-    kwm_gemm_f64(false, false, count, r, s, 1, state->panel, s, state->mix, r, 0, fresh, r);
-    for (int64_t k = 0; k < count * r; k++) reals_set(&state->factor, first * r + k, fresh[k]);
+    kwm_gemm_f64(false, false, count, columns, s, 1, state->panel, s, state->mix, columns, 0, fresh, columns);
+    for (int64_t k = 0; k < count; k++) store_row(state, first + k, given, fresh + k * columns);
   }
 }
 
@@ -86,11 +95,11 @@ kwm_status lowrank_draw(kwm_cov *cov) {
   for (int64_t k = 0; k < state->n * r; k++)
     reals_set(&state->factor, k, kwm_rng_normal(cov->spec.seed, KWM_RNG_SUBSPACE, 0, (uint64_t)(before + k)));
   for (int pass = 0; pass < passes; pass++) {
-    lowrank_gram(cov, 0, state->gram);
+    lowrank_gram(cov, 0, lowrank_plain, state->gram);
     const int64_t found = orthonormal(state, state->gram);
     KWM_CHECK(found == r, KWM_ERR_NUMERIC, "cov.%s: lowrank: wanted %lld independent random directions, found %lld",
               cov->spec.name, (long long)r, (long long)found);
-    lowrank_recombine(state, 0);
+    lowrank_recombine(cov, 0);
   }
   return KWM_OK;
 }

@@ -10,10 +10,13 @@
               With G = RᵀR, R C Rᵀ = X diag(μ) Xᵀ has the eigenvalues of Z C Zᵀ, the vectors being Z C Rᵀ x / μ:
               U' = Z C Rᵀ X_r diag(μ)^-½, the r largest of μ > 0; all else becomes σ², and was at most that: P' ⪰ P⁺.
               No division by what is small in G, so that columns may depend on each other
-     form S   I + (WT)ᵀ(WT) = E D Eᵀ, T = HU;  U' = U E D^-½ E1, where E1 makes the columns orthogonal
+     diagonal G = Zᵀ diag(d)⁻¹ Z = E diag(δ) Eᵀ; B' = Z E_r, d' = d + Σ_{i>r} (Z E_i)⊙(Z E_i): the r directions that
+   stand out most against d stay, of all others what is on the diagonal: that of Λ' is that of Λ⁺. With no columns at
+   all this is the information form of diag. It is not conservative, as diag is not form S   I + (WT)ᵀ(WT) = E D Eᵀ, T =
+   HU;  U' = U E D^-½ E1, where E1 makes the columns orthogonal
 
-   The floors stay. In form A too: P⁺ ⪯ P and P has only r eigenvalues above σ², so that y_{r+1} <= σ² always. What
-   rounding has done to Z mix, the new P is positive all the same: a floor and a square. */
+   The floors stay (diagonal: d grows). In form A too: P⁺ ⪯ P and P has only r eigenvalues above σ², so that y_{r+1} <=
+   σ² always. What rounding has done to Z mix, the new P is positive all the same: a floor and a square. */
 #include "lowrank.h"
 
 #include <math.h>
@@ -57,11 +60,12 @@ static void whitened_gram(const struct lowrank_state *state, double *G, double *
   kwm_mirror_f64(s, G, s);
 }
 
-/* mix <- columns (s, r; row stride ld) that mix Z with whitened rows, for Z with the rows as they are. */
-static void unwhiten(struct lowrank_state *state, const double *columns, int64_t ld) {
+/* mix <- columns (s, count; row stride ld) that mix Z with whitened rows, for Z with the rows as they are. */
+static void unwhiten(struct lowrank_state *state, int64_t count, const double *columns, int64_t ld) {
   const int64_t r = state->r, rows = state->step_rows;
-  for (int64_t i = 0; i < r; i++) memcpy(state->mix + i * r, columns + i * ld, (size_t)r * sizeof *columns);
-  kwm_gemm_f64(true, false, rows, r, rows, 1, state->white, rows, columns + r * ld, ld, 0, state->mix + r * r, r);
+  double *const mix = state->mix;
+  for (int64_t i = 0; i < r; i++) memcpy(mix + i * count, columns + i * ld, (size_t)count * sizeof *columns);
+  kwm_gemm_f64(true, false, rows, count, rows, 1, state->white, rows, columns + r * ld, ld, 0, mix + r * count, count);
 }
 
 static bool precision_posterior(struct lowrank_state *state) {
@@ -69,7 +73,20 @@ static bool precision_posterior(struct lowrank_state *state) {
   double *const E = lowrank_square(state, 0);
   whitened_gram(state, E, lowrank_square(state, 1));
   if (!kwm_eigen_f64(s, E, state->values)) return false;
-  unwhiten(state, E + s - r, s);
+  unwhiten(state, r, E + s - r, s);
+  return true;
+}
+
+/* As form B, but what is given up stays in mix, for d. Lengths that are rounding of the largest tell nothing. */
+static bool diagonal_posterior(struct lowrank_state *state) {
+  const int64_t s = state->r + state->step_rows, given = state->step_rows;
+  double *const E = lowrank_square(state, 0), *const values = state->values;
+  whitened_gram(state, E, lowrank_square(state, 1));
+  if (!kwm_eigen_f64(s, E, values)) return false;
+  const double least = 2.2e-16 * (double)s * values[s - 1];
+  for (int64_t k = 0; k < s * s; k++)
+    if (k % s < given && values[k % s] <= least) E[k] = 0;
+  unwhiten(state, s, E, s);
   return true;
 }
 
@@ -128,7 +145,7 @@ static bool covariance_posterior(struct lowrank_state *state) {
   if (!kwm_eigen_f64(s, X, values)) return false;
   kwm_gemm_f64(true, false, s, r, s, 1, FC, s, X + s - r, s, 0, C, r);
   scale_columns(state, values, lengths, C);
-  unwhiten(state, C, r);
+  unwhiten(state, r, C, r);
   return true;
 }
 
@@ -154,6 +171,8 @@ bool lowrank_posterior(struct lowrank_state *state, enum kwm_lowrank_kind kind) 
   case KWM_LOWRANK_PRECISION: good = precision_posterior(state); break;
   case KWM_LOWRANK_COVARIANCE: good = covariance_posterior(state); break;
   case KWM_LOWRANK_SUBSPACE: good = subspace_posterior(state); break;
+  case KWM_LOWRANK_DIAGONAL: good = diagonal_posterior(state); break;
   }
-  return good && lowrank_finite((state->r + state->step_rows) * state->r, state->mix);
+  const int64_t rows = state->step_rows, columns = state->r + lowrank_given_up(kind, rows);
+  return good && lowrank_finite((state->r + rows) * columns, state->mix);
 }

@@ -5,6 +5,7 @@
      form B   f = λ λ0 + 1 - λ;           l <- λ l / ((1 + q f)(1 + q (f + λ l)));          λ0 <- f / (1 + q f)
      form A   f = σ² / (λ + (1-λ) σ²);    l <- λ l / ((λ + (1-λ) x)(λ + (1-λ) σ²));         σ² <- f + q
      form S                               l <- l / (λ + (1-λ) l) + q
+     diagonal                             lowrank_diagonal.c
 
    The mean moves by (1-λ) P0^½ Λ'⁻¹ d, d = P0^-½ (anchor - mean):
 
@@ -50,7 +51,7 @@ static bool change_precision(const kwm_cov *cov, struct change *change) {
   const int64_t r = state->r;
   if (lambda < 1) {
     double *const M = state->core;
-    lowrank_gram(cov, 0, M);
+    lowrank_gram(cov, 0, lowrank_plain, M);
     for (int64_t k = 0; k < r * r; k++) M[k] = lambda * M[k] + (k / r == k % r ? f : 0);
     if (!kwm_cholesky_f64(r, M, r)) return false;
     kwm_cholesky_solve_f64(r, M, r, change->pull);
@@ -94,6 +95,7 @@ static bool find_change(const kwm_cov *cov, struct change *change) {
   case KWM_LOWRANK_PRECISION: good = change_precision(cov, change); break;
   case KWM_LOWRANK_COVARIANCE: change_covariance(cov, change); break;
   case KWM_LOWRANK_SUBSPACE: change_subspace(cov, change); break;
+  case KWM_LOWRANK_DIAGONAL: return false; /* lowrank_diagonal.c */
   }
   return good && isfinite(change->share + change->floor) && lowrank_finite(2 * state->r, state->values);
 }
@@ -116,6 +118,7 @@ bool lowrank_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mea
   const int64_t r = state->r;
   struct change change = {.scale = state->values, .pull = state->values + r};
   if (cov->spec.forgetting == 1 && cov->spec.process_noise == 0) return true;
+  if (cov->spec.kind == KWM_LOWRANK_DIAGONAL) return lowrank_diagonal_predict(cov, anchor, mean);
   column_sums(cov, anchor, mean, &change);
   if (!find_change(cov, &change)) return false;
   if (cov->spec.forgetting < 1) pull_mean(cov, &change, anchor, mean);

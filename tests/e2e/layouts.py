@@ -91,7 +91,7 @@ def structures():
         folder = t.train(ranks(layout), words.replace(" ", "-"), "train.max_steps=60", *diag, *t.layout(*layout))
         t.check_same(words + " against one rank", t.newest(folder), t.newest(one), ROUNDING)
     resumes("diag", 2, one, [*diag, *t.layout(2)], 25, 60)
-    for kind in ("precision", "covariance", "subspace"):
+    for kind in ("precision", "covariance", "subspace", "diagonal"):
         keys = [EPOCHS, "model.width=32", "cov.hidden.structure=lowrank", "cov.hidden.rank=8", "cov.hidden.kind=" + kind,
                 *["cov.%s.form=innovation" % group for group in groups]]
         words = "lowrank " + kind

@@ -61,6 +61,7 @@ def structures():
     compare("tiny data", 2, "cov.hidden.form=innovation", "cov.hidden.real=double", *block)
     low = ["cov.hidden.structure=lowrank", "cov.hidden.rank=64", "model.hidden=64", "train.batch=20"]
     compare("tiny data", 2, "cov.hidden.real=double", "train.max_steps=3", *low)
+    compare("tiny data", 2, "cov.hidden.kind=diagonal", "cov.hidden.form=innovation", "train.max_steps=3", *low)
     compare("tiny data", 2, "cov.hidden.real=double", "cov.output.real=double", "cov.recurrence.real=float")
     # The first stage keeps no block of it, but all that is as large as the rows.
     spread = ["cov.hidden.structure=diag", "cov.output.structure=lowrank", "model.width=1024", "model.hidden=16"]

@@ -8,7 +8,7 @@
 #include "kwm/filter.h"
 
 enum { GROUPS = 3, UNITS = 16, UNIT = 3, FIRST = 15, SECOND = 8, N = UNITS * UNIT + FIRST + SECOND, STEPS = 20 };
-enum { ROWS = COV_ROWS, SETTINGS = 7 };
+enum { ROWS = COV_ROWS, SETTINGS = 8 };
 static const double FORGETTING = 0.98, NOISE = 0.01;
 
 /* What each group is: group 0 the units, 1 and 2 matrices of 3 x 5 and 2 x 4. */
@@ -24,6 +24,7 @@ static const struct setting settings[SETTINGS] = {
     {.structure = {"block", "kron", "kron"}},
     {.structure = {"lowrank", "lowrank", "lowrank"}, .rank = 48, .width = {UNITS * UNIT, FIRST, SECOND}},
     {.structure = {"lowrank", "lowrank", "lowrank"}, .kind = KWM_LOWRANK_SUBSPACE, .rank = 5},
+    {.structure = {"lowrank", "lowrank", "lowrank"}, .kind = KWM_LOWRANK_DIAGONAL, .rank = 5},
     {.structure = {"lowrank", "lowrank", "kron"}, .rank = 6},
     {.structure = {"lowrank", "block", "diag"}, .rank = 48, .width = {UNITS * UNIT, FIRST, 1}},
 };

@@ -5,13 +5,13 @@
 
 #include "../lowrank_case.h"
 
-enum { TOTAL = 9, PARAMS = 3, N = TOTAL * PARAMS, STEPS = 4, ROWS = COV_SAMPLES * COV_OUTPUTS, SETTINGS = 12 };
+enum { TOTAL = 9, PARAMS = 3, N = TOTAL * PARAMS, STEPS = 4, ROWS = COV_SAMPLES * COV_OUTPUTS, SETTINGS = 16 };
 static const double LAMBDA = 0.95, NOISE = 0.02;
 
 /* All kinds, forms and reals. */
 static struct cov_shape shape_of(int setting, bool matrix) {
-  const enum kwm_lowrank_kind kind = (enum kwm_lowrank_kind)(setting % 3);
-  struct cov_shape shape = lowrank_way(matrix ? lowrank_matrix(kind, 5, 3, 5) : lowrank_units(kind, 5), setting / 3);
+  const enum kwm_lowrank_kind kind = (enum kwm_lowrank_kind)(setting % 4);
+  struct cov_shape shape = lowrank_way(matrix ? lowrank_matrix(kind, 5, 3, 5) : lowrank_units(kind, 5), setting / 4);
   if (!matrix) shape.count = TOTAL, shape.params = PARAMS;
   return shape;
 }

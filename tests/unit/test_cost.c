@@ -101,14 +101,15 @@ static void test_growth(void **state) {
 static void test_kinds_of_lowrank(void **state) {
   (void)state;
   struct kwm_cov_spec spec = matrix(KWM_FORM_INFORMATION, 2, 5);
-  double work[3];
+  double work[4];
   spec.rank = 10;
-  for (int kind = 0; kind < 3; kind++) {
+  for (int kind = 0; kind < 4; kind++) {
     spec.kind = (enum kwm_lowrank_kind)kind;
     work[kind] = kwm_cov_operations(&kwm_cov_lowrank, &spec);
   }
   assert_true(work[KWM_LOWRANK_SUBSPACE] < work[KWM_LOWRANK_PRECISION]);
   assert_true(work[KWM_LOWRANK_PRECISION] < work[KWM_LOWRANK_COVARIANCE]);
+  assert_true(work[KWM_LOWRANK_PRECISION] < work[KWM_LOWRANK_DIAGONAL]);
   const double most = kwm_cov_operations(&kwm_cov_lowrank, &spec);
   spec.rank = 1000; /* more than there are parameters */
   assert_true(kwm_cov_operations(&kwm_cov_lowrank, &spec) == most);

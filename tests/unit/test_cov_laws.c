@@ -8,7 +8,7 @@ static const struct cov_shape few_shapes[] = {
     COV_WAYS(.structure = "block", FEW),      COV_WAYS(.structure = "kron", FEW),
     COV_WAYS(.structure = "diag", FEW),       COV_WAYS(COV_LOWRANK(PRECISION, 6), FEW),
     COV_WAYS(COV_LOWRANK(PRECISION, 2), FEW), COV_WAYS(COV_LOWRANK(COVARIANCE, 4), FEW),
-    COV_WAYS(COV_LOWRANK(SUBSPACE, 6), FEW),
+    COV_WAYS(COV_LOWRANK(SUBSPACE, 6), FEW),  COV_WAYS(COV_LOWRANK(DIAGONAL, 6), FEW),
 };
 enum { FEW_SHAPES = sizeof few_shapes / sizeof few_shapes[0], ROUNDS = 5 };
 

@@ -38,6 +38,7 @@ static void test_exact(void **state) {
       lowrank_units(KWM_LOWRANK_PRECISION, 48),        lowrank_units(KWM_LOWRANK_SUBSPACE, 48),
       lowrank_matrix(KWM_LOWRANK_PRECISION, 15, 3, 5), lowrank_matrix(KWM_LOWRANK_SUBSPACE, 15, 3, 5),
       lowrank_matrix(KWM_LOWRANK_PRECISION, 9, 2, 3),  lowrank_matrix(KWM_LOWRANK_SUBSPACE, 9, 1, 1),
+      lowrank_units(KWM_LOWRANK_DIAGONAL, 48),         lowrank_matrix(KWM_LOWRANK_DIAGONAL, 15, 3, 5),
   };
   for (size_t c = 0; c < LOWRANK_WAYS * sizeof shapes / sizeof shapes[0]; c++) {
     const struct cov_shape shape = lowrank_way(shapes[c / LOWRANK_WAYS], (int)(c % LOWRANK_WAYS));
@@ -71,7 +72,9 @@ static void test_lossless(void **state) {
   (void)state;
   for (int w = 0; w < LOWRANK_WAYS; w++) {
     const struct cov_shape shape = lowrank_way(lowrank_units(KWM_LOWRANK_PRECISION, 2 * ROWS), w);
+    const struct cov_shape diagonal = lowrank_way(lowrank_units(KWM_LOWRANK_DIAGONAL, 2 * ROWS), w);
     check_lossless(&shape);
+    check_lossless(&diagonal);
   }
 }
 

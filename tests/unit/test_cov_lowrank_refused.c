@@ -5,7 +5,7 @@
 enum { ROWS = COV_SAMPLES * COV_OUTPUTS };
 
 static struct cov_shape shape_of(int c) {
-  return lowrank_way(lowrank_matrix((enum kwm_lowrank_kind)(c % 3), 4, 3, 5), c / 3);
+  return lowrank_way(lowrank_matrix((enum kwm_lowrank_kind)(c % 4), 4, 3, 5), c / 4);
 }
 
 /* Absorb, or project and condition, with rows that hold a number that is not one. */
@@ -20,7 +20,7 @@ static bool prepares(kwm_cov *cov, const struct kwm_jac *jac, const struct cov_s
 /* An observation that is not finite is refused, and a step that was begun is given up without a trace. */
 static void test_not_finite(void **state) {
   (void)state;
-  for (int c = 0; c < 3 * LOWRANK_WAYS; c++) {
+  for (int c = 0; c < 4 * LOWRANK_WAYS; c++) {
     const struct cov_shape shape = shape_of(c);
     kwm_cov cov = cov_new(&shape, 1, 0);
     struct jac_case made = cov_jac(&shape, 1340);
@@ -53,7 +53,7 @@ static void test_not_finite(void **state) {
 static void test_broken_state(void **state) {
   (void)state;
   static const double lengths[1] = {NAN};
-  for (int c = 0; c < 3 * LOWRANK_WAYS; c++) {
+  for (int c = 0; c < 4 * LOWRANK_WAYS; c++) {
     const struct cov_shape shape = shape_of(c);
     kwm_cov cov = cov_new(&shape, 0.9, 0.1);
     struct jac_case made = cov_jac(&shape, 1390);
@@ -78,7 +78,7 @@ static void test_broken_state(void **state) {
 /* No rows to see: nothing changes, bit for bit. No innovation: the mean does not (50). */
 static void test_nothing_seen(void **state) {
   (void)state;
-  for (int c = 0; c < 3 * LOWRANK_WAYS; c++) {
+  for (int c = 0; c < 4 * LOWRANK_WAYS; c++) {
     const struct cov_shape shape = shape_of(c);
     kwm_cov cov = cov_new(&shape, 1, 0);
     struct jac_case made = cov_jac(&shape, 1395);

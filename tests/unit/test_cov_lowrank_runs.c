@@ -86,9 +86,10 @@ static void check_long(const struct cov_shape *shape, double lambda, double q) {
 static void test_long(void **state) {
   (void)state;
   const struct cov_shape shapes[] = {
-      lowrank_matrix(KWM_LOWRANK_PRECISION, 4, 3, 5), lowrank_matrix(KWM_LOWRANK_PRECISION, 15, 3, 5),
+      lowrank_matrix(KWM_LOWRANK_PRECISION, 4, 3, 5),  lowrank_matrix(KWM_LOWRANK_PRECISION, 15, 3, 5),
       lowrank_matrix(KWM_LOWRANK_COVARIANCE, 4, 3, 5), lowrank_matrix(KWM_LOWRANK_SUBSPACE, 4, 3, 5),
-      lowrank_matrix(KWM_LOWRANK_SUBSPACE, 6, 2, 3)};
+      lowrank_matrix(KWM_LOWRANK_SUBSPACE, 6, 2, 3),   lowrank_matrix(KWM_LOWRANK_DIAGONAL, 4, 3, 5),
+      lowrank_matrix(KWM_LOWRANK_DIAGONAL, 15, 3, 5)};
   for (size_t c = 0; c < sizeof shapes / sizeof shapes[0]; c++) {
     const struct cov_shape wide = lowrank_way(shapes[c], 0), narrow = lowrank_way(shapes[c], 2 + (int)c % 2);
     check_long(&wide, 0.99, 1e-3);
@@ -121,7 +122,7 @@ static void check_very_long(const struct cov_shape *shape, double lambda, double
 
 static void test_very_long(void **state) {
   (void)state;
-  for (int c = 0; c < 3; c++) {
+  for (int c = 0; c < 4; c++) {
     const struct cov_shape shape =
         lowrank_as(lowrank_matrix((enum kwm_lowrank_kind)c, 3, 2, 3), KWM_FORM_INFORMATION, KWM_REAL_FLOAT);
     check_very_long(&shape, 1, 0);
@@ -134,14 +135,14 @@ static void test_very_long(void **state) {
 static void test_degenerate(void **state) {
   (void)state;
   static const float sizes[] = {1e-12f, 1e-3f, 1, 30};
-  static const enum kwm_lowrank_kind kinds[] = {KWM_LOWRANK_PRECISION, KWM_LOWRANK_SUBSPACE};
-  for (int c = 0; c < 8 * LOWRANK_WAYS; c++)
+  static const enum kwm_lowrank_kind kinds[] = {KWM_LOWRANK_PRECISION, KWM_LOWRANK_SUBSPACE, KWM_LOWRANK_DIAGONAL};
+  for (int c = 0; c < 12 * LOWRANK_WAYS; c++)
     for (int twice = 0; twice < 2; twice++) {
-      const struct cov_shape shape = lowrank_way(lowrank_matrix(kinds[c % 2], 6, 2, 3), c / 8);
+      const struct cov_shape shape = lowrank_way(lowrank_matrix(kinds[c % 3], 6, 2, 3), c / 12);
       const double close = shape.real == KWM_REAL_DOUBLE ? 1e-9 : 5e-4;
       kwm_cov cov = cov_new(&shape, 1, 0);
       struct jac_case made = cov_jac(&shape, 1320);
-      for (int64_t k = 0; k < ROWS * 2; k++) made.J[k] *= sizes[c / 2 % 4];
+      for (int64_t k = 0; k < ROWS * 2; k++) made.J[k] *= sizes[c / 3 % 4];
       for (int64_t k = 0; twice && k < ROWS * 2; k++) made.J[k] = made.J[k % 6];
       for (int64_t k = 0; twice && k < COV_SAMPLES * 3; k++) made.a[k] = made.a[k % 3];
       double *const prior = cov_prior(&shape), *const P = dense_diagonal(6, prior), delta[6], found_delta[6];
@@ -159,9 +160,9 @@ static void test_degenerate(void **state) {
 /* Beyond what any precision can hold: no accuracy, but finite, positive, and the next step works. */
 static void test_huge(void **state) {
   (void)state;
-  for (int c = 0; c < 3 * LOWRANK_WAYS; c++) {
+  for (int c = 0; c < 4 * LOWRANK_WAYS; c++) {
     static const double lengths[2] = {2, 1};
-    const struct cov_shape shape = lowrank_way(lowrank_matrix((enum kwm_lowrank_kind)(c % 3), 4, 3, 5), c / 3);
+    const struct cov_shape shape = lowrank_way(lowrank_matrix((enum kwm_lowrank_kind)(c % 4), 4, 3, 5), c / 4);
     kwm_cov cov = cov_new(&shape, 1, 0);
     float mean[15] = {0};
     if (shape.kind == KWM_LOWRANK_COVARIANCE) lowrank_plant(&cov, 1, 2, lengths);

@@ -40,10 +40,10 @@ static void check_numbers(const struct cov_shape *shape) {
 
 static void test_numbers(void **state) {
   (void)state;
-  for (int c = 0; c < 2 * LOWRANK_WAYS; c++) {
-    const enum kwm_lowrank_kind kind = c % 2 ? KWM_LOWRANK_PRECISION : KWM_LOWRANK_SUBSPACE;
-    const struct cov_shape units = lowrank_way(lowrank_units(kind, 20), c / 2);
-    const struct cov_shape matrix = lowrank_way(lowrank_matrix(kind, 4, 3, 5), c / 2);
+  static const enum kwm_lowrank_kind kinds[] = {KWM_LOWRANK_PRECISION, KWM_LOWRANK_SUBSPACE, KWM_LOWRANK_DIAGONAL};
+  for (int c = 0; c < 3 * LOWRANK_WAYS; c++) {
+    const struct cov_shape units = lowrank_way(lowrank_units(kinds[c % 3], 20), c / 3);
+    const struct cov_shape matrix = lowrank_way(lowrank_matrix(kinds[c % 3], 4, 3, 5), c / 3);
     check_numbers(&units);
     check_numbers(&matrix);
   }
@@ -90,6 +90,7 @@ static void test_shared(void **state) {
   for (int real = 0; real < 2; real++) {
     check_shared(KWM_LOWRANK_PRECISION, (enum kwm_real)real);
     check_shared(KWM_LOWRANK_SUBSPACE, (enum kwm_real)real);
+    check_shared(KWM_LOWRANK_DIAGONAL, (enum kwm_real)real);
   }
 }
 
@@ -125,7 +126,9 @@ static void test_scale_equivariance(void **state) {
   (void)state;
   for (int w = 0; w < LOWRANK_WAYS; w++) {
     const struct cov_shape shape = lowrank_way(lowrank_units(KWM_LOWRANK_PRECISION, 10), w);
+    const struct cov_shape diagonal = lowrank_way(lowrank_units(KWM_LOWRANK_DIAGONAL, 10), w);
     check_equivariance(&shape);
+    check_equivariance(&diagonal);
   }
 }
 

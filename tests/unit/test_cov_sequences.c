@@ -19,6 +19,8 @@ static const struct cov_shape known_shapes[] = {
     COV_WAYS(COV_LOWRANK(PRECISION, 20), COV_MATRIX),
     COV_WAYS(COV_LOWRANK(SUBSPACE, 48), COV_UNITS),
     COV_WAYS(COV_LOWRANK(SUBSPACE, 15), COV_MATRIX),
+    COV_WAYS(COV_LOWRANK(DIAGONAL, 48), COV_UNITS),
+    COV_WAYS(COV_LOWRANK(DIAGONAL, 20), COV_MATRIX),
 };
 enum { KNOWN_SHAPES = sizeof known_shapes / sizeof known_shapes[0], RUN_STEPS = 60, DYNAMICS = 4 };
 static const double dynamics[DYNAMICS][2] = {{1, 0}, {0.99, 0}, {1, 1e-3}, {0.99, 1e-3}};

@@ -15,6 +15,7 @@ static const struct cov_shape near_shapes[] = {
     NEAR(.structure = "diag", COV_MATRIX),      NEAR(.structure = "kron", COV_MATRIX),
     NEAR(COV_LOWRANK(PRECISION, 4), TEN_UNITS), NEAR(COV_LOWRANK(COVARIANCE, 4), TEN_UNITS),
     NEAR(COV_LOWRANK(SUBSPACE, 4), TEN_UNITS),  NEAR(COV_LOWRANK(PRECISION, 4), COV_MATRIX),
+    NEAR(COV_LOWRANK(DIAGONAL, 4), TEN_UNITS),  NEAR(COV_LOWRANK(DIAGONAL, 4), COV_MATRIX),
 };
 enum { NEAR_SHAPES = sizeof near_shapes / sizeof near_shapes[0] };
 
