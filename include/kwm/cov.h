@@ -135,10 +135,8 @@ void kwm_cov_apply(kwm_cov *cov, double scale, float *mean);
 
 void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health);
 
-/* values (spectrum_length) <- eigenvalues of P0^-½ P P0^-½, what is left of the prior uncertainty: ascending in each
-   block, (count, params); lowrank: of the whole group, the columns' ascending, then that of all other directions
-   (kind diagonal: Ritz values, mean).
-   False: not positive definite or no convergence. */
+/* values (spectrum_length) <- eigenvalues of P0^-½ P P0^-½: ascending in each block, (count, params); lowrank: columns'
+   ascending, then that of all else (kind diagonal: Ritz values, mean). False: not positive definite, no convergence. */
 int64_t kwm_cov_spectrum_length(const kwm_cov *cov);
 bool kwm_cov_spectrum(const kwm_cov *cov, double *values);
 

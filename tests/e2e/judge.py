@@ -45,6 +45,8 @@ def kl(structure, form="innovation"):
 t.check(kl("block/block") < kl("block/kron") < kl("block/diag") < kl("diag/diag"), "wanted less KL for more coupling")
 low = [kl("lowrank/lowrank precision %d" % rank) for rank in (256, 64, 16)]
 t.check(low[0] <= low[1] * (1 + 1e-6) and low[1] < low[2], "wanted less KL for a larger rank, found %s" % low)
+near = kl("lowrank/lowrank diagonal 64")
+t.check(near <= low[1] * (1 + 1e-3) and near < kl("diag/diag"), "wanted columns on a diagonal no farther, found %s" % near)
 again = table()
 for name in found:
     same = all(found[name][k] == again[name][k] for k in ("kl_nats", "gain_error", "trace_ratio", "MB") if not math.isnan(found[name][k]))
