@@ -12,7 +12,7 @@
    mixture. */
 struct option {
   const char *structure;
-  int64_t rank; /* lowrank, kind diagonal: no other kind is nearer at any rank */
+  int64_t rank; /* lowrank, of kind diagonal */
   double worth;
 };
 static const struct option options[] = {{"block", 0, 4},      {"kron", 0, 3},       {"lowrank", 256, 2.6},
