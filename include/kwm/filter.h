@@ -33,6 +33,9 @@ struct kwm_filter_part {
   float *mean; /* (count, params) borrowed */
 };
 
+/* The part of which this is the covariance; borrows the prior. */
+struct kwm_filter_part kwm_filter_part_of(const struct kwm_cov_spec *cov, float *mean);
+
 /* A score and the one before it: s_tᵀ P0 s_{t-1} has mean zero for the right filter (equations.md 3(f)). */
 struct kwm_score {
   struct kwm_treesum sum;

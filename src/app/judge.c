@@ -61,12 +61,6 @@ static int64_t parameters_of(const struct kwm_model *model) {
 
 /* ---- making */
 
-static enum kwm_lowrank_kind kind_of(const char *word) {
-  if (strcmp(word, "covariance") == 0) return KWM_LOWRANK_COVARIANCE;
-  if (strcmp(word, "diagonal") == 0) return KWM_LOWRANK_DIAGONAL;
-  return strcmp(word, "subspace") == 0 ? KWM_LOWRANK_SUBSPACE : KWM_LOWRANK_PRECISION;
-}
-
 static struct kwm_learn_spec spec_of(const struct kwm_run *run, const struct candidate *candidate) {
   const bool innovation = strcmp(candidate->form, "innovation") == 0;
   struct kwm_learn_spec spec = kwm_run_learn_spec(&run->config, run->train.n);
@@ -76,7 +70,7 @@ static struct kwm_learn_spec spec_of(const struct kwm_run *run, const struct can
     spec.cov[g].structure = g == KWM_GROUP_RECURRENCE ? candidate->recurrence : candidate->matrices;
     spec.cov[g].form = innovation ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION;
     spec.cov[g].real = KWM_REAL_DOUBLE;
-    spec.cov[g].kind = kind_of(candidate->kind);
+    spec.cov[g].kind = kwm_run_kind(candidate->kind);
     spec.cov[g].rank = candidate->rank;
   }
   return spec;

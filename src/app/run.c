@@ -54,7 +54,7 @@ kwm_status kwm_run_configure(struct kwm_run *run, const struct kwm_arguments *ar
   return status;
 }
 
-static enum kwm_lowrank_kind kind_of(const char *word) {
+enum kwm_lowrank_kind kwm_run_kind(const char *word) {
   if (strcmp(word, "covariance") == 0) return KWM_LOWRANK_COVARIANCE;
   if (strcmp(word, "diagonal") == 0) return KWM_LOWRANK_DIAGONAL;
   return strcmp(word, "subspace") == 0 ? KWM_LOWRANK_SUBSPACE : KWM_LOWRANK_PRECISION;
@@ -72,7 +72,7 @@ static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
                                  .prior = cov->prior,
                                  .refresh = cov->refresh,
                                  .rank = cov->rank,
-                                 .kind = kind_of(cov->kind)};
+                                 .kind = kwm_run_kind(cov->kind)};
 }
 
 bool kwm_run_couples_samples(const struct kwm_config *config) {

@@ -63,6 +63,9 @@ void kwm_run_fini(struct kwm_run *run);
 /* The learner's settings from the configuration; n_train: samples per epoch. */
 struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_t n_train);
 
+/* The kind of lowrank that a word of the configuration names. */
+enum kwm_lowrank_kind kwm_run_kind(const char *word);
+
 /* One S couples all samples of a step: no replicas. */
 bool kwm_run_couples_samples(const struct kwm_config *config);
 

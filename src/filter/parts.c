@@ -24,7 +24,7 @@ static size_t part_bytes(const struct kwm_filter_spec *spec, const struct kwm_fi
   return bytes;
 }
 
-static struct kwm_filter_part part_of(const struct kwm_cov_spec *cov, float *mean) {
+struct kwm_filter_part kwm_filter_part_of(const struct kwm_cov_spec *cov, float *mean) {
   return (struct kwm_filter_part){.name = cov->name,
                                   .total = cov->total,
                                   .params = cov->params,
@@ -51,7 +51,7 @@ size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, in
   int64_t blocks = 0;
   bool shared = false;
   for (int g = 0; g < n_groups; g++) {
-    const struct kwm_filter_part part = part_of(&covs[g], NULL);
+    const struct kwm_filter_part part = kwm_filter_part_of(&covs[g], NULL);
     bytes += evidence_bytes(spec, replicas, ops[g], &covs[g]) + part_bytes(spec, &part, replicas);
     blocks += covs[g].total;
     shared = shared || covs[g].form == KWM_FORM_INNOVATION;
@@ -141,7 +141,7 @@ kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout,
   for (int g = 0; g < n_groups; g++) filter->group[g].cov = cov[g]; /* owned from here on, whatever fails */
   for (int g = 0; g < n_groups; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
-    const struct kwm_filter_part part = part_of(&group->cov.spec, mean[g]);
+    const struct kwm_filter_part part = kwm_filter_part_of(&group->cov.spec, mean[g]);
     const bool innovation = group->cov.spec.form == KWM_FORM_INNOVATION;
     KWM_TRY(init_part(filter, group, &part));
     KWM_TRY(init_evidence(filter, group));

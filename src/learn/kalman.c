@@ -39,20 +39,6 @@ static const struct kwm_cov_ops *structure_of(const struct kwm_learn_spec *spec,
   return kwm_cov_find(spec->cov[g].structure);
 }
 
-static struct kwm_filter_part joint_part(const struct kwm_cov_spec *cov, float *mean) {
-  return (struct kwm_filter_part){.name = cov->name,
-                                  .total = cov->total,
-                                  .params = cov->params,
-                                  .first = cov->first,
-                                  .count = cov->count,
-                                  .d_o = cov->d_o,
-                                  .n_max = cov->n_max,
-                                  .m = cov->m,
-                                  .prior_variance = cov->prior_variance,
-                                  .prior_precision = cov->prior_precision,
-                                  .mean = mean};
-}
-
 static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   double variance[KWM_GATED_PARAMS];
   struct kwm_layout spread; /* as in create: what is spread is held by ranks without blocks, too */
@@ -65,7 +51,7 @@ static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_p
     ops[g] = structure_of(spec, g);
     covs[g] = cov_spec(spec, params, g, replicas, variance);
     covs[g].layout = &spread;
-    joint[g] = joint_part(&covs[g], NULL);
+    joint[g] = kwm_filter_part_of(&covs[g], NULL);
     groups += kwm_cov_bytes(ops[g], &covs[g]);
   }
   if (spec->joint)
@@ -79,7 +65,7 @@ static kwm_status create_joint(kwm_learner *learner) {
   for (int g = 0; g < KWM_GROUPS; g++) {
     const struct kwm_cov_spec cov =
         cov_spec(&learner->spec, learner->params, g, learner->layout->replicas, state->variance);
-    parts[g] = joint_part(&cov, learner->params->mean[g]);
+    parts[g] = kwm_filter_part_of(&cov, learner->params->mean[g]);
   }
   return kwm_filter_init_joint(&state->filter, learner->layout, &learner->spec.filter, KWM_GROUPS, parts);
 }
