@@ -6,7 +6,7 @@
 
 #include "jac_case.h"
 
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 
 /* One structure in one form, with the shape of its blocks: units (count, params) or a matrix (d_o, d_i). */
 struct cov_shape {

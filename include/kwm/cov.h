@@ -45,6 +45,7 @@ struct kwm_cov_spec {
   int64_t d_o, d_i;             /* matrix block (count is 0 or 1), else 0 */
   const double *prior_variance; /* (params) borrowed during create; NULL for a matrix block */
   double prior_precision;
+  bool framed;          /* matrix block: the mean is kept in the eigenbasis (kwm_cov_frame); kron, information, float */
   double forgetting;    /* λ: Λ <- λΛ + (1-λ)Λ0 a step (equations.md 3(d)); 1 = none */
   double process_noise; /* q: P <- P + q P0 a step; 0 = none */
   int64_t refresh;      /* kron: steps between refreshes of the eigenbasis */
@@ -63,28 +64,6 @@ typedef struct kwm_cov {
   void *state; /* the structure's own */
 } kwm_cov;
 
-struct kwm_cov_ops {
-  const char *name;
-  bool collective; /* see the head of this file */
-  size_t (*bytes)(const struct kwm_cov_spec *spec);
-  int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
-  kwm_status (*create)(kwm_cov *cov);
-  bool (*predict)(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
-  void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
-  bool (*absorb)(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
-  void (*project)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
-  bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
-  void (*delta)(const kwm_cov *cov, double *delta);
-  void (*moved)(const kwm_cov *cov, double *moved);
-  void (*apply)(kwm_cov *cov, double scale, float *mean);
-  void (*health)(const kwm_cov *cov, struct kwm_health *health);
-  int64_t (*spectrum_length)(const struct kwm_cov_spec *spec);
-  bool (*spectrum)(const kwm_cov *cov, double *values);
-  bool (*covariance)(const kwm_cov *cov, double *P);
-  kwm_status (*save)(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
-  kwm_status (*load)(kwm_cov *cov, kwm_ckpt *ckpt);
-  void (*destroy)(kwm_cov *cov);
-};
 extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron, kwm_cov_diag, kwm_cov_lowrank;
 
 /* The structure of that name, NULL if there is none. */
@@ -143,6 +122,13 @@ bool kwm_cov_spectrum(const kwm_cov *cov, double *values);
 /* P (n, n) <- the dense covariance of this rank's n = count·params parameters, for small n: tests and comparisons. A
    group spread over several owners is refused (assertion). False: not positive definite. */
 bool kwm_cov_covariance(const kwm_cov *cov, double *P);
+
+/* C (n, m, m) += H_i P H_iᵀ of every sample i: the block's share of the covariance of the outputs whose rows jac holds.
+   False: the structure does not offer it, or P is not positive definite. */
+bool kwm_cov_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C);
+
+/* The frame in which the means of a framed block are: U, V valid until the next predict; NULLs if it is not framed. */
+struct kwm_frame kwm_cov_frame(const kwm_cov *cov);
 
 /* Collective over the checkpoint's ranks; every rank calls it for every group, ranks that own nothing with count 0.
    writes: false on replicas other than the first, whose blocks are copies. */

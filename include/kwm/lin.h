@@ -3,7 +3,10 @@
    local.
 
    Whitened: with R = L_R L_Rᵀ, e = L_R⁻¹(y - ŷ) and H = L_R⁻¹ ∂ŷ/∂θ, so that HᵀH is the Fisher information and Hᵀe the
-   score (equations.md 1). An observation is a mini-batch of n samples with m outputs each: n·m rows. */
+   score (equations.md 1). An observation is a mini-batch of n samples with m outputs each: n·m rows.
+
+   Sampled: one row a sample in place of m, the score of a label drawn from the model: HᵀH has the Fisher information as
+   its expectation. The score of the label that was seen then stands beside it, in g. */
 #pragma once
 
 #include "kwm/base.h"
@@ -25,7 +28,14 @@ struct kwm_jac {
   const float *J;   /* UNITS (n, m, channels, count), OUTER (n, m, d_o) */
   const float *S;   /* UNITS (n, channels, params, count): sensitivities */
   const float *a;   /* OUTER (n, d_i): layer inputs, 1 appended */
-  const float *e;   /* (n, m): whitened innovations */
+  const float *aU;  /* OUTER (n, d_i): the same in the block's frame; NULL if it has none */
+  const float *e;   /* (n, m): whitened innovations; NULL if g says it all */
+  const float *g;   /* OUTER (n, d_o): the scores of the outputs; NULL: sum_r e_r J_r */
+};
+
+/* The frame of a matrix block's mean W (d_o, d_i): what is kept is VᵀWU, U (d_i, d_i), V (d_o, d_o) orthogonal. */
+struct kwm_frame {
+  const float *U, *V; /* borrowed; NULL, NULL: W itself */
 };
 
 /* Samples [first, first + n) of jac. */

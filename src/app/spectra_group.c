@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kwm/cov_ops.h"
+
 int kwm_group_spectra(const struct kwm_filter *filter) {
   return filter->joint != NULL ? 1 : filter->n_groups;
 }

@@ -1,5 +1,5 @@
 /* The table of structures, and the checked door to their operations. */
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 
 #include <string.h>
 
@@ -90,6 +90,17 @@ bool kwm_cov_spectrum(const kwm_cov *cov, double *values) {
 bool kwm_cov_covariance(const kwm_cov *cov, double *P) {
   KWM_ASSERT(!cov->ops->collective || cov->spec.count == cov->spec.total || cov->spec.count == 0);
   return cov->spec.count == 0 || cov->ops->covariance(cov, P);
+}
+
+bool kwm_cov_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C) {
+  KWM_ASSERT(jac->n <= cov->spec.n_max);
+  return cov->spec.count == 0 || (cov->ops->predictive != NULL && cov->ops->predictive(cov, jac, C));
+}
+
+struct kwm_frame kwm_cov_frame(const kwm_cov *cov) {
+  const bool framed = cov->spec.framed && cov->spec.count > 0;
+  KWM_ASSERT(!framed || cov->ops->frame != NULL);
+  return framed ? cov->ops->frame(cov) : (struct kwm_frame){NULL, NULL};
 }
 
 kwm_status kwm_cov_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {

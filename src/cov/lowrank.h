@@ -3,7 +3,7 @@
    same on all ranks of the group. */
 #pragma once
 
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 
 #include "prior.h"
 #include "reals.h"

@@ -1,7 +1,7 @@
 /* The diagonal prior of a spec as one list of variances that repeats along the group's parameters. */
 #pragma once
 
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 
 /* Parameter k of the group has the variance prior[k % period]. */
 static inline int64_t prior_period(const struct kwm_cov_spec *spec) {

@@ -1,7 +1,7 @@
 /* Numbers kept in double or in float (cov.GROUP.real), read and written in double. */
 #pragma once
 
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 
 struct reals {
   double *f64; /* one of the two is NULL */

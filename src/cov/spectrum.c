@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "kwm/cov_ops.h"
+
 const char *const kwm_spectrum_words[KWM_SPECTRUM_FACTS] = {
     [KWM_SPECTRUM_TRACE] = "trace",
     [KWM_SPECTRUM_EFFECTIVE_RANK] = "effective_rank",

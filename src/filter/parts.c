@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "joint.h"
+#include "kwm/cov_ops.h"
 #include "score.h"
 
 /* ---- memory */

@@ -3,6 +3,8 @@
    UNITS: HᵀH = sum_i S_iᵀ (J_iᵀJ_i) S_i with a 2x2 middle, m times less work than forming the rows. */
 #include "kwm/lin.h"
 
+#include <string.h>
+
 #include "kwm/backend.h"
 
 enum { LANES = 16, CHANNELS = 2, PARAMS_MAX = 16 };
@@ -10,13 +12,15 @@ enum { LANES = 16, CHANNELS = 2, PARAMS_MAX = 16 };
 struct kwm_jac kwm_jac_part(const struct kwm_jac *jac, int64_t first, int64_t n) {
   struct kwm_jac part = *jac;
   part.n = n;
-  part.e = jac->e + first * jac->m;
+  if (jac->e != NULL) part.e = jac->e + first * jac->m;
   if (jac->shape == KWM_JAC_UNITS) {
     part.J = jac->J + first * jac->m * jac->channels * jac->count;
     part.S = jac->S + first * jac->channels * jac->params * jac->count;
   } else {
     part.J = jac->J + first * jac->m * jac->d_o;
     part.a = jac->a + first * jac->d_i;
+    if (jac->aU != NULL) part.aU = jac->aU + first * jac->d_i;
+    if (jac->g != NULL) part.g = jac->g + first * jac->d_o;
   }
   return part;
 }
@@ -95,6 +99,10 @@ static void score_units(const struct kwm_jac *jac, float *s) {
 }
 
 void kwm_jac_output_score(const struct kwm_jac *jac, float *g) {
+  if (jac->g != NULL) {
+    memcpy(g, jac->g, (size_t)(jac->n * jac->d_o) * sizeof *g);
+    return;
+  }
   for (int64_t i = 0; i < jac->n; i++) {
     float *const row = g + i * jac->d_o;
     for (int64_t o = 0; o < jac->d_o; o++) row[o] = 0;

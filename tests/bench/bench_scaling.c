@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "kwm/backend.h"
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 #include "kwm/par.h"
 
 enum { SIZES_MAX = 8, REPETITIONS_LEAST = 5, REPETITIONS_MAX = 60, REFRESHES = 3, REFRESH = 100 };

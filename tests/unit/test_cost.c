@@ -1,7 +1,7 @@
 /* Estimated operations of every structure: their leading terms, how they grow, and the sizes that cannot be taken. */
 #include "kwm_test.h"
 
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 #include "kwm/full.h"
 
 static const double NEAR = 0.05; /* what the terms that are not leading may add */

@@ -1,0 +1,30 @@
+/* Covariance structures, seen by who writes one: the table of operations behind kwm/cov.h, which says what each means.
+   Calls come checked: no operation but those of a collective structure sees a rank that owns nothing. */
+#pragma once
+
+#include "kwm/cov.h"
+
+struct kwm_cov_ops {
+  const char *name;
+  bool collective; /* see the head of this file */
+  size_t (*bytes)(const struct kwm_cov_spec *spec);
+  int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
+  kwm_status (*create)(kwm_cov *cov);
+  bool (*predict)(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
+  void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
+  bool (*absorb)(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
+  void (*project)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
+  bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
+  void (*delta)(const kwm_cov *cov, double *delta);
+  void (*moved)(const kwm_cov *cov, double *moved);
+  void (*apply)(kwm_cov *cov, double scale, float *mean);
+  void (*health)(const kwm_cov *cov, struct kwm_health *health);
+  int64_t (*spectrum_length)(const struct kwm_cov_spec *spec);
+  bool (*spectrum)(const kwm_cov *cov, double *values);
+  bool (*covariance)(const kwm_cov *cov, double *P);
+  bool (*predictive)(kwm_cov *cov, const struct kwm_jac *jac, double *C); /* NULL: not known */
+  struct kwm_frame (*frame)(const kwm_cov *cov);                          /* NULL: the mean is never framed */
+  kwm_status (*save)(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
+  kwm_status (*load)(kwm_cov *cov, kwm_ckpt *ckpt);
+  void (*destroy)(kwm_cov *cov);
+};
