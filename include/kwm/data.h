@@ -14,6 +14,14 @@ struct kwm_images {
   struct kwm_file_facts files[2]; /* images, labels */
 };
 
+/* A mini-batch: samples order[0..n) of images, and the step it belongs to, which keys what is drawn for it. */
+struct kwm_batch {
+  const struct kwm_images *images; /* borrowed */
+  const int32_t *order;            /* (n) borrowed */
+  int64_t n;
+  uint64_t step;
+};
+
 /* Reads SPLIT's image and label files from `folder`: {train,t10k}-images-idx3-ubyte[.gz], {train,t10k}-labels-idx1-
    ubyte[.gz]; plain files are preferred over .gz. Raises KWM_ERR_DATA for a missing, unreadable, truncated or corrupt
    file, a wrong magic, counts that disagree, trailing bytes, or a label >= 10 (with its index).

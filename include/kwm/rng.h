@@ -12,6 +12,8 @@ enum kwm_rng_purpose {
   KWM_RNG_TEST = 4,     /* instances that tests make */
   KWM_RNG_SUBSPACE = 5, /* first subspace of a low-rank covariance; step = 0, index = element */
   KWM_RNG_THEORY = 6,   /* instances of kwm verify; step = group of claims, index = draw */
+  KWM_RNG_TASK = 7,     /* tasks of a stream; step = use << 32 | task, index = position */
+  KWM_RNG_LABELS = 8,   /* labels drawn from the model; step = step of the run, index = place in the mini-batch */
 };
 
 /* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */
