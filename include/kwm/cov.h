@@ -82,7 +82,8 @@ int64_t kwm_cov_evidence_length(const kwm_cov *cov);
 
 /* Time update after `step` finished steps: forgetting towards the anchor N(anchor, P0), process noise, refresh of a
    basis (equations.md 3(d)): Λ' = λΛ + (1-λ)Λ0, mean += (1-λ) Λ'⁻¹ Λ0 (anchor - mean), then P' = Λ'⁻¹ + q P0. anchor
-   and mean (count, params): NULL if forgetting is 1. False: not positive definite; P and mean are then as before. */
+   and mean (count, params): NULL if forgetting is 1. A framed mean is always given and turns with its basis; the anchor
+   is plain. False: not positive definite; P and mean are then as before. */
 bool kwm_cov_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
 
 /* Information form. evidence (evidence_length) += one chunk's evidence and score; zeroed by the caller. Structures
@@ -129,6 +130,9 @@ bool kwm_cov_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C);
 
 /* The frame in which the means of a framed block are: U, V valid until the next predict; NULLs if it is not framed. */
 struct kwm_frame kwm_cov_frame(const kwm_cov *cov);
+
+/* plain (count, params) <- V M Uᵀ for a mean M in the frame; its copy if the block is not framed. They may be one. */
+void kwm_cov_unframe(const kwm_cov *cov, const float *framed, float *plain);
 
 /* Collective over the checkpoint's ranks; every rank calls it for every group, ranks that own nothing with count 0.
    writes: false on replicas other than the first, whose blocks are copies. */

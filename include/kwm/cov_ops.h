@@ -24,6 +24,7 @@ struct kwm_cov_ops {
   bool (*covariance)(const kwm_cov *cov, double *P);
   bool (*predictive)(kwm_cov *cov, const struct kwm_jac *jac, double *C); /* NULL: not known */
   struct kwm_frame (*frame)(const kwm_cov *cov);                          /* NULL: the mean is never framed */
+  void (*unframe)(const kwm_cov *cov, const float *framed, float *plain); /* goes with frame */
   kwm_status (*save)(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
   kwm_status (*load)(kwm_cov *cov, kwm_ckpt *ckpt);
   void (*destroy)(kwm_cov *cov);

@@ -229,6 +229,30 @@ static bool block_covariance(const kwm_cov *cov, double *P) {
   return true;
 }
 
+/* C (m, m) += H P Hᵀ of one sample, block by block; H, Z: (m, count·p). */
+static void add_outputs(const kwm_cov *cov, int64_t m, const double *H, double *Z, double *C) {
+  const struct block_state *const state = cov->state;
+  const int64_t p = cov->spec.params, n = cov->spec.count * p;
+  for (int64_t b = 0; b < cov->spec.count; b++)
+    kwm_symm_f64(m, p, 1, state->W + b * p * p, p, H + b * p, n, 0, Z + b * p, n);
+  kwm_gemm_f64(false, true, m, m, n, 1, H, n, Z, n, 1, C, m);
+}
+
+static bool block_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C) {
+  const int64_t p = cov->spec.params, m = jac->m, size = m * cov->spec.count * p;
+  double *const W = scratch_of(cov), *H = NULL;
+  for (int64_t b = 0; b < cov->spec.count; b++)
+    if (!covariance_of(cov, b, W + b * p * p)) return false;
+  if (kwm_alloc((void **)&H, (size_t)(2 * size) * sizeof *H, "outputs' covariance") != KWM_OK) return false;
+  for (int64_t i = 0; i < jac->n; i++) {
+    const struct kwm_jac one = kwm_jac_part(jac, i, 1);
+    kwm_jac_dense_f64(&one, H);
+    add_outputs(cov, m, H, H + size, C + i * m * m);
+  }
+  kwm_free(H);
+  return true;
+}
+
 static const char *dataset(const struct kwm_cov_spec *spec, char *name, size_t size) {
   snprintf(name, size, "/cov/%s/%s%s", spec->name, block_innovation(spec) ? "covariance" : "precision",
            block_is_float(spec) ? "_factor" : "");
@@ -271,6 +295,7 @@ const struct kwm_cov_ops kwm_cov_block = {
     .spectrum_length = block_spectrum_length,
     .spectrum = block_spectrum,
     .covariance = block_covariance,
+    .predictive = block_predictive,
     .save = block_save,
     .load = block_load,
     .destroy = block_destroy,

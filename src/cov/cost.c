@@ -84,15 +84,17 @@ static double block_operations(const struct kwm_cov_spec *spec) {
 
 static double kron_turns(const struct kwm_cov_spec *spec, const struct sizes *s) {
   const double both = s->o * s->i * (s->o + s->i), cubes = cube(s->o) + cube(s->i);
-  return (s->forgets ? 4 * both : 0) +
-         ((EIGEN + 2) * cubes + 2 * both) / (double)(spec->refresh > 0 ? spec->refresh : 1);
+  const double turned = (EIGEN + 2) * cubes + (spec->framed ? 4 : 2) * both;
+  return (s->forgets ? (spec->framed ? 2 : 4) * both : 0) + turned / (double)(spec->refresh > 0 ? spec->refresh : 1);
 }
 
-/* Grams n i² + R o²; float: rows turned 2 n (i² + o²), double: the sums once a step; the step turned back. */
-static double kron_information(const struct sizes *s) {
+/* Grams n i² + R o²; float: rows turned 2 n (i² + o²) (framed: the inputs were, by the forward pass), G once a step or,
+   if a sample has one row, those rows; double: the sums once a step; the step turned back, but for a framed mean. */
+static double kron_information(const struct kwm_cov_spec *spec, const struct sizes *s) {
   const double o = s->o, i = s->i, both = o * i * (o + i), grams = s->n * i * i + s->R * o * o;
-  const double turned = s->narrow ? 2 * s->n * (i * i + o * o) + 2 * cube(o) : 2 * both + 2 * cube(o) + 2 * cube(i);
-  return grams + matrix_score(s) + turned + 2 * both + 8 * o * i;
+  const double outputs = 2 * s->n * o * o + (s->m > 1 ? 2 * cube(o) : 2 * s->n * o * o);
+  const double rows = (spec->framed ? 0 : 2 * s->n * i * i) + outputs, sums = 2 * both + 2 * cube(o) + 2 * cube(i);
+  return grams + matrix_score(s) + (s->narrow ? rows : sums) + (spec->framed ? 0 : 2 * both) + 8 * o * i;
 }
 
 /* o (4 n² i + 6 R²) for S and the posterior's diagonal; rows turned 2 n i² + 2 R o², grams, S⁻¹ 2 R³. */
@@ -105,7 +107,7 @@ static double kron_innovation_form(const struct sizes *s) {
 static double kron_operations(const struct kwm_cov_spec *spec) {
   const struct sizes s = sizes_of(spec);
   if (spec->count == 0) return 0;
-  return kron_turns(spec, &s) + (s.innovation ? kron_innovation_form(&s) : kron_information(&s));
+  return kron_turns(spec, &s) + (s.innovation ? kron_innovation_form(&s) : kron_information(spec, &s));
 }
 
 /* ---- diag: information 4 n N; innovation 10 R N for its rows, S 2 R² N, L⁻¹Y R² N */

@@ -103,6 +103,14 @@ struct kwm_frame kwm_cov_frame(const kwm_cov *cov) {
   return framed ? cov->ops->frame(cov) : (struct kwm_frame){NULL, NULL};
 }
 
+void kwm_cov_unframe(const kwm_cov *cov, const float *framed, float *plain) {
+  if (cov->spec.count == 0) return;
+  if (cov->spec.framed)
+    cov->ops->unframe(cov, framed, plain);
+  else
+    memmove(plain, framed, (size_t)(cov->spec.count * cov->spec.params) * sizeof *plain);
+}
+
 kwm_status kwm_cov_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {
   return cov->ops->save(cov, ckpt, writes);
 }

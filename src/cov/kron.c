@@ -9,6 +9,8 @@
    The projection it makes: F is taken as diagonal in that basis, and the mean of products as the product of means. The
    innovation form uses the same P exactly in Z and S and keeps the diagonal of the exact posterior in the basis.
 
+   Framed (float, information): the mean is kept as VᵀWU, and a step is X / (D + f) itself; it turns with the basis.
+
    Here is what does not depend on the form or on the type of the numbers; kron.h says where the rest is. */
 #include "kron.h"
 
@@ -103,6 +105,7 @@ static void identity(struct reals *E, int64_t n) {
 static kwm_status kron_create(kwm_cov *cov) {
   const struct kwm_cov_spec *const spec = &cov->spec;
   KWM_ASSERT(spec->count <= 1 && spec->prior_precision > 0);
+  KWM_ASSERT(!spec->framed || (!innovation(spec) && spec->real == KWM_REAL_FLOAT));
   KWM_TRY(kwm_alloc(&cov->state, sizeof(struct kron_state), "kron covariance"));
   if (spec->count == 0) return KWM_OK;
   struct kron_state *state = cov->state;
@@ -130,6 +133,7 @@ static bool refresh_due(int64_t step, int64_t interval) {
 }
 
 static bool kron_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
+  KWM_ASSERT(!cov->spec.framed || mean != NULL); /* it turns with the basis */
   return numbers_of(cov)->predict(cov, refresh_due(step, cov->spec.refresh), anchor, mean);
 }
 
@@ -148,10 +152,7 @@ static void kron_delta(const kwm_cov *cov, double *delta) {
 
 /* A rotation changes no norm, and P0 is the same in any basis. */
 static void kron_moved(const kwm_cov *cov, double *moved) {
-  const struct kron_state *const state = cov->state;
-  double sum = 0;
-  for (int64_t k = 0; k < cov->spec.params; k++) sum += reals_get(&state->X, k) * reals_get(&state->X, k);
-  moved[0] = sum * cov->spec.prior_precision;
+  moved[0] = numbers_of(cov)->size(cov) * cov->spec.prior_precision;
 }
 
 static void kron_apply(kwm_cov *cov, double scale, float *mean) {
@@ -228,6 +229,15 @@ static bool kron_covariance(const kwm_cov *cov, double *P) {
   return true;
 }
 
+static bool kron_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C) {
+  return positive(cov) && numbers_of(cov)->predictive(cov, jac, C);
+}
+
+static struct kwm_frame kron_frame(const kwm_cov *cov) {
+  const struct kron_state *const state = cov->state;
+  return (struct kwm_frame){.U = state->U.f32, .V = state->V.f32};
+}
+
 /* Every array that belongs to the state; the owner holds all rows. */
 enum { KRON_FILES = 5 };
 struct kron_file {
@@ -290,6 +300,9 @@ const struct kwm_cov_ops kwm_cov_kron = {
     .spectrum_length = kron_spectrum_length,
     .spectrum = kron_spectrum,
     .covariance = kron_covariance,
+    .predictive = kron_predictive,
+    .frame = kron_frame,
+    .unframe = kron_unframe,
     .save = kron_save,
     .load = kron_load,
     .destroy = kron_destroy,

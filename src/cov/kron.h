@@ -4,6 +4,9 @@
      kron_f32.c         state in float:  the information form's step
      kron_f64.c         state in double: the same
      kron_real.h        what these two have in common, written once for both types
+     kron_time.h        its part for the time update
+     kron_predictive.h  its part for the outputs' covariance
+     kron_packed.c      the evidence's sums of squares
      kron_innovation.c  the innovation form, in double precision for both */
 #pragma once
 
@@ -33,19 +36,38 @@ struct kron_state {
   double floor_hits, floored;    /* variances lifted so far, and by the step in hand */
 };
 
-/* Evidence of a chunk: A (d_i, d_i) upper, G (d_o, d_o) upper, X (d_o, d_i), at2 (d_i). Float: X is in the basis, and
-   at2 is the diagonal of A in it. Double: X is the plain score, and there is no at2: a float sum of plain numbers is
-   all that is lost, the rotation is done once a step and in double precision. */
+/* The upper triangle of a symmetric matrix (n, n) by panels of KRON_PANEL rows, one after the other: rows first... of
+   it are (kron_panel, n - first), their part below the diagonal unused. */
+enum { KRON_PANEL = 128 };
+
+static inline int64_t kron_panel(int64_t n, int64_t first) {
+  return n - first < KRON_PANEL ? n - first : KRON_PANEL;
+}
+
+/* kron_packed.c: numbers of such a triangle; packed += valuesᵀvalues for values (rows, n). */
+int64_t kron_packed(int64_t n);
+void kron_add_gram(int64_t n, int64_t rows, const float *values, float *packed);
+
+/* Evidence of a chunk: A (d_i, d_i) and G (d_o, d_o) packed, X (d_o, d_i), at2 (d_i), gt2 (d_o). Float: X is in the
+   basis, at2 is the diagonal of A in it, and, with one row a sample, gt2 that of G: with more rows it costs less to
+   turn G once a step. Double: X is the plain score, and there is neither: a float sum of plain numbers is all that is
+   lost, the rotation is done once a step and in double precision. */
 struct kron_evidence {
-  int64_t A, G, X, at2, length;
+  int64_t A, G, X, at2, gt2, length;
 };
+
+/* Float, and one row a sample. */
+static inline bool kron_turns_rows(const struct kwm_cov_spec *spec) {
+  return spec->real == KWM_REAL_FLOAT && spec->m == 1;
+}
 
 static inline struct kron_evidence kron_evidence_of(const struct kwm_cov_spec *spec) {
   struct kron_evidence at = {0};
-  at.G = at.A + spec->d_i * spec->d_i;
-  at.X = at.G + spec->d_o * spec->d_o;
+  at.G = at.A + kron_packed(spec->d_i);
+  at.X = at.G + kron_packed(spec->d_o);
   at.at2 = at.X + spec->d_o * spec->d_i;
-  at.length = at.at2 + (spec->real == KWM_REAL_FLOAT ? spec->d_i : 0);
+  at.gt2 = at.at2 + (spec->real == KWM_REAL_FLOAT ? spec->d_i : 0);
+  at.length = at.gt2 + (kron_turns_rows(spec) ? spec->d_o : 0);
   return at;
 }
 
@@ -55,10 +77,15 @@ struct kron_numbers {
   void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
   bool (*absorb)(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
   void (*delta)(const kwm_cov *cov, double *delta);
+  double (*size)(const kwm_cov *cov);                    /* sum X² */
   void (*move)(kwm_cov *cov, double scale, float *mean); /* mean += scale δ */
   void (*take)(kwm_cov *cov);                            /* A, G, D <- with the evidence prepared by absorb */
+  bool (*predictive)(kwm_cov *cov, const struct kwm_jac *jac, double *C);
 };
 extern const struct kron_numbers kron_f32, kron_f64;
+
+/* kron_f32.c: see kwm_cov_unframe. */
+void kron_unframe(const kwm_cov *cov, const float *framed, float *plain);
 
 /* kron_innovation.c: the innovation form's operations (see kwm/cov.h). */
 void kron_project(kwm_cov *cov, const struct kwm_jac *jac, double *S);

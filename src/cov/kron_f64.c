@@ -10,8 +10,8 @@ static void evidence_f64(kwm_cov *cov, const struct kwm_jac *jac, float *evidenc
   const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
   struct kron_state *state = cov->state;
   const struct kron_evidence at = kron_evidence_of(&cov->spec);
-  kwm_gram(i, jac->n, 1.0f, jac->a, i, 1.0f, evidence + at.A, i);
-  kwm_gram(o, jac->n * jac->m, 1.0f, jac->J, o, 1.0f, evidence + at.G, o);
+  kron_add_gram(i, jac->n, jac->a, evidence + at.A);
+  kron_add_gram(o, jac->n * jac->m, jac->J, evidence + at.G);
   kwm_jac_score(jac, evidence + at.X, state->g);
 }
 
@@ -50,5 +50,7 @@ const struct kron_numbers kron_f64 = {.predict = predict,
                                       .evidence = evidence_f64,
                                       .absorb = absorb_f64,
                                       .delta = delta_of,
+                                      .size = size_of,
                                       .move = move_f64,
-                                      .take = take};
+                                      .take = take,
+                                      .predictive = predictive};

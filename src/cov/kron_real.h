@@ -3,7 +3,9 @@
 
      REAL          the type of the state's numbers
      NUMBERS(r)    the numbers of a struct reals as REAL *
-     GEMM, MIRROR  the matrix product and the mirrored triangle for REAL */
+     GEMM, MIRROR  the matrix product and the mirrored triangle for REAL
+
+   kron_time.h and kron_predictive.h go on with it. */
 #pragma once
 
 #include "kron.h"
@@ -11,86 +13,52 @@
 #include <math.h>
 #include <string.h>
 
+#include "kron_predictive.h"
+#include "kron_time.h"
+
 #include "kwm/backend.h"
 
-/* fresh (n, n) <- eigenvectors of the symmetric matrix whose upper triangle is C; W: (n, n) + (n) scratch. */
-static bool eigenvectors(int64_t n, const REAL *C, double *W, REAL *fresh) {
-  for (int64_t k = 0; k < n * n; k++) W[k] = (double)C[k];
-  if (!kwm_eigen_f64(n, W, W + n * n)) return false;
-  for (int64_t k = 0; k < n * n; k++) fresh[k] = (REAL)W[k];
-  return true;
-}
+enum { KRON_LANES = 16 };
 
-/* E (n, n) <- fresh; overlap (n, n) <- (freshᵀE)² elementwise. */
-static void take_basis(int64_t n, const REAL *fresh, REAL *E, REAL *overlap) {
-  GEMM(true, false, n, n, n, 1, fresh, n, E, n, 0, overlap, n);
-  for (int64_t k = 0; k < n * n; k++) overlap[k] *= overlap[k];
-  memcpy(E, fresh, (size_t)(n * n) * sizeof *E);
-}
-
-/* D, U, V <- in the basis new_U, new_V: D <- (V'ᵀV)² D ((U'ᵀU)²)ᵀ. */
-static void turn(kwm_cov *cov) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
-  struct kron_state *state = cov->state;
-  REAL *const D = NUMBERS(state->D), *const T = NUMBERS(state->T), *const overlap = (REAL *)state->eigen;
-  take_basis(i, NUMBERS(state->new_U), NUMBERS(state->U), overlap);
-  GEMM(false, true, o, i, i, 1, D, i, overlap, i, 0, T, i);
-  take_basis(o, NUMBERS(state->new_V), NUMBERS(state->V), overlap);
-  GEMM(false, false, o, i, o, 1, overlap, o, T, i, 0, D, i);
-}
-
-/* out (d_o, d_i) <- V Y Uᵀ; T is overwritten. */
-static void rotate_back(const kwm_cov *cov, const REAL *Y, REAL *out) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
-  const struct kron_state *const state = cov->state;
-  REAL *const T = NUMBERS(state->T);
-  GEMM(false, true, o, i, i, 1, Y, i, NUMBERS(state->U), i, 0, T, i);
-  GEMM(false, false, o, i, o, 1, NUMBERS(state->V), o, T, i, 0, out, i);
-}
-
-/* mean += weight V (D0 Vᵀ(anchor - mean)U / D) Uᵀ for the D that was just weighted. */
-static void pull(kwm_cov *cov, REAL weight, const float *anchor, float *mean) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i, n = o * i;
-  struct kron_state *state = cov->state;
-  REAL *const X = NUMBERS(state->X), *const T = NUMBERS(state->T), *const f = NUMBERS(state->f);
-  const REAL *const D = NUMBERS(state->D), share = weight * (REAL)cov->spec.prior_precision;
-  for (int64_t k = 0; k < n; k++) X[k] = (REAL)anchor[k] - (REAL)mean[k];
-  GEMM(true, false, o, i, o, 1, NUMBERS(state->V), o, X, i, 0, T, i);
-  GEMM(false, false, o, i, i, 1, T, i, NUMBERS(state->U), i, 0, X, i);
-  for (int64_t k = 0; k < n; k++) X[k] *= share / D[k];
-  rotate_back(cov, X, f);
-  for (int64_t k = 0; k < n; k++) mean[k] = (float)((REAL)mean[k] + f[k]);
-}
-
-/* The next basis comes first: it is all that can fail. */
-static bool predict(kwm_cov *cov, bool refresh, const float *anchor, float *mean) {
-  const struct kwm_cov_spec *const spec = &cov->spec;
-  struct kron_state *state = cov->state;
-  const REAL lambda = (REAL)spec->forgetting, d0 = (REAL)spec->prior_precision;
-  const REAL q = (REAL)(spec->process_noise / spec->prior_precision);
-  const int64_t n = spec->d_o * spec->d_i;
-  REAL *const D = NUMBERS(state->D);
-  if (refresh && !(eigenvectors(spec->d_i, NUMBERS(state->A), state->eigen, NUMBERS(state->new_U)) &&
-                   eigenvectors(spec->d_o, NUMBERS(state->G), state->eigen, NUMBERS(state->new_V))))
-    return false;
-  if (lambda < 1) {
-    for (int64_t k = 0; k < n; k++) D[k] = lambda * D[k] + (1 - lambda) * d0;
-    pull(cov, 1 - lambda, anchor, mean);
+/* Upper triangle of C (n, n) += share times the packed one. */
+static void add_packed(int64_t n, REAL share, const float *packed, REAL *C) {
+  for (int64_t first = 0; first < n; first += KRON_PANEL) {
+    const int64_t width = kron_panel(n, first), left = n - first;
+    for (int64_t k = 0; k < width; k++)
+      for (int64_t j = k; j < left; j++) C[(first + k) * n + first + j] += share * (REAL)packed[k * left + j];
+    packed += width * left;
   }
-  if (q > 0)
-    for (int64_t k = 0; k < n; k++) D[k] = D[k] / (1 + q * D[k]);
-  if (refresh) turn(cov);
-  return true;
 }
 
-/* diagonal[k] <- (EᵀCE)_kk for the upper triangle C (n, n); full, product: (n, n) scratch. */
+/* diagonal[k] <- (EᵀCE)_kk for the packed C; full, product: (n, n) scratch. */
 static void rotated_diagonal(int64_t n, const REAL *E, const float *C, REAL *full, REAL *product, double *diagonal) {
-  for (int64_t k = 0; k < n * n; k++) full[k] = (REAL)C[k];
+  memset(full, 0, (size_t)(n * n) * sizeof *full);
+  add_packed(n, 1, C, full);
   MIRROR(n, full, n);
   GEMM(false, false, n, n, n, 1, full, n, E, n, 0, product, n);
   for (int64_t k = 0; k < n; k++) diagonal[k] = 0;
   for (int64_t j = 0; j < n; j++)
     for (int64_t k = 0; k < n; k++) diagonal[k] += (double)E[j * n + k] * (double)product[j * n + k];
+}
+
+/* One row of f, X and D + f: f <- weight at2, X <- Y / (D + f); largest (KRON_LANES) <- at least every D + f; returns
+   sum f X². Lanes, since a sum in one order would keep the processor waiting. */
+static double gain_row(int64_t n, REAL weight, const REAL *restrict at2, const REAL *restrict Y, const REAL *restrict D,
+                       REAL *restrict f, REAL *restrict X, REAL *restrict largest) {
+  REAL change[KRON_LANES] = {0};
+  double sum = 0;
+  for (int64_t first = 0; first < n; first += KRON_LANES) {
+    const int64_t width = n - first < KRON_LANES ? n - first : KRON_LANES;
+    for (int64_t l = 0; l < width; l++) {
+      const REAL information = weight * at2[first + l], next = D[first + l] + information, x = Y[first + l] / next;
+      f[first + l] = information;
+      X[first + l] = x;
+      change[l] += information * x * x;
+      largest[l] = next > largest[l] ? next : largest[l];
+    }
+  }
+  for (int l = 0; l < KRON_LANES; l++) sum += (double)change[l];
+  return sum;
 }
 
 /* f and X of the step from the rotated score Y (d_o, d_i) and the factors' diagonals in the basis; returns sum f X²,
@@ -99,22 +67,29 @@ static double gain(kwm_cov *cov, const double *gt2, const REAL *at2, const REAL 
   const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
   struct kron_state *state = cov->state;
   const REAL *const D = NUMBERS(state->D);
-  REAL *const information = NUMBERS(state->f), *const X = NUMBERS(state->X), largest = 0;
+  REAL *const f = NUMBERS(state->f), *const X = NUMBERS(state->X), largest[KRON_LANES] = {0};
   double sum = 0;
   for (int64_t k = 0; k < o; k++) {
     const REAL weight = (REAL)((gt2[k] < 0 ? 0 : gt2[k]) / state->batch);
-    double row = 0;
-    for (int64_t j = 0; j < i; j++) {
-      const REAL f = weight * at2[j], next = D[k * i + j] + f;
-      const REAL x = Y[k * i + j] / next;
-      information[k * i + j] = f;
-      X[k * i + j] = x;
-      largest = next > largest ? next : largest;
-      row += (double)(f * x * x);
-    }
-    sum += row;
+    sum += gain_row(i, weight, at2, Y + k * i, D + k * i, f + k * i, X + k * i, largest);
   }
-  return isfinite(largest) ? sum : INFINITY;
+  for (int l = 0; l < KRON_LANES; l++)
+    if (!isfinite(largest[l])) return INFINITY;
+  return sum;
+}
+
+/* sum X² */
+static double size_of(const kwm_cov *cov) {
+  const struct kron_state *const state = cov->state;
+  const int64_t n = cov->spec.params;
+  const REAL *const X = NUMBERS(state->X);
+  double lanes[KRON_LANES] = {0}, sum = 0;
+  for (int64_t first = 0; first < n; first += KRON_LANES) {
+    const int64_t width = n - first < KRON_LANES ? n - first : KRON_LANES;
+    for (int64_t l = 0; l < width; l++) lanes[l] += (double)X[first + l] * (double)X[first + l];
+  }
+  for (int l = 0; l < KRON_LANES; l++) sum += lanes[l];
+  return sum;
 }
 
 static void delta_of(const kwm_cov *cov, double *delta) {
@@ -124,19 +99,14 @@ static void delta_of(const kwm_cov *cov, double *delta) {
   for (int64_t k = 0; k < cov->spec.d_o * cov->spec.d_i; k++) delta[k] = (double)out[k];
 }
 
-/* C (n) += share·evidence (n) */
-static void add(int64_t n, REAL share, const float *evidence, REAL *C) {
-  for (int64_t k = 0; k < n; k++) C[k] += share * (REAL)evidence[k];
-}
-
 static void take(kwm_cov *cov) {
   const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
   struct kron_state *state = cov->state;
   const struct kron_evidence at = kron_evidence_of(&cov->spec);
   const REAL share = (REAL)(1 / state->batch), *const f = NUMBERS(state->f);
   REAL *const D = NUMBERS(state->D);
-  add(i * i, share, state->evidence + at.A, NUMBERS(state->A));
-  add(o * o, share, state->evidence + at.G, NUMBERS(state->G));
+  add_packed(i, share, state->evidence + at.A, NUMBERS(state->A));
+  add_packed(o, share, state->evidence + at.G, NUMBERS(state->G));
   for (int64_t k = 0; k < o * i; k++) D[k] += f[k];
   state->evidence = NULL;
 }

@@ -31,6 +31,34 @@ static struct jac_case coarse(uint64_t stream) {
   return made;
 }
 
+/* One row a sample in place of the outputs', and the score beside it. */
+struct sampled {
+  struct jac_case made;
+  float *g;
+};
+
+static struct sampled sampled_rows(int64_t n, uint64_t stream) {
+  struct sampled rows = {.made = jac_outer(n, 1, O, I_, stream), .g = normal_floats(n * O, 4 * stream + 3)};
+  coarsen(n * O, rows.made.J), coarsen(n * I_, rows.made.a), coarsen(n * O, rows.g);
+  rows.made.jac.e = NULL, rows.made.jac.g = rows.g;
+  return rows;
+}
+
+static void sampled_drop(struct sampled *rows) {
+  free(rows->g), jac_drop(&rows->made);
+}
+
+/* A covariance whose samples have m rows. */
+static kwm_cov cov_rows(const struct cov_shape *shape, int64_t m) {
+  kwm_cov cov;
+  struct kwm_cov_spec spec = cov_spec_of(shape, 1, 0);
+  spec.m = m;
+  const size_t before = kwm_mem_bytes();
+  assert_ok(kwm_cov_create(&cov, &kwm_cov_kron, &spec));
+  assert_int_equal(kwm_mem_bytes() - before, kwm_cov_bytes(&kwm_cov_kron, &spec));
+  return cov;
+}
+
 /* The same J for every sample: HᵀH = (JᵀJ) ⊗ (sum a aᵀ) exactly. Only e differs from step to step. The first step has
    next to no information: it gives the eigenbasis without touching P = cI. */
 static struct jac_case factorising(int64_t step) {
@@ -176,11 +204,13 @@ static void algorithm_step(struct algorithm *a, const struct kwm_jac *jac) {
     for (int64_t j = 0; j < I_; j++) at2[j] += at[j] * at[j];
     for (int64_t j = 0; j < I_ * I_; j++)
       a->A[j] += (double)jac->a[i * I_ + j / I_] * (double)jac->a[i * I_ + j % I_] / (double)jac->n;
+    for (int64_t k = 0; k < O * O && jac->g != NULL; k++) gt[k % O] += (double)jac->g[i * O + k / O] * a->V[k];
     for (int64_t r = 0; r < jac->m; r++) {
       const float *const J = jac->J + (i * jac->m + r) * O;
       double ht[O] = {0};
       for (int64_t k = 0; k < O * O; k++) ht[k % O] += (double)J[k / O] * a->V[k];
-      for (int64_t k = 0; k < O; k++) ht2[k] += ht[k] * ht[k], gt[k] += ht[k] * (double)jac->e[i * jac->m + r];
+      for (int64_t k = 0; k < O; k++) ht2[k] += ht[k] * ht[k];
+      for (int64_t k = 0; k < O && jac->g == NULL; k++) gt[k] += ht[k] * (double)jac->e[i * jac->m + r];
       for (int64_t k = 0; k < O * O; k++) a->G[k] += (double)J[k / O] * (double)J[k % O] / (double)jac->n;
     }
     for (int64_t k = 0; k < N; k++) X[k] += gt[k / I_] * at[k % I_];
@@ -205,10 +235,9 @@ static void identity(int64_t n, double *E) {
 }
 
 /* δ is summed, not the mean, which is kept in float. */
-static void check_algorithm(enum kwm_form form, enum kwm_real real) {
-  if (form != KWM_FORM_INFORMATION) return;
-  const struct cov_shape shape = shape_of(form, real);
-  kwm_cov cov = cov_new(&shape, 1, 0);
+static void run_algorithm(enum kwm_real real, bool sampled) {
+  const struct cov_shape shape = shape_of(KWM_FORM_INFORMATION, real);
+  kwm_cov cov = cov_rows(&shape, sampled ? 1 : COV_OUTPUTS);
   struct algorithm *const wanted = calloc(1, sizeof *wanted);
   double W[N] = {0}, delta[N];
   float mean[N] = {0};
@@ -216,16 +245,18 @@ static void check_algorithm(enum kwm_form form, enum kwm_real real) {
   identity(I_, wanted->U), identity(O, wanted->V);
   for (int64_t k = 0; k < N; k++) wanted->D[k] = cov_prior_precision;
   for (int64_t step = 0; step < 2 * COV_REFRESH + 3; step++) {
-    struct jac_case made = coarse((uint64_t)(900 + step));
+    struct sampled rows = sampled_rows(COV_SAMPLES, (uint64_t)(900 + step));
+    struct jac_case plain = coarse((uint64_t)(900 + step));
+    const struct kwm_jac jac = sampled ? rows.made.jac : plain.jac;
     struct cov_step prepared;
     if (basis_due(step)) algorithm_refresh(wanted);
-    algorithm_step(wanted, &made.jac);
+    algorithm_step(wanted, &jac);
     assert_true(kwm_cov_predict(&cov, step, NULL, NULL));
-    assert_true(cov_prepare(&cov, &made.jac, &prepared));
+    assert_true(cov_prepare(&cov, &jac, &prepared));
     kwm_cov_delta(&cov, delta);
     for (int64_t k = 0; k < N; k++) W[k] += delta[k];
     kwm_cov_apply(&cov, 1, mean);
-    cov_step_drop(&prepared), jac_drop(&made);
+    cov_step_drop(&prepared), jac_drop(&plain), sampled_drop(&rows);
     if (step % 20 > 1 && step > 12) continue;
     double P_trace = 0, D_sum = 0, wanted_trace = 0, wanted_sum = 0;
     struct cov_state found = cov_state_of(&cov);
@@ -242,6 +273,40 @@ static void check_algorithm(enum kwm_form form, enum kwm_real real) {
   free(wanted), kwm_cov_destroy(&cov);
 }
 
+static void check_algorithm(enum kwm_form form, enum kwm_real real) {
+  if (form != KWM_FORM_INFORMATION) return;
+  run_algorithm(real, false);
+  run_algorithm(real, true);
+}
+
+/* One sample and no basis yet: a scalar Kalman filter for each parameter. The caller may keep room for more rows. */
+static void check_one_sample(enum kwm_form form, enum kwm_real real) {
+  if (form != KWM_FORM_INFORMATION) return;
+  const struct cov_shape shape = shape_of(form, real);
+  for (int64_t m = 1; m <= COV_OUTPUTS; m += COV_OUTPUTS - 1) {
+    kwm_cov cov = cov_rows(&shape, m);
+    struct sampled rows = sampled_rows(1, 950);
+    struct cov_step prepared;
+    float mean[N] = {0};
+    double theta[N], p[N], kl = 0;
+    assert_true(kwm_cov_predict(&cov, 0, NULL, NULL));
+    assert_true(cov_prepare(&cov, &rows.made.jac, &prepared));
+    kwm_cov_apply(&cov, 1, mean);
+    struct cov_state found = cov_state_of(&cov);
+    for (int64_t k = 0; k < N; k++) {
+      const double a = (double)rows.made.a[k % I_], h = (double)rows.made.J[k / I_] * a,
+                   prior = 1 / cov_prior_precision;
+      p[k] = prior - prior * h * h * prior / (h * prior * h + 1);
+      theta[k] = p[k] * a * (double)rows.g[k / I_];
+      kl += h * h * theta[k] * theta[k];
+      assert_close(1 / found.D[k], p[k], either(real, 1e-13, 1e-6), 0);
+    }
+    assert_below(dense_error_f32(N, mean, theta), 1e-6);
+    assert_close(prepared.kl[0], kl, either(real, 1e-12, 1e-5), 0);
+    cov_step_drop(&prepared), cov_state_drop(&found), sampled_drop(&rows), kwm_cov_destroy(&cov);
+  }
+}
+
 static double sum_of(const double *values) {
   double sum = 0;
   for (int64_t k = 0; k < N; k++) sum += values[k];
@@ -249,21 +314,22 @@ static double sum_of(const double *values) {
 }
 
 /* Invariant 31, and: precision only grows between changes of basis (q = 0, nothing forgotten). */
-static void check_precision(enum kwm_form form, enum kwm_real real) {
+static void run_precision(enum kwm_form form, enum kwm_real real, bool sampled) {
   const struct cov_shape shape = shape_of(form, real);
   const double close = either(real, 1e-13, 1e-6);
-  kwm_cov cov = cov_new(&shape, 1, 0);
+  kwm_cov cov = cov_rows(&shape, sampled ? 1 : COV_OUTPUTS);
   float mean[N] = {0};
   struct cov_state last = cov_state_of(&cov);
   for (int64_t step = 0; step < 22; step++) {
+    struct sampled rows = sampled_rows(COV_SAMPLES, (uint64_t)(740 + step));
     struct jac_case made = cov_jac(&shape, (uint64_t)(740 + step));
     assert_true(kwm_cov_predict(&cov, step, NULL, NULL));
     struct cov_state turned = cov_state_of(&cov);
     assert_true((memcmp(last.basis, turned.basis, N * N * sizeof *last.basis) != 0) == basis_due(step));
     assert_close(sum_of(turned.D), sum_of(last.D), close, 0);
     for (int64_t k = 0; k < N; k++) assert_true(turned.D[k] > 0);
-    cov_measure(&cov, &made.jac, 1, mean);
-    cov_state_drop(&last), jac_drop(&made);
+    cov_measure(&cov, sampled ? &rows.made.jac : &made.jac, 1, mean);
+    cov_state_drop(&last), jac_drop(&made), sampled_drop(&rows);
     last = cov_state_of(&cov);
     for (int64_t k = 0; k < N; k++) assert_true(last.D[k] >= turned.D[k]);
     cov_state_drop(&turned);
@@ -276,6 +342,11 @@ static void check_precision(enum kwm_form form, enum kwm_real real) {
   assert_memory_equal(once.basis, twice.basis, N * N * sizeof *once.basis);
   assert_below(dense_error(N, twice.D, once.D), close);
   cov_state_drop(&once), cov_state_drop(&twice), cov_state_drop(&last), kwm_cov_destroy(&cov);
+}
+
+static void check_precision(enum kwm_form form, enum kwm_real real) {
+  run_precision(form, real, false);
+  if (form == KWM_FORM_INFORMATION) run_precision(form, real, true);
 }
 
 /* kl = sum f δ² / samples in the basis; with evidence that factorises that is δᵀFδ / samples. */
@@ -309,11 +380,13 @@ FOR_EACH(exact)
 FOR_EACH(scalar)
 FOR_EACH(innovation)
 FOR_EACH(algorithm)
+FOR_EACH(one_sample)
 FOR_EACH(precision)
 FOR_EACH(kl)
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_exact),     cmocka_unit_test(test_scalar),    cmocka_unit_test(test_innovation),
-    cmocka_unit_test(test_algorithm), cmocka_unit_test(test_precision), cmocka_unit_test(test_kl),
+    cmocka_unit_test(test_exact),      cmocka_unit_test(test_scalar),    cmocka_unit_test(test_innovation),
+    cmocka_unit_test(test_algorithm),  cmocka_unit_test(test_precision), cmocka_unit_test(test_kl),
+    cmocka_unit_test(test_one_sample),
 };
 KWM_TEST_MAIN(tests)

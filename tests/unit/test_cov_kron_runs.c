@@ -232,6 +232,52 @@ static void check_views(enum kwm_form form, enum kwm_real real) {
   free(P), free(E), cov_state_drop(&state), cov_step_drop(&prepared), jac_drop(&made), kwm_cov_destroy(&cov);
 }
 
+/* C (width, width) <- rowsᵀrows/samples */
+static double *dense_gram(int64_t width, int64_t n, const float *rows) {
+  double *const C = dense_new(width * width);
+  for (int64_t s = 0; s < n; s++)
+    for (int64_t k = 0; k < width * width; k++)
+      C[k] += (double)rows[s * width + k / width] * (double)rows[s * width + k % width] / COV_SAMPLES;
+  return C;
+}
+
+/* The upper triangle of a factor that the state keeps. */
+static void check_factor(struct cov_file *file, const char *leaf, enum kwm_type type, int64_t n, double *wanted) {
+  double *const found = cov_read(file, leaf, type, 2, (const int64_t[]){n, n});
+  for (int64_t k = 0; k < n; k++)
+    for (int64_t j = 0; j < k; j++) found[k * n + j] = wanted[k * n + j] = 0;
+  assert_below(dense_error(n * n, found, wanted), 1e-6);
+  free(found);
+}
+
+/* Layers wider than the pieces in which evidence is kept: one step, all of A, G and D. */
+static void check_wide(enum kwm_form form, enum kwm_real real) {
+  enum { WIDE = 131, DEEP = 290 };
+  const struct cov_shape shape = {
+      .structure = "kron", .form = form, .real = real, .count = 1, .d_o = WIDE, .d_i = DEEP};
+  if (form != KWM_FORM_INFORMATION) return;
+  for (int64_t m = 1; m <= COV_OUTPUTS; m += COV_OUTPUTS - 1) {
+    struct kwm_cov_spec spec = cov_spec_of(&shape, 1, 0);
+    struct jac_case made = jac_outer(COV_SAMPLES, m, WIDE, DEEP, 560);
+    struct cov_file file;
+    float *const mean = normal_floats(WIDE * DEEP, 561);
+    kwm_cov cov;
+    spec.m = m;
+    assert_ok(kwm_cov_create(&cov, &kwm_cov_kron, &spec));
+    cov_measure(&cov, &made.jac, 1, mean);
+    cov_write(&cov, &file);
+    double *const D = cov_read(&file, "precision", cov_type(&cov), 2, (const int64_t[]){WIDE, DEEP});
+    double *const A = dense_gram(DEEP, COV_SAMPLES, made.a), *const G = dense_gram(WIDE, COV_SAMPLES * m, made.J);
+    for (int64_t k = 0; k < WIDE * DEEP; k++) {
+      const double f = COV_SAMPLES * G[k / DEEP * (WIDE + 1)] * A[k % DEEP * (DEEP + 1)];
+      assert_close(D[k], cov_prior_precision + f, 1e-6, 0);
+    }
+    check_factor(&file, "input_factor", cov_type(&cov), DEEP, A);
+    check_factor(&file, "output_factor", cov_type(&cov), WIDE, G);
+    free(A), free(G), free(D), free(mean), cov_file_drop(&file), jac_drop(&made), kwm_cov_destroy(&cov);
+  }
+}
+
 /* Evidence that float can't add up any more is refused, and leaves the state. */
 static void test_overflow(void **state) {
   (void)state;
@@ -285,10 +331,11 @@ FOR_EACH(anchor)
 FOR_EACH(no_basis)
 FOR_EACH(degenerate)
 FOR_EACH(views)
+FOR_EACH(wide)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_steady_state), cmocka_unit_test(test_anchor), cmocka_unit_test(test_no_basis),
     cmocka_unit_test(test_degenerate),   cmocka_unit_test(test_views),  cmocka_unit_test(test_overflow),
-    cmocka_unit_test(test_long_run),
+    cmocka_unit_test(test_long_run),     cmocka_unit_test(test_wide),
 };
 KWM_TEST_MAIN(tests)

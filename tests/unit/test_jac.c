@@ -110,6 +110,46 @@ static void test_dense_outer(void **state) {
   }
 }
 
+/* A score that comes with the rows is taken as it is: g, and gᵀa, in parts as in whole; e is not looked at. The
+   information is the rows' alone. */
+static void test_given_score(void **state) {
+  (void)state;
+  enum { SAMPLES = 6, WIDE = 4, DEEP = 5, WIDTH = WIDE * DEEP };
+  struct jac_case made = jac_outer(SAMPLES, 1, WIDE, DEEP, 310);
+  float *const g = normal_floats(SAMPLES * WIDE, 311), found[SAMPLES * WIDE], s[WIDTH], f[2 * WIDTH];
+  float scratch[SAMPLES * (WIDE + DEEP)];
+  double *const F = jac_dense_fisher(&made.jac), wanted[WIDTH], information[WIDTH];
+  made.jac.e = NULL, made.jac.g = g;
+  for (int64_t k = 0; k < WIDTH; k++) {
+    s[k] = f[k] = f[WIDTH + k] = 1, wanted[k] = 1, information[k] = 1 + F[k * WIDTH + k];
+    for (int64_t i = 0; i < SAMPLES; i++)
+      wanted[k] += (double)g[i * WIDE + k / DEEP] * (double)made.a[i * DEEP + k % DEEP];
+  }
+  const struct kwm_jac first = kwm_jac_part(&made.jac, 0, 2), rest = kwm_jac_part(&made.jac, 2, SAMPLES - 2);
+  assert_ptr_equal(rest.g, g + 2 * WIDE);
+  assert_null(rest.e);
+  kwm_jac_output_score(&made.jac, found);
+  assert_memory_equal(found, g, sizeof found);
+  kwm_jac_score(&first, s, found);
+  kwm_jac_score(&rest, s, found);
+  assert_below(dense_error_f32(WIDTH, s, wanted), SUM);
+  kwm_jac_diagonal(&made.jac, f, f + WIDTH, scratch);
+  assert_below(dense_error_f32(WIDTH, f, information), SUM);
+  assert_below(dense_error_f32(WIDTH, f + WIDTH, wanted), SUM);
+  free(g), free(F), jac_drop(&made);
+}
+
+/* Inputs in a frame are cut like the others. */
+static void test_part_framed(void **state) {
+  (void)state;
+  struct jac_case made = jac_outer(6, 3, 4, 5, 312);
+  float *const aU = normal_floats(6 * 5, 313);
+  assert_null(kwm_jac_part(&made.jac, 2, 3).aU);
+  made.jac.aU = aU;
+  assert_ptr_equal(kwm_jac_part(&made.jac, 2, 3).aU, aU + 2 * 5);
+  free(aU), jac_drop(&made);
+}
+
 /* diag(HᵀH) and Hᵀe, both added to what is there (1 everywhere); a matrix is one block. */
 static void check_diagonal(const struct kwm_jac *jac) {
   const bool outer = jac->shape == KWM_JAC_OUTER;
@@ -171,7 +211,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_fisher),   cmocka_unit_test(test_score_units), cmocka_unit_test(test_score_outer),
       cmocka_unit_test(test_dense),    cmocka_unit_test(test_part),        cmocka_unit_test(test_dense_outer),
-      cmocka_unit_test(test_diagonal),
+      cmocka_unit_test(test_diagonal), cmocka_unit_test(test_given_score), cmocka_unit_test(test_part_framed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
