@@ -8,7 +8,7 @@
 #include "kwm/learn.h"
 #include "kwm/pipe.h"
 
-enum { SMALL_IMAGES = 64, SMALL_LENGTH = 30, SMALL_HIDDEN = 5, SMALL_CLASSES = 10 };
+enum { SMALL_IMAGES = 64, SMALL_LENGTH = 30, SMALL_HIDDEN = 5, SMALL_CLASSES = 10, SMALL_GROUPS = 3 };
 
 static inline struct kwm_model small_model(int64_t width) {
   struct kwm_model model = {.width = width,
@@ -79,7 +79,8 @@ static inline void small_init(struct small *small, const struct kwm_layout *layo
   assert_ok(kwm_stage_assign(&small->stages, &small->model, layout->stages, layout->owners));
   const int me = layout->stage * layout->owners + layout->owner;
   assert_ok(kwm_params_create(&small->params, &small->model, &small->stages, me, 3));
-  assert_ok(kwm_pipe_create(&small->pipe, &small->layout, &small->model, &small->stages, batch, chunks));
+  const struct kwm_pipe_spec spec = {.batch = batch, .chunks = chunks, .evidence = KWM_EVIDENCE_EXACT};
+  assert_ok(kwm_pipe_create(&small->pipe, &small->layout, &small->model, &small->stages, &spec));
 }
 
 static inline void small_fini(struct small *small) {
@@ -88,8 +89,16 @@ static inline void small_fini(struct small *small) {
   free(small->data);
 }
 
+static inline struct kwm_means small_means(const struct small *small) {
+  struct kwm_means means = {0};
+  memcpy(means.at, small->params.mean, sizeof means.at);
+  return means;
+}
+
 static inline void small_linearise(struct small *small, int64_t first, int64_t n, struct kwm_lin *lin) {
-  kwm_pipe_linearise(small->pipe, small->params.mean, &small->data->images, n, small->order + first, lin);
+  const struct kwm_batch batch = {.images = &small->data->images, .order = small->order + first, .n = n};
+  const struct kwm_means means = small_means(small);
+  kwm_pipe_linearise(small->pipe, &means, &batch, lin);
 }
 
 static inline double *small_widen(int64_t n, const float *from) {

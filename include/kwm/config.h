@@ -19,8 +19,8 @@ struct kwm_config {
   uint64_t seed;
   char *output;      /* run directory; "" until given */
   char *backend;     /* cpu */
-  char *learner;     /* kalman | sgd | adam */
-  char *sensitivity; /* forward */
+  char *learner;     /* kalman | sgd | adam | kfac | ewc | si */
+  char *sensitivity; /* forward (gated) | stage | adjoint (dense) */
   bool reproducible;
   struct {
     char *path;         /* folder with the four IDX files (plain or .gz) */
@@ -28,8 +28,27 @@ struct kwm_config {
     int64_t validation; /* samples held out from the end of the training file, 0 for none */
   } data;
   struct {
-    int64_t width;               /* recurrent complex units */
-    int64_t hidden;              /* read-out hidden units */
+    char *kind; /* permuted | rotated | split | list; none: no stream */
+    int64_t tasks;
+    int64_t seed;     /* of the tasks: permutations */
+    int64_t samples;  /* training samples of each task, 0: all */
+    double angle;     /* rotated: degrees from the first task to the last */
+    bool relabel;     /* split: labels count within the task */
+    char *paths;      /* list: folders, one a task */
+    char *boundaries; /* unknown | known (the learner is told) | blended */
+    double blend;     /* blended: share of a task over which it gives way to the next */
+  } stream;
+  struct {
+    double threshold; /* alarm level of the innovation statistic's cumulative sum, 0: off */
+    double slack;     /* deviations that are let pass */
+    char *reaction;   /* none | inflate */
+    double inflation; /* inflate: P <- inflation P, at most P0 */
+  } change;
+  struct {
+    char *kind;                  /* gated | dense */
+    char *widths;                /* dense: units of the hidden layers, "256 256" */
+    int64_t width;               /* gated: recurrent complex units */
+    int64_t hidden;              /* gated: read-out hidden units */
     double decay_min, decay_max; /* initial |a| of the units is spread over [min, max] at gate 1/2 */
     double phase_max;            /* initial phases are spread over (0, max], radians */
     char *observation;           /* categorical | gaussian */
@@ -38,6 +57,7 @@ struct kwm_config {
   struct {
     int64_t epochs, max_steps; /* max_steps 0: no limit */
     int64_t batch;             /* samples per filter step */
+    char *schedule;            /* baselines: cosine | constant */
     int64_t chunks;            /* a batch is summed in this many chunks (a power of two) in a fixed tree */
   } train;
   struct {
@@ -45,6 +65,7 @@ struct kwm_config {
     double memory_gb; /* what a rank may take; 0: its share of what its host has */
   } layout;
   struct {
+    char *evidence;       /* exact | sampled: Fisher information of the outputs, or a draw of it */
     double gain_factor;   /* innovation noise R is counted 1/gain_factor times */
     double trust_region;  /* bound on the predicted KL per sample of one step, per group; 0: none */
     double process_noise; /* Q = process_noise * P0 per step */
@@ -65,7 +86,17 @@ struct kwm_config {
   } sgd;
   struct {
     double rate, beta1, beta2, epsilon;
-  } adam;
+  } adam; /* also the rule within ewc and si */
+  struct {
+    double rate, damping, decay;
+    int64_t refresh; /* steps between inverses */
+  } kfac;
+  struct {
+    double strength, decay; /* weight of the penalty; of the tasks before in it */
+  } ewc;
+  struct {
+    double strength, damping;
+  } si;
   struct {
     int64_t every; /* steps between checkpoints, 0: at the end of each epoch only */
     int64_t keep;  /* good checkpoints kept */

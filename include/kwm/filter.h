@@ -18,6 +18,7 @@ struct kwm_filter_spec {
   double forgetting, process_noise; /* of all groups; the process noise is where an adaptive one starts */
   double adapt_process; /* β of q <- (1-β)q + β δᵀP0⁻¹δ/n a step, each group its own; 0: q is fixed */
   double adapt_noise;   /* β of the same for R's scale ρ, from S; 0: ρ = 1 */
+  double inflation;     /* kwm_filter_inflate's factor, >= 1; 0: it is never called */
   bool score_test;      /* keep the last score for the successive-score test */
   enum kwm_real real;   /* joint covariance only; a group's own stands in its kwm_cov_spec */
 };
@@ -74,6 +75,7 @@ struct kwm_filter {
   double *inverse;  /* (rows, rows) S⁻¹, if R adapts */
   double noise;     /* ρ: R = ρ I */
   int64_t steps;    /* finished steps (skipped ones included) */
+  bool inflates;    /* at the next predict */
   bool failed_here; /* something lost definiteness or finiteness on this rank in this step */
 };
 
@@ -123,6 +125,10 @@ kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
 
 /* P <- time update of every block. */
 void kwm_filter_predict(struct kwm_filter *filter);
+
+/* The world has changed: the next predict forgets spec.inflation times what was learned, Λ <- Λ0 + (Λ - Λ0)/inflation,
+   and leaves the means where they are. Not with a joint covariance. Local, the same on all ranks. */
+void kwm_filter_inflate(struct kwm_filter *filter);
 
 /* Evidence of all chunks, summed over chunks and replicas; S = R + sum of H P Hᵀ over all owners where it is shared. */
 void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin);

@@ -35,6 +35,9 @@ void kwm_gated_operations(kwm_gated *gated, int64_t n, const uint8_t *pixels, co
 /* out (n, d_o) <- a Wᵀ for a (n, d_i), W (d_o, d_i). ld_out: elements from row to row of out. */
 void kwm_dense_forward(int64_t n, int64_t d_i, int64_t d_o, const float *W, const float *a, float *out, int64_t ld_out);
 
+/* aU (n, d) <- a U for a (n, d), U (d, d). */
+void kwm_dense_turn(int64_t n, int64_t d, const float *U, const float *a, float *aU);
+
 /* Rows of a Jacobian with respect to the outputs J (rows, d_o) -> with respect to the inputs without the appended 1:
    out (rows, d_i - 1) <- J W[:, :d_i-1]. */
 void kwm_dense_pull_back(int64_t rows, int64_t d_i, int64_t d_o, const float *W, const float *J, float *out);

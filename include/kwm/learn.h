@@ -1,6 +1,6 @@
-/* Learners: one training step each, from the same linearised step. kalman is the filter; sgd and adam are baselines on
-   the same gradients, the score divided by the number of samples. All calls are collective over the layout unless said.
- */
+/* Learners: one training step each, from the same linearised step. kalman is the filter; sgd, adam, kfac, ewc and si
+   are baselines on the same gradients, the score divided by the number of samples. All calls are collective over the
+   layout unless said. */
 #pragma once
 
 #include "kwm/ckpt.h"
@@ -11,8 +11,8 @@
 /* The means of the blocks that this rank owns. */
 struct kwm_params {
   const struct kwm_model *model; /* borrowed */
-  struct kwm_share share[KWM_GROUPS];
-  float *mean[KWM_GROUPS]; /* (count, params), owned */
+  struct kwm_share share[KWM_GROUPS_MAX];
+  float *mean[KWM_GROUPS_MAX]; /* (count, params), owned */
 };
 
 /* Initial means keyed by seed. Local. */
@@ -22,10 +22,10 @@ void kwm_params_destroy(struct kwm_params *params);
 size_t kwm_params_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank);
 
 /* PREFIX/GROUP in the checkpoint: (total, params), a matrix block as (d_o, d_i). */
-kwm_status kwm_group_save(const struct kwm_model *model, enum kwm_group_id group, struct kwm_share share,
-                          const char *prefix, const float *data, kwm_ckpt *ckpt, bool writes);
-kwm_status kwm_group_load(const struct kwm_model *model, enum kwm_group_id group, struct kwm_share share,
-                          const char *prefix, float *data, kwm_ckpt *ckpt);
+kwm_status kwm_group_save(const struct kwm_model *model, int group, struct kwm_share share, const char *prefix,
+                          const float *data, kwm_ckpt *ckpt, bool writes);
+kwm_status kwm_group_load(const struct kwm_model *model, int group, struct kwm_share share, const char *prefix,
+                          float *data, kwm_ckpt *ckpt);
 
 /* What to learn with. */
 struct kwm_cov_choice {
@@ -39,13 +39,17 @@ struct kwm_cov_choice {
 };
 struct kwm_learn_spec {
   struct kwm_filter_spec filter;
+  int64_t rows; /* of the Jacobian for each sample (kwm_pipe_rows) */
   uint64_t seed;
-  struct kwm_cov_choice cov[KWM_GROUPS];
+  struct kwm_cov_choice cov[KWM_ROLES];
   bool joint;                   /* one exact covariance of all parameters instead (priors as in cov) */
   int group_rank, group_ranks;  /* this rank's place in its replica, for the joint covariance's share */
-  double rate, momentum;        /* sgd (rate also adam) */
-  double beta1, beta2, epsilon; /* adam */
-  int64_t total_steps;          /* the baselines' cosine schedule ends here */
+  double rate, momentum;        /* of the baselines; sgd */
+  double beta1, beta2, epsilon; /* adam, ewc, si */
+  double damping, decay;        /* kfac: of the factors; ewc: decay of the penalty; si: damping of the importance */
+  double strength;              /* ewc, si: weight of the penalty */
+  int64_t refresh;              /* kfac: steps between inverses */
+  int64_t total_steps;          /* the baselines' cosine schedule ends here; 0: the rate is constant */
 };
 
 struct kwm_learner_ops;
@@ -62,14 +66,17 @@ struct kwm_learner_ops {
   const char *name;
   size_t (*bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas);
   kwm_status (*create)(kwm_learner *learner);
-  void (*predict)(kwm_learner *learner); /* NULL: nothing to do */
+  void (*predict)(kwm_learner *learner);  /* NULL: nothing to do */
+  void (*boundary)(kwm_learner *learner); /* NULL: nothing to do */
   void (*step)(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
-  void (*health)(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]);
+  const float *(*plain)(const kwm_learner *learner, int g); /* NULL: no mean is framed; else the mean as a matrix */
+  void (*health)(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS_MAX]);
   kwm_status (*save)(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes);
   kwm_status (*load)(kwm_learner *learner, kwm_ckpt *ckpt);
   void (*destroy)(kwm_learner *learner);
 };
-extern const struct kwm_learner_ops kwm_learn_kalman, kwm_learn_sgd, kwm_learn_adam;
+extern const struct kwm_learner_ops kwm_learn_kalman, kwm_learn_sgd, kwm_learn_adam, kwm_learn_kfac, kwm_learn_ewc,
+    kwm_learn_si;
 
 /* The learner of that name, NULL if there is none. */
 const struct kwm_learner_ops *kwm_learner_find(const char *name);
@@ -88,11 +95,20 @@ void kwm_learner_predict(kwm_learner *learner);
 /* Learns from one linearised mini-batch: means and covariance change on their owners, unless the verdict is to skip. */
 void kwm_learner_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
 
+/* The task that was learned is over and another one begins: only for learners that are told (stream.boundaries). */
+void kwm_learner_boundary(kwm_learner *learner);
+
+/* The means of this rank's parts as they are kept; frames valid until the next predict. Local. */
+struct kwm_means kwm_learner_means(const kwm_learner *learner);
+
+/* An alarm of the change detection: kwm_filter_inflate; nothing for learners without a covariance. */
+void kwm_learner_inflate(kwm_learner *learner);
+
 /* The filter of a Kalman learner, borrowed. Local. */
 struct kwm_filter *kwm_learner_filter(const kwm_learner *learner);
 
 /* Covariance facts of this rank's blocks by group (zero for learners without one). Local. */
-void kwm_learner_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS]);
+void kwm_learner_health(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS_MAX]);
 
 /* Means and learner state, to and from a checkpoint of any layout. */
 kwm_status kwm_learner_save(const kwm_learner *learner, kwm_ckpt *ckpt);

@@ -83,7 +83,7 @@ enum { KWM_INNOVATION_FIELDS = sizeof(struct kwm_innovation) / sizeof(double) };
 void kwm_innovation_add(struct kwm_innovation *sum, const struct kwm_innovation *more);
 
 /* One step's linearisation on this rank: the Jacobians of the parts that it owns over its replica's samples. */
-enum { KWM_LIN_PARTS = 3 };
+enum { KWM_LIN_PARTS = 32 };
 struct kwm_lin {
   int n_parts;
   struct kwm_jac jac[KWM_LIN_PARTS];

@@ -1,16 +1,16 @@
-/* What a run leaves for people and scripts: metrics.tsv, summary.json, manifest.json. Local: rank 0 calls it. Files are
-   written whole to NAME.part and renamed (metrics.tsv is appended row by row and flushed). */
+/* What a run leaves for people and scripts: tables by step (metrics.tsv), summary.json, manifest.json. Local: rank 0
+   calls it. Files are written whole to NAME.part and renamed (tables by step are appended row by row and flushed). */
 #pragma once
 
 #include "kwm/base.h"
 
 typedef struct kwm_metrics kwm_metrics;
 
-/* Opens DIR/metrics.tsv with the given columns (column 0 is the integer `step`). If it exists, its header must match
+/* Opens DIR/NAME, a table with the given columns (column 0 is the integer `step`). If it exists, its header must match
    (KWM_ERR_DATA) and rows with step > `keep_until` (or an incomplete last line) are dropped: a resumed run's table
    reads as if it never stopped. */
-kwm_status kwm_metrics_open(kwm_metrics **metrics, const char *dir, int n_columns, const char *const *columns,
-                            int64_t keep_until);
+kwm_status kwm_metrics_open(kwm_metrics **metrics, const char *dir, const char *name, int n_columns,
+                            const char *const *columns, int64_t keep_until);
 
 /* Appends one row; values: (n_columns), NAN is written as "nan". KWM_ERR_SYSTEM if it can't be written. */
 kwm_status kwm_metrics_row(kwm_metrics *metrics, const double *values);

@@ -24,10 +24,11 @@ static kwm_status evaluate(struct kwm_run *run, kwm_ckpt *ckpt) {
   KWM_TRY(kwm_run_build(run));
   KWM_TRY(kwm_checkpoint_matches(run, ckpt));
   KWM_TRY(kwm_learner_load(&run->learner, ckpt));
-  kwm_pipe_predict(run->pipe, run->params.mean, &run->test, &sums);
+  const struct kwm_means means = kwm_learner_means(&run->learner);
+  kwm_pipe_predict(run->pipe, &means, &run->test, &sums);
   if (run->layout.rank == 0) print_metrics("test", run->model.noise_variance > 0, &sums);
   if (run->valid.n == 0) return KWM_OK;
-  kwm_pipe_predict(run->pipe, run->params.mean, &run->valid, &sums);
+  kwm_pipe_predict(run->pipe, &means, &run->valid, &sums);
   if (run->layout.rank == 0) print_metrics("valid", run->model.noise_variance > 0, &sums);
   return KWM_OK;
 }
@@ -35,7 +36,7 @@ static kwm_status evaluate(struct kwm_run *run, kwm_ckpt *ckpt) {
 static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *arguments, kwm_ckpt **ckpt) {
   struct kwm_layout world;
   char *text = NULL;
-  int64_t step = 0, pixels = 0;
+  int64_t step = 0, pixels = 0, classes = 0;
   KWM_CHECK(arguments->subject != NULL, KWM_ERR_USAGE, "arguments: wanted a run directory or checkpoint, found none");
   KWM_CHECK(!arguments->resume, KWM_ERR_USAGE, "arguments: wanted no --resume with eval");
   kwm_par_world(&world);
@@ -47,7 +48,8 @@ static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *argument
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "step", &step));
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "pixels", &pixels));
   kwm_run_fit_layout(&run->config, false);
-  KWM_TRY(kwm_run_lay_out(run, pixels));
+  KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "classes", &classes));
+  KWM_TRY(kwm_run_lay_out(run, pixels, (int)classes));
   if (world.rank == 0) printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(*ckpt), (long long)step);
   return evaluate(run, *ckpt);
 }

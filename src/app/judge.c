@@ -53,25 +53,19 @@ struct judge {
   struct pupil pupil[CANDIDATES];
 };
 
-static int64_t parameters_of(const struct kwm_model *model) {
-  int64_t n = 0;
-  for (int g = 0; g < KWM_GROUPS; g++) n += model->groups[g].total * model->groups[g].params;
-  return n;
-}
-
 /* ---- making */
 
 static struct kwm_learn_spec spec_of(const struct kwm_run *run, const struct candidate *candidate) {
   const bool innovation = strcmp(candidate->form, "innovation") == 0;
-  struct kwm_learn_spec spec = kwm_run_learn_spec(&run->config, run->train.n);
+  struct kwm_learn_spec spec = kwm_run_learn_spec(&run->config, &run->model, kwm_run_steps(run));
   spec.joint = false;
   spec.group_ranks = 1;
-  for (int g = 0; g < KWM_GROUPS; g++) {
-    spec.cov[g].structure = g == KWM_GROUP_RECURRENCE ? candidate->recurrence : candidate->matrices;
-    spec.cov[g].form = innovation ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION;
-    spec.cov[g].real = KWM_REAL_DOUBLE;
-    spec.cov[g].kind = kwm_run_kind(candidate->kind);
-    spec.cov[g].rank = candidate->rank;
+  for (int role = 0; role < KWM_ROLES; role++) {
+    spec.cov[role].structure = role == KWM_ROLE_RECURRENCE ? candidate->recurrence : candidate->matrices;
+    spec.cov[role].form = innovation ? KWM_FORM_INNOVATION : KWM_FORM_INFORMATION;
+    spec.cov[role].real = KWM_REAL_DOUBLE;
+    spec.cov[role].kind = kwm_run_kind(candidate->kind);
+    spec.cov[role].rank = candidate->rank;
   }
   return spec;
 }
@@ -88,11 +82,11 @@ static kwm_status make_pupil(struct judge *judge, int c) {
 static void fill_prior(struct judge *judge) {
   double variance[KWM_GATED_PARAMS], *at = judge->prior;
   const struct kwm_learn_spec *const spec = &judge->run->learner.spec;
-  kwm_model_prior_variance(spec->cov[KWM_GROUP_RECURRENCE].prior, variance);
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  kwm_model_prior_variance(spec->cov[KWM_ROLE_RECURRENCE].prior, variance);
+  for (int g = 0; g < judge->run->model.n_groups; g++) {
     const struct kwm_group *const group = &judge->run->model.groups[g];
     for (int64_t k = 0; k < group->total * group->params; k++)
-      *at++ = g == KWM_GROUP_RECURRENCE ? variance[k % group->params] : 1 / spec->cov[g].prior;
+      *at++ = group->role == KWM_ROLE_RECURRENCE ? variance[k % group->params] : 1 / spec->cov[group->role].prior;
   }
 }
 
@@ -121,7 +115,7 @@ static void drop(struct judge *judge) {
 /* ---- the run */
 
 static void copy_means(const struct kwm_params *params, double *means) {
-  for (int g = 0; g < KWM_GROUPS; g++)
+  for (int g = 0; g < params->model->n_groups; g++)
     for (int64_t k = 0; k < params->share[g].count * params->model->groups[g].params; k++)
       *means++ = (double)params->mean[g][k];
 }
@@ -129,7 +123,7 @@ static void copy_means(const struct kwm_params *params, double *means) {
 /* delta (n) <- the step that the learner just took, before trust region and gain factor; NaN if it took none. */
 static void step_taken(const struct kwm_params *params, const double *before, const struct kwm_step *step,
                        double *delta) {
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < params->model->n_groups; g++) {
     const double scale = step->verdict == KWM_STEP_DONE ? step->scale[g] : NAN;
     for (int64_t k = 0; k < params->share[g].count * params->model->groups[g].params; k++, delta++, before++)
       *delta = ((double)params->mean[g][k] - *before) / scale;
@@ -170,8 +164,12 @@ static kwm_status run_steps(struct judge *judge, const int32_t *order, double *d
     struct kwm_step step;
     kwm_learner_predict(&run->learner);
     copy_means(&run->params, judge->before);
-    kwm_pipe_linearise(run->pipe, run->params.mean, &run->train, batch, order + t * batch % (run->train.n - batch + 1),
-                       &lin);
+    const struct kwm_batch drawn = {.images = &run->train,
+                                    .order = order + t * batch % (run->train.n - batch + 1),
+                                    .n = batch,
+                                    .step = (uint64_t)t};
+    const struct kwm_means means = kwm_learner_means(&run->learner);
+    kwm_pipe_linearise(run->pipe, &means, &drawn, &lin);
     kwm_learner_step(&run->learner, &lin, &step);
     KWM_CHECK(step.verdict == KWM_STEP_DONE, KWM_ERR_NUMERIC, "judge: wanted the exact filter to do step %lld",
               (long long)t);
@@ -225,7 +223,7 @@ static void print_pupil(struct judge *judge, int c, const double *inverse, doubl
   bool good = true;
   int64_t first = 0;
   size_t bytes = 0;
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < judge->run->model.n_groups; g++) {
     const kwm_cov *const cov = &filter->group[g].cov;
     good = good && add_group(judge, cov, first, inverse, own, sums);
     first += cov->spec.count * cov->spec.params;
@@ -268,16 +266,16 @@ static kwm_status judge_run(struct kwm_run *run, struct kwm_arguments *arguments
   for (size_t k = 0; k < sizeof forced / sizeof forced[0]; k++) KWM_TRY(kwm_arguments_add(arguments, forced[k]));
   KWM_TRY(kwm_run_configure(run, arguments));
   KWM_TRY(kwm_run_probe(run, &probe));
-  KWM_TRY(kwm_run_lay_out(run, probe.length));
+  KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
   KWM_CHECK(run->layout.size == 1, KWM_ERR_USAGE, "judge: wanted 1 rank, found %d", run->layout.size);
-  const int64_t n = parameters_of(&run->model);
+  const int64_t n = kwm_model_parameters(&run->model);
   KWM_CHECK(n <= PARAMETERS_MAX, KWM_ERR_USAGE,
             "judge: wanted at most %d parameters (dense covariances are compared), found %lld", PARAMETERS_MAX,
             (long long)n);
   KWM_TRY(kwm_run_read_data(run, true, false));
   KWM_TRY(kwm_run_build(run));
   KWM_CHECK(run->config.train.batch <= run->train.n, KWM_ERR_USAGE, "judge: wanted train.batch within the data");
-  struct judge judge = {.run = run, .n = n, .steps = run->learner.spec.total_steps};
+  struct judge judge = {.run = run, .n = n, .steps = kwm_run_steps(run)};
   int32_t *order = NULL;
   double *delta = NULL;
   kwm_status status = make(&judge);

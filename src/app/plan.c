@@ -6,6 +6,7 @@
 
 #include "kwm/app.h"
 #include "kwm/full.h"
+#include "task_table.h"
 
 /* What libraries take beyond what is resident at the start: OpenBLAS's packing buffers, HDF5's and MPI's pools, code
    pages touched later. Measured at 4 to 15 MB, LAPACK's workspace and a checkpoint's copies apart, on models of 1
@@ -25,14 +26,15 @@ static size_t larger(size_t a, size_t b) {
 static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *params,
                            const struct kwm_learn_spec *spec) {
   size_t numbers = 0;
-  const size_t rows = (size_t)(spec->filter.batch * run->model.classes);
+  const size_t rows = (size_t)(spec->filter.batch * spec->rows);
   if (strcmp(run->config.learner, "kalman") != 0) return 0;
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < run->model.n_groups; g++) {
     const size_t d_o = (size_t)run->model.groups[g].d_o, d_i = (size_t)run->model.groups[g].d_i;
-    const bool rotates = params->share[g].count > 0 && strcmp(spec->cov[g].structure, "kron") == 0 && !spec->joint;
+    const struct kwm_cov_choice *const choice = &spec->cov[run->model.groups[g].role];
+    const bool rotates = params->share[g].count > 0 && strcmp(choice->structure, "kron") == 0 && !spec->joint;
     const size_t d = rotates ? larger(d_o, d_i) : 0;
-    const bool low = strcmp(spec->cov[g].structure, "lowrank") == 0 && !spec->joint;
-    const size_t columns = low ? (size_t)spec->cov[g].rank + rows : 0;
+    const bool low = strcmp(choice->structure, "lowrank") == 0 && !spec->joint;
+    const size_t columns = low ? (size_t)choice->rank + rows : 0;
     numbers = larger(numbers, 3 * larger(d * d, columns * columns));
   }
   const bool root = spec->joint && spec->filter.real == KWM_REAL_FLOAT;
@@ -48,13 +50,14 @@ static size_t checkpoint_bytes(const struct kwm_run *run, const struct kwm_param
   size_t most = 0;
   if (strcmp(run->config.learner, "kalman") != 0) return 0;
   if (spec->joint) return 2 * slab;
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < run->model.n_groups; g++) {
     const struct kwm_group *const group = &run->model.groups[g];
-    const char *const structure = spec->cov[g].structure;
-    const size_t number = spec->cov[g].real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double);
+    const struct kwm_cov_choice *const choice = &spec->cov[group->role];
+    const char *const structure = choice->structure;
+    const size_t number = choice->real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double);
     const size_t p = (size_t)group->params, d = larger((size_t)group->d_o, (size_t)group->d_i);
     const bool block = strcmp(structure, "block") == 0, low = strcmp(structure, "lowrank") == 0;
-    const size_t columns = block ? p : low ? (size_t)spec->cov[g].rank : 1;
+    const size_t columns = block ? p : low ? (size_t)choice->rank : 1;
     const size_t numbers = strcmp(structure, "kron") == 0 ? larger(d * d, p) : p * columns;
     const size_t bytes = (size_t)params->share[g].count * numbers * number;
     most = larger(most, bytes > window && !(block && group->d_o > 0) ? window : bytes);
@@ -67,7 +70,7 @@ static size_t checkpoint_bytes(const struct kwm_run *run, const struct kwm_param
 static struct kwm_cov_spec cov_spec(const struct kwm_run *run, const struct kwm_learn_spec *spec, int g,
                                     struct kwm_share share) {
   const struct kwm_group *const group = &run->model.groups[g];
-  const struct kwm_cov_choice *const choice = &spec->cov[g];
+  const struct kwm_cov_choice *const choice = &spec->cov[group->role];
   const struct kwm_filter_spec *const filter = &spec->filter;
   return (struct kwm_cov_spec){.form = choice->form,
                                .real = choice->real,
@@ -82,31 +85,31 @@ static struct kwm_cov_spec cov_spec(const struct kwm_run *run, const struct kwm_
                                .rank = choice->rank,
                                .kind = choice->kind,
                                .n_max = kwm_pipe_samples_max(filter->batch, run->config.layout.replicas),
-                               .m = run->model.classes,
+                               .m = spec->rows,
                                .layout = (struct kwm_layout *)&run->layout}; /* only compared with NULL */
 }
 
 static struct kwm_full_spec full_spec(const struct kwm_run *run, const struct kwm_learn_spec *spec) {
   const struct kwm_filter_spec *const filter = &spec->filter;
-  struct kwm_full_spec full = {.rows_max = filter->batch * run->model.classes, .real = filter->real};
-  for (int g = 0; g < KWM_GROUPS; g++) full.n += run->model.groups[g].total * run->model.groups[g].params;
+  struct kwm_full_spec full = {.rows_max = filter->batch * spec->rows, .real = filter->real};
+  full.n = kwm_model_parameters(&run->model);
   full.dynamics = filter->forgetting < 1 || filter->process_noise > 0 || filter->adapt_process > 0;
   return full;
 }
 
 /* Forward in time with sensitivities, forward and back through a matrix: what kwm_stage_operations counts, less the
    evidence and updates of the default structures, which are in there to balance the ranks. n: samples. */
-static double model_operations(const struct kwm_run *run, int g, double n) {
+static double model_operations(const struct kwm_run *run, int g, double n, double rows) {
   const struct kwm_group *const group = &run->model.groups[g];
   const double runs = 0.25; /* symbols per pixel; images are mostly background */
   if (group->d_o == 0) return n * runs * (double)run->model.length * 84;
-  return n * 2 * (double)group->d_o * (double)group->d_i * (1 + (double)run->model.classes);
+  return n * 2 * (double)group->d_o * (double)group->d_i * (1 + rows);
 }
 
 /* S is factored, and with adaptive noise inverted, on every rank. */
 static double filter_operations(const struct kwm_run *run, const struct kwm_learn_spec *spec,
                                 const struct kwm_params *params) {
-  const double rows = (double)(spec->filter.batch * run->model.classes);
+  const double rows = (double)(spec->filter.batch * spec->rows);
   double operations = 0;
   bool shared = spec->joint;
   if (spec->joint) {
@@ -115,18 +118,18 @@ static double filter_operations(const struct kwm_run *run, const struct kwm_lear
     operations = kwm_full_operations(&full, run->stages.ranks, (filter->forgetting < 1),
                                      filter->process_noise + filter->adapt_process > 0);
   }
-  for (int g = 0; g < KWM_GROUPS && !spec->joint; g++) {
+  for (int g = 0; g < run->model.n_groups && !spec->joint; g++) {
     const struct kwm_cov_spec cov = cov_spec(run, spec, g, params->share[g]);
-    operations += kwm_cov_operations(kwm_cov_find(spec->cov[g].structure), &cov);
+    operations += kwm_cov_operations(kwm_cov_find(spec->cov[run->model.groups[g].role].structure), &cov);
     shared = shared || cov.form == KWM_FORM_INNOVATION;
   }
   return operations + (shared ? (spec->filter.adapt_noise > 0 ? 1 : 1. / 3) * rows * rows * rows : 0);
 }
 
 /* Jᵀe and its products with sensitivities or inputs, and the rule. */
-static double gradient_operations(const struct kwm_run *run, int g, int64_t count, double n) {
+static double gradient_operations(const struct kwm_run *run, int g, int64_t count, double n, double m) {
   const struct kwm_group *const group = &run->model.groups[g];
-  const double m = (double)run->model.classes, p = (double)group->params, o = (double)group->d_o;
+  const double p = (double)group->params, o = (double)group->d_o;
   return (double)count * (n * (o > 0 ? 2 * m * o + 2 * p : 10 * m + 4 * p) + 10 * p);
 }
 
@@ -135,49 +138,57 @@ static double operations_of(const struct kwm_run *run, const struct kwm_learn_sp
   const double n = (double)kwm_pipe_samples_max(spec->filter.batch, run->config.layout.replicas);
   const bool kalman = strcmp(run->config.learner, "kalman") == 0;
   double operations = kalman ? filter_operations(run, spec, params) : 0;
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < run->model.n_groups; g++) {
     const int64_t count = params->share[g].count;
-    operations += (double)count * model_operations(run, g, n);
-    if (!kalman) operations += gradient_operations(run, g, count, n);
+    operations += (double)count * model_operations(run, g, n, (double)spec->rows);
+    if (!kalman) operations += gradient_operations(run, g, count, n, (double)spec->rows);
   }
   return operations;
 }
 
 bool kwm_plan_countable(const struct kwm_run *run) {
-  const struct kwm_learn_spec spec = kwm_run_learn_spec(&run->config, 1);
+  const struct kwm_learn_spec spec = kwm_run_learn_spec(&run->config, &run->model, 1);
   if (strcmp(run->config.learner, "kalman") != 0) return true;
   if (spec.joint) {
     const struct kwm_full_spec full = full_spec(run, &spec);
     return kwm_full_countable(&full, run->stages.ranks);
   }
   bool countable = true;
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < run->model.n_groups; g++) {
     const struct kwm_cov_spec cov = cov_spec(run, &spec, g, (struct kwm_share){0, run->model.groups[g].total});
-    countable = countable && kwm_cov_countable(kwm_cov_find(spec.cov[g].structure), &cov);
+    countable = countable && kwm_cov_countable(kwm_cov_find(spec.cov[run->model.groups[g].role].structure), &cov);
   }
   return countable;
 }
 
 /* ---- a rank, and the command */
 
+/* The stream, the order of a mini-batch, the tasks' accuracies. */
+static size_t stream_bytes(const struct kwm_config *config, const struct kwm_probe *probe) {
+  return probe->stream_bytes + kwm_mem_rounded((size_t)config->train.batch * sizeof(int32_t)) +
+         kwm_task_table_bytes(probe->tasks);
+}
+
 struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const struct kwm_probe *probe) {
   const struct kwm_config *const config = &run->config;
   const int64_t held = config->data.validation, length = run->model.length, replicas = config->layout.replicas;
-  struct kwm_learn_spec spec = kwm_run_learn_spec(config, probe->n_train - held);
+  struct kwm_learn_spec spec = kwm_run_learn_spec(config, &run->model, 1);
   spec.group_rank = group_rank;
   spec.group_ranks = run->stages.ranks;
   struct kwm_params params = {.model = &run->model};
-  for (int g = 0; g < KWM_GROUPS; g++) params.share[g] = run->stages.share[g][group_rank];
+  for (int g = 0; g < run->model.n_groups; g++) params.share[g] = run->stages.share[g][group_rank];
   struct kwm_plan plan = {.libraries =
                               run->libraries_bytes + LIBRARY_GROWTH +
                               larger(lapack_bytes(run, &params, &spec), checkpoint_bytes(run, &params, &spec))};
-  plan.data = kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
-              kwm_images_bytes(probe->n_test, length) +
-              kwm_mem_rounded((size_t)(probe->n_train - held) * sizeof(int32_t));
+  plan.data = probe->tasks > 0
+                  ? stream_bytes(config, probe)
+                  : kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
+                        kwm_images_bytes(probe->n_test, length) +
+                        kwm_mem_rounded((size_t)(probe->n_train - held) * sizeof(int32_t));
   plan.params = kwm_params_bytes(&run->model, &run->stages, group_rank);
   plan.learner = kwm_learner_bytes(kwm_learner_find(config->learner), &spec, &params, replicas);
-  plan.pipe =
-      kwm_pipe_bytes(&run->model, &run->stages, group_rank, config->train.batch, config->train.chunks, replicas);
+  const struct kwm_pipe_spec pipe = kwm_run_pipe_spec(config);
+  plan.pipe = kwm_pipe_bytes(&run->model, &run->stages, group_rank, &pipe, replicas);
   plan.operations = operations_of(run, &spec, &params);
   return plan;
 }
@@ -190,30 +201,33 @@ void kwm_plan_measure(struct kwm_run *run) {
 
 static void print_plan(const struct kwm_run *run, const struct kwm_probe *probe) {
   const struct kwm_config *const config = &run->config;
+  const struct kwm_pipe_spec pipe = kwm_run_pipe_spec(config);
   const double mega = 1e6;
-  const int64_t n_train = probe->n_train;
-  int64_t parameters = 0;
-  for (int g = 0; g < KWM_GROUPS; g++) parameters += run->model.groups[g].total * run->model.groups[g].params;
-  printf(
-      "# %lld parameters, %lld training samples, %lld steps an epoch; %d ranks = %d replicas x %d stages x %d owners\n",
-      (long long)parameters, (long long)(n_train - config->data.validation),
-      (long long)kwm_run_epoch_steps(config, n_train - config->data.validation), run->layout.size, run->layout.replicas,
-      run->layout.stages, run->layout.owners);
-  printf("rank\tunits\thidden\toutput\tdata_MB\tmeans_MB\tlearner_MB\tactivations_MB\tlibraries_MB\ttotal_MB\ttotal_"
+  const int64_t n_train = probe->n_train - config->data.validation;
+  printf("# %lld parameters, ", (long long)kwm_model_parameters(&run->model));
+  if (probe->tasks > 0)
+    printf("%lld tasks", (long long)probe->tasks);
+  else
+    printf("%lld training samples, %lld steps an epoch", (long long)n_train,
+           (long long)kwm_run_epoch_steps(config, n_train));
+  printf("; %d ranks = %d replicas x %d stages x %d owners\n", run->layout.size, run->layout.replicas,
+         run->layout.stages, run->layout.owners);
+  printf("rank");
+  for (int g = 0; g < run->model.n_groups; g++)
+    printf("\t%s", run->model.groups[g].role == KWM_ROLE_RECURRENCE ? "units" : run->model.groups[g].name);
+  printf("\tdata_MB\tmeans_MB\tlearner_MB\tactivations_MB\tlibraries_MB\ttotal_MB\ttotal_"
          "bytes\tMflop_per_step\n");
   for (int rank = 0; rank < run->layout.size; rank++) {
     const int q = rank % run->stages.ranks;
     const struct kwm_plan plan = kwm_plan_rank(run, q, probe);
-    printf("%d\t%lld\t%lld\t%lld\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%zu\t%.0f\n", rank,
-           (long long)run->stages.share[KWM_GROUP_RECURRENCE][q].count,
-           (long long)run->stages.share[KWM_GROUP_HIDDEN][q].count,
-           (long long)run->stages.share[KWM_GROUP_OUTPUT][q].count, (double)plan.data / mega,
-           (double)plan.params / mega, (double)plan.learner / mega, (double)plan.pipe / mega,
-           (double)plan.libraries / mega, (double)kwm_plan_total(&plan) / mega, kwm_plan_total(&plan),
-           plan.operations / mega);
+    printf("%d", rank);
+    for (int g = 0; g < run->model.n_groups; g++) printf("\t%lld", (long long)run->stages.share[g][q].count);
+    printf("\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%zu\t%.0f\n", (double)plan.data / mega, (double)plan.params / mega,
+           (double)plan.learner / mega, (double)plan.pipe / mega, (double)plan.libraries / mega,
+           (double)kwm_plan_total(&plan) / mega, kwm_plan_total(&plan), plan.operations / mega);
   }
   printf("# messages within a replica: %.2f MB a step\n",
-         kwm_pipe_message_bytes(&run->model, &run->stages,
+         kwm_pipe_message_bytes(&run->model, &run->stages, &pipe,
                                 kwm_pipe_samples_max(config->train.batch, config->layout.replicas)) /
              mega);
 }
@@ -222,7 +236,7 @@ static kwm_status plan(struct kwm_run *run, const struct kwm_arguments *argument
   struct kwm_probe probe;
   KWM_TRY(kwm_run_configure(run, arguments));
   KWM_TRY(kwm_run_probe(run, &probe));
-  KWM_TRY(kwm_run_lay_out(run, probe.length));
+  KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
   kwm_plan_measure(run);
   if (run->layout.rank == 0 && kwm_plan_countable(run)) print_plan(run, &probe);
   return kwm_plan_check(run, &probe, true);

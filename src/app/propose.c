@@ -32,8 +32,8 @@ struct need {
 };
 
 struct candidate {
-  const char *joint_real;                  /* NULL: a mixture */
-  const struct option *option[KWM_GROUPS]; /* of a mixture */
+  const char *joint_real;                 /* NULL: a mixture */
+  const struct option *option[KWM_ROLES]; /* of a mixture */
   double worth;
   struct need need;
 };
@@ -110,11 +110,14 @@ static struct need need_of(const struct kwm_run *run, const struct kwm_probe *pr
   return need;
 }
 
-static struct kwm_config_cov *cov_of(struct kwm_config *config, int g) {
-  struct kwm_config_cov *const covs[KWM_GROUPS] = {[KWM_GROUP_RECURRENCE] = &config->cov.recurrence,
-                                                   [KWM_GROUP_HIDDEN] = &config->cov.hidden,
-                                                   [KWM_GROUP_OUTPUT] = &config->cov.output};
-  return covs[g];
+static bool has_role(const struct kwm_run *run, int role) {
+  for (int g = 0; g < run->model.n_groups; g++)
+    if ((int)run->model.groups[g].role == role) return true;
+  return false;
+}
+
+static struct kwm_config_cov *cov_of(struct kwm_config *config, int role) {
+  return kwm_run_cov(config, (enum kwm_role)role);
 }
 
 /* The configuration with the candidate's structures; borrows, to be read only. */
@@ -122,11 +125,12 @@ static struct kwm_run with(const struct kwm_run *run, const struct candidate *ca
   struct kwm_run trial = *run;
   trial.config.cov.joint = candidate->joint_real != NULL ? (char *)"full" : (char *)"none";
   if (candidate->joint_real != NULL) trial.config.cov.joint_real = (char *)candidate->joint_real;
-  for (int g = 0; g < KWM_GROUPS && candidate->joint_real == NULL; g++) {
-    struct kwm_config_cov *const cov = cov_of(&trial.config, g);
-    cov->structure = (char *)candidate->option[g]->structure;
-    if (candidate->option[g]->rank == 0) continue;
-    cov->rank = candidate->option[g]->rank;
+  for (int role = 0; role < KWM_ROLES && candidate->joint_real == NULL; role++) {
+    if (!has_role(run, role)) continue;
+    struct kwm_config_cov *const cov = cov_of(&trial.config, role);
+    cov->structure = (char *)candidate->option[role]->structure;
+    if (candidate->option[role]->rank == 0) continue;
+    cov->rank = candidate->option[role]->rank;
     cov->kind = (char *)"diagonal";
   }
   return trial;
@@ -136,7 +140,8 @@ static struct kwm_run with(const struct kwm_run *run, const struct candidate *ca
 static bool allowed(const struct kwm_run *run) {
   struct kwm_config config = run->config;
   bool covers_all = true;
-  for (int g = 0; g < KWM_GROUPS; g++) covers_all = covers_all && strcmp(cov_of(&config, g)->form, "innovation") == 0;
+  for (int role = 0; role < KWM_ROLES; role++)
+    if (has_role(run, role)) covers_all = covers_all && strcmp(cov_of(&config, role)->form, "innovation") == 0;
   if (config.filter.adapt_noise > 0 && strcmp(config.cov.joint, "full") != 0 && !covers_all) return false;
   return config.layout.replicas == 1 || !kwm_run_couples_samples(&config);
 }
@@ -161,17 +166,19 @@ static void consider(const struct kwm_run *run, const struct kwm_probe *probe, d
                      struct candidate *candidate, struct best *best) {
   const struct kwm_run trial = with(run, candidate);
   candidate->worth = 0;
-  for (int g = 0; g < KWM_GROUPS; g++)
-    candidate->worth += (candidate->joint_real != NULL ? joint_worth : candidate->option[g]->worth) *
-                        (double)(run->model.groups[g].total * run->model.groups[g].params);
+  for (int g = 0; g < run->model.n_groups; g++)
+    candidate->worth +=
+        (candidate->joint_real != NULL ? joint_worth : candidate->option[run->model.groups[g].role]->worth) *
+        (double)(run->model.groups[g].total * run->model.groups[g].params);
   if (!allowed(&trial)) return;
   candidate->need = need_of(&trial, probe);
   if ((double)candidate->need.bytes + WOBBLE <= budget) keep(best, candidate);
 }
 
-/* A unit has no Kronecker factors. */
-static bool suits(const struct kwm_run *run, int g, const struct option *option) {
-  return run->model.groups[g].d_o > 0 || strcmp(option->structure, "kron") != 0;
+/* A unit has no Kronecker factors; what the model lacks is kept in one way. */
+static bool suits(const struct kwm_run *run, int role, const struct option *option) {
+  if (!has_role(run, role)) return option == &options[0];
+  return role != KWM_ROLE_RECURRENCE || strcmp(option->structure, "kron") != 0;
 }
 
 static void search(const struct kwm_run *run, const struct kwm_probe *probe, double budget, struct best *best) {
@@ -184,7 +191,7 @@ static void search(const struct kwm_run *run, const struct kwm_probe *probe, dou
     struct candidate candidate = {
         .option = {&options[k / (OPTIONS * OPTIONS)], &options[k / OPTIONS % OPTIONS], &options[k % OPTIONS]}};
     bool possible = true;
-    for (int g = 0; g < KWM_GROUPS; g++) possible = possible && suits(run, g, candidate.option[g]);
+    for (int role = 0; role < KWM_ROLES; role++) possible = possible && suits(run, role, candidate.option[role]);
     if (possible) consider(run, probe, budget, &candidate, best);
   }
 }
@@ -204,9 +211,9 @@ static const char *words_for(const struct kwm_run *run, const struct candidate *
   words[0] = '\0';
   if (strcmp(now.cov.joint, then.cov.joint) != 0) add(words, "joint", "", then.cov.joint);
   if (strcmp(now.cov.joint_real, then.cov.joint_real) != 0) add(words, "joint_real", "", then.cov.joint_real);
-  for (int g = 0; g < KWM_GROUPS; g++) {
-    const struct kwm_config_cov *const before = cov_of(&now, g), *const after = cov_of(&then, g);
-    const char *const name = run->model.groups[g].name;
+  for (int role = 0; role < KWM_ROLES; role++) {
+    const struct kwm_config_cov *const before = cov_of(&now, role), *const after = cov_of(&then, role);
+    const char *const name = kwm_run_role_words(role);
     if (strcmp(before->structure, after->structure) != 0) add(words, ".structure", name, after->structure);
     if (strcmp(before->kind, after->kind) != 0) add(words, ".kind", name, after->kind);
     if (before->rank == after->rank) continue;

@@ -64,6 +64,10 @@ static enum kwm_real real_of(const char *word) {
   return strcmp(word, "float") == 0 ? KWM_REAL_FLOAT : KWM_REAL_DOUBLE;
 }
 
+static bool is_dense(const struct kwm_config *config) {
+  return strcmp(config->model.kind, "dense") == 0;
+}
+
 static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
   const bool innovation = strcmp(cov->form, "innovation") == 0;
   return (struct kwm_cov_choice){.structure = cov->structure,
@@ -75,11 +79,25 @@ static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
                                  .kind = kwm_run_kind(cov->kind)};
 }
 
+struct kwm_config_cov *kwm_run_cov(struct kwm_config *config, enum kwm_role role) {
+  struct kwm_config_cov *const covs[KWM_ROLES] = {[KWM_ROLE_RECURRENCE] = &config->cov.recurrence,
+                                                  [KWM_ROLE_HIDDEN] = &config->cov.hidden,
+                                                  [KWM_ROLE_OUTPUT] = &config->cov.output};
+  return covs[role];
+}
+
+const char *kwm_run_role_words(enum kwm_role role) {
+  static const char *const words[KWM_ROLES] = {
+      [KWM_ROLE_RECURRENCE] = "recurrence", [KWM_ROLE_HIDDEN] = "hidden", [KWM_ROLE_OUTPUT] = "output"};
+  return words[role];
+}
+
 bool kwm_run_couples_samples(const struct kwm_config *config) {
-  const struct kwm_config_cov *const groups[] = {&config->cov.recurrence, &config->cov.hidden, &config->cov.output};
+  const struct kwm_config_cov *const covs[] = {&config->cov.hidden, &config->cov.output, &config->cov.recurrence};
+  const size_t n_covs = is_dense(config) ? 2 : 3;
   bool couples = strcmp(config->cov.joint, "full") == 0;
-  for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
-    couples = couples || strcmp(groups[g]->form, "innovation") == 0 || strcmp(groups[g]->structure, "lowrank") == 0;
+  for (size_t k = 0; k < n_covs; k++)
+    couples = couples || strcmp(covs[k]->form, "innovation") == 0 || strcmp(covs[k]->structure, "lowrank") == 0;
   return couples && strcmp(config->learner, "kalman") == 0;
 }
 
@@ -114,42 +132,81 @@ void kwm_run_fit_layout(struct kwm_config *config, bool spread) {
   if (config->train.chunks % replicas != 0) config->train.chunks = replicas;
 }
 
-kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length) {
+/* widths "256 256" -> model. */
+static kwm_status read_widths(struct kwm_model *model, const char *text) {
+  const char *at = text;
+  while (*at != '\0') {
+    char *end;
+    const long long width = strtoll(at, &end, 10);
+    const bool number = end != at && (*end == ' ' || *end == ',' || *end == '\0') && width >= 1 && width <= 65536;
+    KWM_CHECK(number && model->n_layers < KWM_LAYERS_MAX, KWM_ERR_USAGE,
+              "config key `model.widths`: wanted 1 to %d numbers from 1 to 65536, found `%s`", KWM_LAYERS_MAX, text);
+    model->widths[model->n_layers++] = width;
+    at = end + strspn(end, " ,");
+  }
+  KWM_CHECK(model->n_layers > 0, KWM_ERR_USAGE, "config key `model.widths`: wanted at least one number, found nothing");
+  return KWM_OK;
+}
+
+kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length, int classes) {
   const struct kwm_config *const config = &run->config;
   const bool gaussian = strcmp(config->model.observation, "gaussian") == 0;
-  run->model = (struct kwm_model){.width = config->model.width,
+  run->model = (struct kwm_model){.kind = is_dense(config) ? KWM_MODEL_DENSE : KWM_MODEL_GATED,
+                                  .width = config->model.width,
                                   .hidden = config->model.hidden,
-                                  .classes = 10,
+                                  .classes = classes,
                                   .length = length,
                                   .decay_min = config->model.decay_min,
                                   .decay_max = config->model.decay_max,
                                   .phase_max = config->model.phase_max,
+                                  .readouts = strcmp(config->sensitivity, "stage") == 0,
                                   .noise_variance = gaussian ? config->model.noise_variance : 0};
-  kwm_model_lay_out(&run->model);
   KWM_TRY(kwm_layout_init(&run->layout, config->layout.replicas, config->layout.stages, config->layout.owners));
-  kwm_status status = kwm_stage_assign(&run->stages, &run->model, config->layout.stages, config->layout.owners);
+  kwm_status status = kwm_run_check_words(config);
+  if (status == KWM_OK && is_dense(config)) status = read_widths(&run->model, config->model.widths);
+  if (status == KWM_OK) kwm_model_lay_out(&run->model);
+  if (status == KWM_OK)
+    status = kwm_stage_assign(&run->stages, &run->model, config->layout.stages, config->layout.owners);
   if (status == KWM_OK) status = check_replicas(config);
   return kwm_agree(run->layout.world, status);
 }
 
 kwm_status kwm_run_data_path(const struct kwm_run *run, const char **path) {
+  const bool lists = strcmp(run->config.stream.kind, "list") == 0;
   const char *const environment = getenv("KWM_DATA");
   *path = run->config.data.path[0] != '\0' ? run->config.data.path : environment;
-  KWM_CHECK(*path != NULL && **path != '\0', KWM_ERR_USAGE,
+  KWM_CHECK(lists || (*path != NULL && **path != '\0'), KWM_ERR_USAGE,
             "data: wanted a folder in data.path or in the environment's KWM_DATA, found neither");
+  return KWM_OK;
+}
+
+static kwm_status probe_stream(const struct kwm_run *run, const char *path, struct kwm_probe *probe) {
+  const struct kwm_stream_spec spec = kwm_run_stream_spec(&run->config, path);
+  struct kwm_stream_facts facts;
+  KWM_TRY(kwm_stream_probe(&spec, &facts));
+  *probe = (struct kwm_probe){
+      .length = facts.length, .tasks = facts.tasks, .classes = facts.classes, .stream_bytes = facts.bytes};
+  return KWM_OK;
+}
+
+static kwm_status probe_images(const struct kwm_run *run, const char *path, struct kwm_probe *probe) {
+  int64_t test_length = 0;
+  *probe = (struct kwm_probe){.classes = 10};
+  KWM_TRY(kwm_images_probe(path, KWM_TRAIN, &probe->n_train, &probe->length));
+  KWM_TRY(kwm_images_probe(path, KWM_TEST, &probe->n_test, &test_length));
+  KWM_CHECK(run->config.data.validation < probe->n_train, KWM_ERR_USAGE,
+            "data: wanted data.validation below the %lld training samples, found %lld", (long long)probe->n_train,
+            (long long)run->config.data.validation);
   return KWM_OK;
 }
 
 kwm_status kwm_run_probe(const struct kwm_run *run, struct kwm_probe *probe) {
   const char *path;
-  int64_t test_length = 0;
-  memset(probe, 0, sizeof *probe);
   kwm_status status = kwm_run_data_path(run, &path); /* ranks on other hosts may lack the environment */
-  if (status == KWM_OK) status = kwm_images_probe(path, KWM_TRAIN, &probe->n_train, &probe->length);
-  if (status == KWM_OK) status = kwm_images_probe(path, KWM_TEST, &probe->n_test, &test_length);
-  if (status == KWM_OK && run->config.data.validation >= probe->n_train)
-    status = KWM_RAISE(KWM_ERR_USAGE, "data: wanted data.validation below the %lld training samples, found %lld",
-                       (long long)probe->n_train, (long long)run->config.data.validation);
+  if (status == KWM_OK && kwm_run_streams(&run->config))
+    status = probe_stream(run, path, probe);
+  else if (status == KWM_OK)
+    status = probe_images(run, path, probe);
   return kwm_agree(MPI_COMM_WORLD, status);
 }
 
@@ -166,6 +223,10 @@ static kwm_status read_train(struct kwm_run *run, const char *path) {
 static kwm_status read_splits(struct kwm_run *run, bool train, bool test) {
   const char *path;
   KWM_TRY(kwm_run_data_path(run, &path));
+  if (kwm_run_streams(&run->config)) {
+    const struct kwm_stream_spec spec = kwm_run_stream_spec(&run->config, path);
+    return kwm_stream_create(&run->stream, &spec);
+  }
   if (train) KWM_TRY(read_train(run, path));
   if (test) KWM_TRY(kwm_images_read(&run->test, path, KWM_TEST));
   struct kwm_images *const all[] = {&run->train, &run->valid, &run->test};
@@ -183,42 +244,65 @@ kwm_status kwm_run_read_data(struct kwm_run *run, bool train, bool test) {
   return kwm_agree(run->layout.world, read_splits(run, train, test));
 }
 
-int64_t kwm_run_epoch_steps(const struct kwm_config *config, int64_t n) {
-  return (n + config->train.batch - 1) / config->train.batch;
+struct kwm_pipe_spec kwm_run_pipe_spec(const struct kwm_config *config) {
+  const bool sampled = strcmp(config->filter.evidence, "sampled") == 0;
+  return (struct kwm_pipe_spec){.batch = config->train.batch,
+                                .chunks = config->train.chunks,
+                                .evidence = sampled ? KWM_EVIDENCE_SAMPLED : KWM_EVIDENCE_EXACT,
+                                .seed = config->seed};
 }
 
-struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, int64_t n_train) {
-  const bool adam = strcmp(config->learner, "adam") == 0;
-  struct kwm_learn_spec spec = {.filter = {.gain_factor = config->filter.gain_factor,
-                                           .trust_region = config->filter.trust_region,
-                                           .gate = config->filter.gate,
-                                           .batch = config->train.batch,
-                                           .chunks = config->train.chunks,
-                                           .forgetting = config->filter.forgetting,
-                                           .process_noise = config->filter.process_noise,
-                                           .adapt_process = config->filter.adapt_process,
-                                           .adapt_noise = config->filter.adapt_noise,
-                                           .score_test = config->filter.score_test,
-                                           .real = real_of(config->cov.joint_real)},
+static struct kwm_filter_spec filter_spec(const struct kwm_config *config) {
+  return (struct kwm_filter_spec){.gain_factor = config->filter.gain_factor,
+                                  .trust_region = config->filter.trust_region,
+                                  .gate = config->filter.gate,
+                                  .batch = config->train.batch,
+                                  .chunks = config->train.chunks,
+                                  .forgetting = config->filter.forgetting,
+                                  .process_noise = config->filter.process_noise,
+                                  .adapt_process = config->filter.adapt_process,
+                                  .adapt_noise = config->filter.adapt_noise,
+                                  .inflation =
+                                      strcmp(config->change.reaction, "inflate") == 0 ? config->change.inflation : 0,
+                                  .score_test = config->filter.score_test,
+                                  .real = real_of(config->cov.joint_real)};
+}
+
+/* The baseline's own keys. */
+static void add_rates(const struct kwm_config *config, struct kwm_learn_spec *spec) {
+  const char *const learner = config->learner;
+  const bool sgd = strcmp(learner, "sgd") == 0, kfac = strcmp(learner, "kfac") == 0;
+  const bool ewc = strcmp(learner, "ewc") == 0;
+  spec->rate = sgd ? config->sgd.rate : kfac ? config->kfac.rate : config->adam.rate;
+  spec->momentum = config->sgd.momentum;
+  spec->beta1 = config->adam.beta1;
+  spec->beta2 = config->adam.beta2;
+  spec->epsilon = config->adam.epsilon;
+  spec->damping = kfac ? config->kfac.damping : config->si.damping;
+  spec->decay = kfac ? config->kfac.decay : config->ewc.decay;
+  spec->strength = ewc ? config->ewc.strength : config->si.strength;
+  spec->refresh = config->kfac.refresh;
+}
+
+struct kwm_learn_spec kwm_run_learn_spec(const struct kwm_config *config, const struct kwm_model *model,
+                                         int64_t steps) {
+  const struct kwm_pipe_spec pipe = kwm_run_pipe_spec(config);
+  struct kwm_learn_spec spec = {.filter = filter_spec(config),
+                                .rows = kwm_pipe_rows(model, pipe.evidence),
                                 .seed = config->seed,
-                                .cov = {[KWM_GROUP_RECURRENCE] = choice_of(&config->cov.recurrence),
-                                        [KWM_GROUP_HIDDEN] = choice_of(&config->cov.hidden),
-                                        [KWM_GROUP_OUTPUT] = choice_of(&config->cov.output)},
+                                .cov = {[KWM_ROLE_RECURRENCE] = choice_of(&config->cov.recurrence),
+                                        [KWM_ROLE_HIDDEN] = choice_of(&config->cov.hidden),
+                                        [KWM_ROLE_OUTPUT] = choice_of(&config->cov.output)},
                                 .joint = strcmp(config->cov.joint, "full") == 0,
-                                .rate = adam ? config->adam.rate : config->sgd.rate,
-                                .momentum = config->sgd.momentum,
-                                .beta1 = config->adam.beta1,
-                                .beta2 = config->adam.beta2,
-                                .epsilon = config->adam.epsilon};
-  const int64_t all = config->train.epochs * kwm_run_epoch_steps(config, n_train), most = config->train.max_steps;
-  spec.total_steps = most > 0 && most < all ? most : all;
+                                .total_steps = strcmp(config->train.schedule, "constant") == 0 ? 0 : steps};
+  add_rates(config, &spec);
   return spec;
 }
 
 kwm_status kwm_run_build_learner(struct kwm_run *run) {
   const struct kwm_config *const config = &run->config;
   struct kwm_layout *const layout = &run->layout;
-  struct kwm_learn_spec spec = kwm_run_learn_spec(config, run->train.n);
+  struct kwm_learn_spec spec = kwm_run_learn_spec(config, &run->model, kwm_run_steps(run));
   spec.group_rank = layout->stage * layout->owners + layout->owner;
   spec.group_ranks = run->stages.ranks;
   KWM_TRY(kwm_agree(layout->world,
@@ -228,10 +312,9 @@ kwm_status kwm_run_build_learner(struct kwm_run *run) {
 }
 
 kwm_status kwm_run_build(struct kwm_run *run) {
-  const struct kwm_config *const config = &run->config;
   KWM_TRY(kwm_run_build_learner(run));
-  return kwm_agree(run->layout.world, kwm_pipe_create(&run->pipe, &run->layout, &run->model, &run->stages,
-                                                      config->train.batch, config->train.chunks));
+  const struct kwm_pipe_spec spec = kwm_run_pipe_spec(&run->config);
+  return kwm_agree(run->layout.world, kwm_pipe_create(&run->pipe, &run->layout, &run->model, &run->stages, &spec));
 }
 
 void kwm_run_fini(struct kwm_run *run) {
@@ -241,6 +324,7 @@ void kwm_run_fini(struct kwm_run *run) {
   kwm_images_fini(&run->train);
   kwm_images_fini(&run->valid);
   kwm_images_fini(&run->test);
+  kwm_stream_destroy(run->stream);
   if (run->layout.size > 0) kwm_layout_fini(&run->layout);
   kwm_config_fini(&run->config);
   free(run->config_text);

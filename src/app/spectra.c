@@ -18,7 +18,7 @@ struct source {
   kwm_ckpt *ckpt;
   const char *path; /* borrowed from ckpt */
   char *config;     /* as the checkpoint has it; malloc'ed */
-  int64_t step, epoch_steps, pixels;
+  int64_t step, epoch_steps, pixels, classes;
 };
 
 /* ---- where to */
@@ -59,6 +59,7 @@ static kwm_status read_meta(struct source *source) {
   KWM_TRY(kwm_ckpt_get_text(source->ckpt, "/meta", "config", &source->config));
   KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "step", &source->step));
   KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "epoch_steps", &source->epoch_steps));
+  KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "classes", &source->classes));
   return kwm_ckpt_get_i64(source->ckpt, "/meta", "pixels", &source->pixels);
 }
 
@@ -76,7 +77,7 @@ static kwm_status assemble(struct kwm_run *run, const struct kwm_arguments *argu
             "checkpoint %s: wanted a covariance (learner kalman), found learner %s", source->path, run->config.learner);
   kwm_run_fit_layout(&run->config, true);
   make_lean(&run->config);
-  KWM_TRY(kwm_run_lay_out(run, source->pixels));
+  KWM_TRY(kwm_run_lay_out(run, source->pixels, (int)source->classes));
   KWM_TRY(kwm_run_build_learner(run));
   return kwm_filter_load(kwm_learner_filter(&run->learner), source->ckpt);
 }

@@ -12,6 +12,7 @@
 #include "kwm/log.h"
 #include "kwm_version.h"
 #include "plan.h"
+#include "task_table.h"
 
 static volatile sig_atomic_t stop_requested;
 
@@ -74,15 +75,19 @@ static kwm_status make_directory(const struct kwm_run *run) {
 
 /* Rank 0. names: (ranks, KWM_HOST_BYTES). */
 static kwm_status write_manifest(const struct kwm_run *run, const char *names) {
-  enum { LIBRARIES_MAX = 8, FILES_MAX = 4 };
+  enum { LIBRARIES_MAX = 8, FILES_MAX = 64 };
   const int ranks = run->layout.size;
   const char **hosts = calloc((size_t)ranks, sizeof *hosts);
   KWM_CHECK(hosts != NULL, KWM_ERR_SYSTEM, "memory: no room for %d host names", ranks);
   for (int r = 0; r < ranks; r++) hosts[r] = names + r * KWM_HOST_BYTES;
   const char *libraries[LIBRARIES_MAX][2];
   const int n_libraries = kwm_run_libraries(libraries, LIBRARIES_MAX);
-  const struct kwm_file_facts files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
-                                                  run->test.files[1]};
+  struct kwm_file_facts files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
+                                            run->test.files[1]};
+  int n_files = 4;
+  if (run->stream != NULL)
+    for (n_files = 0; n_files < FILES_MAX && n_files < kwm_stream_files(run->stream); n_files++)
+      files[n_files] = *kwm_stream_file(run->stream, n_files);
   const struct kwm_manifest manifest = {.version = KWM_VERSION,
                                         .git = KWM_GIT,
                                         .command = "train",
@@ -93,7 +98,7 @@ static kwm_status write_manifest(const struct kwm_run *run, const char *names) {
                                         .seed = run->config.seed,
                                         .n_hosts = ranks,
                                         .hosts = hosts,
-                                        .n_files = FILES_MAX,
+                                        .n_files = n_files,
                                         .files = files};
   const kwm_status status =
       kwm_report_manifest(run->config.output, &manifest, n_libraries, (const char *const(*)[2])libraries);
@@ -138,71 +143,104 @@ static kwm_status resume_run(struct kwm_run *run, struct kwm_progress *progress)
 }
 
 static void evaluate(struct kwm_run *run, struct kwm_counts *counts) {
+  const struct kwm_means means = kwm_learner_means(&run->learner);
   struct kwm_innovation sums;
-  kwm_pipe_predict(run->pipe, run->params.mean, &run->test, &sums);
+  kwm_pipe_predict(run->pipe, &means, &run->test, &sums);
   counts->test_accuracy = sums.correct / sums.samples;
   counts->test_loss = sums.surprisal / sums.samples;
   if (run->valid.n == 0) return;
-  kwm_pipe_predict(run->pipe, run->params.mean, &run->valid, &sums);
+  kwm_pipe_predict(run->pipe, &means, &run->valid, &sums);
   counts->valid_accuracy = sums.correct / sums.samples;
   counts->valid_loss = sums.surprisal / sums.samples;
 }
 
-static void train_step(struct kwm_run *run, struct kwm_progress *progress, const int32_t *order, int64_t n_train) {
-  const int64_t batch = run->config.train.batch, at = progress->step % progress->epoch_steps * batch;
-  const int64_t n = n_train - at < batch ? n_train - at : batch;
+/* Of one data set, or after a task of the stream. */
+static kwm_status evaluate_lap(struct kwm_run *run, struct kwm_progress *progress) {
+  if (progress->tasks != NULL) return kwm_task_table_row(progress->tasks, progress);
+  evaluate(run, &progress->counts);
+  return KWM_OK;
+}
+
+/* order: of the pass; with a stream, of the mini-batch that it makes. */
+static struct kwm_batch batch_of(struct kwm_run *run, int64_t step, const int32_t *order,
+                                 struct kwm_images *from_stream) {
+  const int64_t batch = run->config.train.batch;
+  if (run->stream != NULL) {
+    kwm_stream_batch(run->stream, step, from_stream);
+    return (struct kwm_batch){.images = from_stream, .order = order, .n = from_stream->n, .step = (uint64_t)step};
+  }
+  const int64_t at = (step - kwm_run_lap(run, step).first) * batch;
+  const int64_t n = run->train.n - at < batch ? run->train.n - at : batch;
+  return (struct kwm_batch){.images = &run->train, .order = order + at, .n = n, .step = (uint64_t)step};
+}
+
+static kwm_status train_step(struct kwm_run *run, struct kwm_progress *progress, const int32_t *order) {
+  struct kwm_images from_stream;
   struct kwm_lin lin;
   struct kwm_step step;
+  bool changed = false;
+  const struct kwm_batch batch = batch_of(run, progress->step, order, &from_stream);
   kwm_learner_predict(&run->learner);
-  kwm_pipe_linearise(run->pipe, run->params.mean, &run->train, n, order + at, &lin);
+  const struct kwm_means means = kwm_learner_means(&run->learner);
+  kwm_pipe_linearise(run->pipe, &means, &batch, &lin);
   kwm_learner_step(&run->learner, &lin, &step);
-  kwm_progress_step(progress, &step);
-  if (step.verdict == KWM_STEP_DONE) return;
+  KWM_TRY(kwm_progress_step(progress, &step, &changed));
+  if (changed && run->learner.spec.filter.inflation > 0) kwm_learner_inflate(&run->learner);
+  if (step.verdict == KWM_STEP_DONE) return KWM_OK;
   static const char *const why[] = {"", "not finite", "not positive definite", "surprisal beyond filter.gate"};
   kwm_log(KWM_LOG_WARNING, "step %lld skipped: %s", (long long)progress->step, why[step.verdict]);
+  return KWM_OK;
 }
 
 /* After a step: rows, evaluation, checkpoints. *stop: leave the loop with the returned status. */
 static kwm_status after_step(struct kwm_run *run, struct kwm_progress *progress, bool *stop) {
   const struct kwm_config *const config = &run->config;
   const int64_t step = progress->step;
-  const bool epoch_end = step % progress->epoch_steps == 0, last = step == progress->steps;
-  /* At an epoch's end the evaluation comes first, so that a resumed run's table lacks no row. */
-  *stop = kwm_par_any(&run->layout, stop_requested != 0) && !last && !epoch_end;
+  const struct kwm_lap lap = kwm_run_lap(run, step - 1);
+  const bool lap_end = step == lap.first + lap.steps, last = step == progress->steps;
+  /* At a pass's end the evaluation comes first, so that a resumed run's table lacks no row. */
+  *stop = kwm_par_any(&run->layout, stop_requested != 0) && !last && !lap_end;
   KWM_CHECK(progress->counts.skips_in_a_row < (double)config->filter.max_skips, KWM_ERR_NUMERIC,
             "step %lld: wanted a step that can be applied, found %lld skipped in a row", (long long)step,
             (long long)config->filter.max_skips);
-  if (epoch_end || last) {
+  if (lap_end || (last && run->stream == NULL)) {
     kwm_progress_clock(progress);
-    evaluate(run, &progress->counts);
+    KWM_TRY(evaluate_lap(run, progress));
     progress->started = kwm_par_seconds();
     progress->comm_started = run->layout.comm_seconds;
+    if (strcmp(config->stream.boundaries, "known") == 0) kwm_learner_boundary(&run->learner);
     KWM_TRY(kwm_progress_row(progress, true));
-  } else if (step % config->report.every == 0) {
+  } else if (last || step % config->report.every == 0) {
     KWM_TRY(kwm_progress_row(progress, false));
   }
-  const bool due = config->checkpoint.every > 0 ? step % config->checkpoint.every == 0 : epoch_end;
+  const bool due = config->checkpoint.every > 0 ? step % config->checkpoint.every == 0 : lap_end;
   if (!due && !last && !*stop) return KWM_OK;
   kwm_progress_clock(progress);
   KWM_TRY(kwm_checkpoint_save(run, progress, config->output));
   return KWM_OK;
 }
 
-static kwm_status train_loop(struct kwm_run *run, struct kwm_progress *progress) {
-  const int64_t n_train = run->train.n;
-  int32_t *order;
-  kwm_status status =
-      kwm_agree(run->layout.world, kwm_alloc((void **)&order, (size_t)n_train * sizeof *order, "order"));
-  int64_t epoch = -1;
-  bool stop = false;
-  while (status == KWM_OK && progress->step < progress->steps && !stop) {
-    if (epoch != progress->step / progress->epoch_steps) {
-      epoch = progress->step / progress->epoch_steps;
-      kwm_order(run->config.seed, epoch, n_train, order);
-    }
-    train_step(run, progress, order, n_train);
-    status = after_step(run, progress, &stop);
+/* order: (training samples), or with a stream (samples of a batch). */
+static kwm_status run_steps(struct kwm_run *run, struct kwm_progress *progress, int32_t *order, bool *stop) {
+  int64_t pass = -1;
+  while (progress->step < progress->steps && !*stop) {
+    const int64_t lap = kwm_run_lap(run, progress->step).lap;
+    if (run->stream == NULL && pass != lap) kwm_order(run->config.seed, pass = lap, run->train.n, order);
+    KWM_TRY(train_step(run, progress, order));
+    KWM_TRY(after_step(run, progress, stop));
   }
+  return KWM_OK;
+}
+
+static kwm_status train_loop(struct kwm_run *run, struct kwm_progress *progress) {
+  const int64_t n = run->stream != NULL ? run->config.train.batch : run->train.n;
+  int32_t *order;
+  bool stop = false;
+  kwm_status status = kwm_agree(run->layout.world, kwm_alloc((void **)&order, (size_t)n * sizeof *order, "order"));
+  for (int64_t i = 0; i < n && status == KWM_OK; i++) order[i] = (int32_t)i;
+  if (status == KWM_OK && progress->tasks != NULL && progress->tasks->rows == 0)
+    status = kwm_task_table_row(progress->tasks, progress);
+  if (status == KWM_OK) status = run_steps(run, progress, order, &stop);
   kwm_free(order);
   return status == KWM_OK && stop ? KWM_STOPPED : status;
 }
@@ -216,24 +254,23 @@ static const char *word_for(kwm_status status) {
   }
 }
 
-static kwm_status train(struct kwm_run *run, const struct kwm_arguments *arguments) {
-  struct kwm_probe probe;
-  KWM_TRY(kwm_run_configure(run, arguments));
-  KWM_TRY(kwm_run_probe(run, &probe));
-  KWM_TRY(kwm_run_lay_out(run, probe.length));
-  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? check_directory(run, arguments->resume) : KWM_OK));
-  kwm_plan_measure(run);
-  KWM_TRY(kwm_plan_check(run, &probe, false));
-  KWM_TRY(kwm_run_read_data(run, true, true));
-  KWM_TRY(kwm_run_build(run));
+/* Rank 0. */
+static kwm_status open_tables(struct kwm_progress *progress, const char *dir) {
+  KWM_TRY(kwm_progress_open(progress, dir));
+  return progress->tasks != NULL ? kwm_task_table_open(progress->tasks, progress, dir) : KWM_OK;
+}
+
+/* tasks: NULL without a stream. */
+static kwm_status train_built(struct kwm_run *run, const struct kwm_arguments *arguments,
+                              struct kwm_task_table *tasks) {
+  const bool first = run->layout.rank == 0;
   struct kwm_progress progress;
-  const int64_t epoch_steps = kwm_run_epoch_steps(&run->config, run->train.n);
-  kwm_progress_init(&progress, run, 0, run->learner.spec.total_steps, epoch_steps);
+  kwm_progress_init(&progress, run);
+  progress.tasks = tasks;
   if (arguments->resume) KWM_TRY(resume_run(run, &progress));
-  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? make_directory(run) : KWM_OK));
+  KWM_TRY(kwm_agree(run->layout.world, first ? make_directory(run) : KWM_OK));
   KWM_TRY(gather_manifest(run));
-  KWM_TRY(
-      kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_progress_open(&progress, run->config.output) : KWM_OK));
+  KWM_TRY(kwm_agree(run->layout.world, first ? open_tables(&progress, run->config.output) : KWM_OK));
   kwm_log(KWM_LOG_INFO, "%s: %lld steps of %lld samples on %d ranks (%d replicas x %d stages x %d owners)",
           run->config.learner, (long long)progress.steps, (long long)run->config.train.batch, run->layout.size,
           run->layout.replicas, run->layout.stages, run->layout.owners);
@@ -244,6 +281,25 @@ static kwm_status train(struct kwm_run *run, const struct kwm_arguments *argumen
   if (status == KWM_STOPPED)
     kwm_log(KWM_LOG_INFO, "stopped on request at step %lld, checkpoint written", (long long)progress.step);
   return status != KWM_OK ? status : written;
+}
+
+static kwm_status train(struct kwm_run *run, const struct kwm_arguments *arguments) {
+  struct kwm_probe probe;
+  KWM_TRY(kwm_run_configure(run, arguments));
+  KWM_TRY(kwm_run_probe(run, &probe));
+  KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
+  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? check_directory(run, arguments->resume) : KWM_OK));
+  kwm_plan_measure(run);
+  KWM_TRY(kwm_plan_check(run, &probe, false));
+  KWM_TRY(kwm_run_read_data(run, true, true));
+  KWM_TRY(kwm_run_build(run));
+  struct kwm_task_table tasks = {0};
+  kwm_status status = KWM_OK;
+  if (run->stream != NULL) status = kwm_task_table_init(&tasks, probe.tasks);
+  status = kwm_agree(run->layout.world, status);
+  if (status == KWM_OK) status = train_built(run, arguments, run->stream != NULL ? &tasks : NULL);
+  kwm_task_table_fini(&tasks);
+  return status;
 }
 
 kwm_status kwm_command_train(int argc, char **argv) {

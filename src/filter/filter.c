@@ -26,13 +26,22 @@ static bool innovation_form(const struct kwm_filter_group *group) {
 
 /* ---- predict, innovate */
 
+/* A mean that is its own anchor stays where it is. */
 void kwm_filter_predict(struct kwm_filter *filter) {
   filter->failed_here = filter->joint != NULL && !kwm_joint_predict(filter->joint, filter->group);
   for (int g = 0; g < filter->n_groups && filter->joint == NULL; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
+    const float *const anchor = filter->inflates ? group->part.mean : group->anchor;
     group->cov.spec.process_noise = group->process_noise;
-    if (!kwm_cov_predict(&group->cov, filter->steps, group->anchor, group->part.mean)) filter->failed_here = true;
+    group->cov.spec.forgetting = filter->spec.forgetting / (filter->inflates ? filter->spec.inflation : 1);
+    if (!kwm_cov_predict(&group->cov, filter->steps, anchor, group->part.mean)) filter->failed_here = true;
   }
+  filter->inflates = false;
+}
+
+void kwm_filter_inflate(struct kwm_filter *filter) {
+  KWM_ASSERT(filter->joint == NULL && filter->spec.inflation >= 1);
+  filter->inflates = true;
 }
 
 static void sum_evidence(struct kwm_filter *filter, struct kwm_filter_group *group, const struct kwm_jac *jac,

@@ -230,6 +230,7 @@ kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool
   if (filter->joint != NULL) KWM_TRY(kwm_joint_save(filter->joint, ckpt, writes));
   KWM_TRY(kwm_ckpt_put_f64(ckpt, "/filter", "noise", filter->noise));
   if (filter->spec.score_test) KWM_TRY(kwm_ckpt_put_i64(ckpt, "/filter", "scores", filter->group[0].score.known));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/filter", "inflates", filter->inflates));
   return kwm_ckpt_put_i64(ckpt, "/filter", "steps", filter->steps);
 }
 
@@ -250,6 +251,7 @@ static kwm_status load_group(struct kwm_filter *filter, struct kwm_filter_group 
 
 kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt) {
   double noise;
+  int64_t inflates;
   for (int g = 0; g < filter->n_groups; g++) {
     if (filter->joint == NULL) KWM_TRY(kwm_cov_load(&filter->group[g].cov, ckpt));
     KWM_TRY(load_group(filter, &filter->group[g], ckpt));
@@ -257,5 +259,7 @@ kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt) {
   if (filter->joint != NULL) KWM_TRY(kwm_joint_load(filter->joint, ckpt));
   KWM_TRY(kwm_ckpt_get_f64(ckpt, "/filter", "noise", &noise));
   if (filter->spec.adapt_noise > 0) filter->noise = noise;
+  KWM_TRY(kwm_ckpt_get_i64(ckpt, "/filter", "inflates", &inflates));
+  filter->inflates = inflates != 0;
   return kwm_ckpt_get_i64(ckpt, "/filter", "steps", &filter->steps);
 }

@@ -80,8 +80,8 @@ static kwm_status keep_rows(const char *path, char *rows, int n_columns, int64_t
 }
 
 /* Makes the file anew: header and the rows that stay. */
-static kwm_status rewrite(const char *dir, const char *path, int n_columns, const char *const *columns,
-                          int64_t keep_until) {
+static kwm_status rewrite(const char *dir, const char *name, const char *path, int n_columns,
+                          const char *const *columns, int64_t keep_until) {
   char *text;
   KWM_TRY(read_whole(path, &text));
   char *header = make_header(n_columns, columns);
@@ -92,18 +92,18 @@ static kwm_status rewrite(const char *dir, const char *path, int n_columns, cons
                        (int)strcspn(text, "\t\n"), text);
   if (status == KWM_OK && text != NULL) status = keep_rows(path, text + n, n_columns, keep_until);
   const char *content = text != NULL ? text : header;
-  if (status == KWM_OK) status = kwm_file_replace(dir, "metrics.tsv", content, strlen(content));
+  if (status == KWM_OK) status = kwm_file_replace(dir, name, content, strlen(content));
   free(header);
   free(text);
   return status;
 }
 
-kwm_status kwm_metrics_open(kwm_metrics **metrics, const char *dir, int n_columns, const char *const *columns,
-                            int64_t keep_until) {
+kwm_status kwm_metrics_open(kwm_metrics **metrics, const char *dir, const char *name, int n_columns,
+                            const char *const *columns, int64_t keep_until) {
   char path[KWM_FILE_PATH];
   *metrics = NULL;
-  KWM_TRY(kwm_file_path(path, dir, "metrics.tsv", ""));
-  KWM_TRY(rewrite(dir, path, n_columns, columns, keep_until));
+  KWM_TRY(kwm_file_path(path, dir, name, ""));
+  KWM_TRY(rewrite(dir, name, path, n_columns, columns, keep_until));
   const int file = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
   KWM_CHECK(file >= 0, KWM_ERR_SYSTEM, "metrics %s: wanted to append, found: %s", path, strerror(errno));
   kwm_metrics *made = calloc(1, sizeof *made);

@@ -8,6 +8,10 @@ void kwm_dense_forward(int64_t n, int64_t d_i, int64_t d_o, const float *W, cons
   kwm_gemm(false, true, n, d_o, d_i, 1.0f, a, d_i, W, d_i, 0.0f, out, ld_out);
 }
 
+void kwm_dense_turn(int64_t n, int64_t d, const float *U, const float *a, float *aU) {
+  kwm_gemm(false, false, n, d, d, 1.0f, a, d, U, d, 0.0f, aU, d);
+}
+
 void kwm_dense_pull_back(int64_t rows, int64_t d_i, int64_t d_o, const float *W, const float *J, float *out) {
   kwm_gemm(false, false, rows, d_i - 1, d_o, 1.0f, J, d_o, W, d_i, 0.0f, out, d_i - 1);
 }

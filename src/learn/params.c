@@ -10,7 +10,8 @@ static size_t mean_bytes(const struct kwm_model *model, int g, struct kwm_share 
 
 size_t kwm_params_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank) {
   size_t bytes = 0;
-  for (int g = 0; g < KWM_GROUPS; g++) bytes += kwm_mem_rounded(mean_bytes(model, g, stages->share[g][group_rank]));
+  for (int g = 0; g < model->n_groups; g++)
+    bytes += kwm_mem_rounded(mean_bytes(model, g, stages->share[g][group_rank]));
   return bytes;
 }
 
@@ -18,7 +19,7 @@ kwm_status kwm_params_create(struct kwm_params *params, const struct kwm_model *
                              int group_rank, uint64_t seed) {
   memset(params, 0, sizeof *params);
   params->model = model;
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < model->n_groups; g++) {
     params->share[g] = stages->share[g][group_rank];
     KWM_TRY(kwm_alloc((void **)&params->mean[g], mean_bytes(model, g, params->share[g]), "means"));
     kwm_model_initial_mean(model, g, seed, params->share[g].first, params->share[g].count, params->mean[g]);
@@ -27,7 +28,7 @@ kwm_status kwm_params_create(struct kwm_params *params, const struct kwm_model *
 }
 
 void kwm_params_destroy(struct kwm_params *params) {
-  for (int g = 0; g < KWM_GROUPS; g++) kwm_free(params->mean[g]);
+  for (int g = 0; g < KWM_GROUPS_MAX; g++) kwm_free(params->mean[g]);
   memset(params, 0, sizeof *params);
 }
 
@@ -47,15 +48,15 @@ static struct place place_of(const struct kwm_model *model, int g, struct kwm_sh
   return place;
 }
 
-kwm_status kwm_group_save(const struct kwm_model *model, enum kwm_group_id group, struct kwm_share share,
-                          const char *prefix, const float *data, kwm_ckpt *ckpt, bool writes) {
-  const struct place place = place_of(model, (int)group, share, prefix);
+kwm_status kwm_group_save(const struct kwm_model *model, int group, struct kwm_share share, const char *prefix,
+                          const float *data, kwm_ckpt *ckpt, bool writes) {
+  const struct place place = place_of(model, group, share, prefix);
   return kwm_ckpt_put(ckpt, place.name, KWM_F32, 2, place.dims, writes ? place.first : 0, writes ? place.count : 0,
                       data);
 }
 
-kwm_status kwm_group_load(const struct kwm_model *model, enum kwm_group_id group, struct kwm_share share,
-                          const char *prefix, float *data, kwm_ckpt *ckpt) {
-  const struct place place = place_of(model, (int)group, share, prefix);
+kwm_status kwm_group_load(const struct kwm_model *model, int group, struct kwm_share share, const char *prefix,
+                          float *data, kwm_ckpt *ckpt) {
+  const struct place place = place_of(model, group, share, prefix);
   return kwm_ckpt_get(ckpt, place.name, KWM_F32, 2, place.dims, place.first, place.count, data);
 }

@@ -6,7 +6,7 @@ static void sgd_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm
   if (step->verdict != KWM_STEP_DONE) return;
   struct gradient_state *state = learner->state;
   const float rate = (float)(learner->spec.rate * gradient_schedule(learner)), mu = (float)learner->spec.momentum;
-  for (int g = 0; g < KWM_GROUPS; g++)
+  for (int g = 0; g < learner->params->model->n_groups; g++)
     for (int64_t k = 0; k < gradient_length(learner->params, g); k++) {
       float *const v = &state->moment[0][g][k];
       *v = mu * *v + gradient_at(learner, g, k, lin->batch);

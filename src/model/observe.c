@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "kwm/rng.h"
+
 enum { CLASSES_MAX = 64 };
 
 /* Below this a probability no longer changes any product in single precision, but still divides safely. */
@@ -86,5 +88,49 @@ void kwm_observe(const struct kwm_model *model, int64_t n, const float *logits, 
       observe_gaussian(model->noise_variance, classes, of_sample, labels[i], e_i, J_i, sums);
     else
       observe_categorical(classes, of_sample, labels[i], e_i, J_i, sums);
+  }
+}
+
+/* A class drawn from p, at the keyed uniform number. */
+static int64_t draw_class(int64_t classes, const float *p, double uniform) {
+  double sum = 0;
+  for (int64_t k = 0; k + 1 < classes; k++) {
+    sum += (double)p[k];
+    if (uniform < sum) return k;
+  }
+  return classes - 1;
+}
+
+static void sample_categorical(int64_t classes, const float *logits, int label, double uniform, float *g, float *h,
+                               struct kwm_innovation *sums) {
+  float p[CLASSES_MAX];
+  softmax(classes, logits, p);
+  add_facts(classes, logits, p, label, sums);
+  const int64_t drawn = draw_class(classes, p, uniform);
+  for (int64_t k = 0; k < classes; k++) {
+    g[k] = (k == label ? 1.0f : 0.0f) - p[k];
+    h[k] = (k == drawn ? 1.0f : 0.0f) - p[k];
+  }
+}
+
+void kwm_observe_sampled(const struct kwm_model *model, int64_t n, const float *logits, const uint8_t *labels,
+                         const struct kwm_draw *draw, float *g, float *h, struct kwm_innovation *sums) {
+  const int64_t m = model->classes;
+  const double R = model->noise_variance;
+  KWM_ASSERT(m <= CLASSES_MAX);
+  for (int64_t i = 0; i < n; i++) {
+    const float *const z = logits + i * m;
+    const uint64_t at = draw->index + (uint64_t)i;
+    if (R > 0) {
+      observe_gaussian(R, m, z, labels[i], NULL, NULL, sums);
+      for (int64_t k = 0; k < m; k++) {
+        const double normal = kwm_rng_normal(draw->seed, KWM_RNG_LABELS, draw->step, at * CLASSES_MAX + (uint64_t)k);
+        g[i * m + k] = (float)(((k == labels[i]) - (double)z[k]) / R);
+        h[i * m + k] = (float)(normal / sqrt(R));
+      }
+      continue;
+    }
+    const double uniform = kwm_rng_uniform(draw->seed, KWM_RNG_LABELS, draw->step, at);
+    sample_categorical(m, z, labels[i], uniform, g + i * m, h + i * m, sums);
   }
 }

@@ -17,8 +17,8 @@ void kwm_sens_hidden(const struct kwm_model *model, int64_t n, const float *W, c
   kwm_dense_pull_back(n * model->classes, KWM_GATED_CHANNELS * model->width + 1, model->hidden, W, J_act, J_state);
 }
 
-struct kwm_jac kwm_sens_jac(const struct kwm_model *model, enum kwm_group_id group, int64_t n, int64_t count,
-                            const float *J, const float *inputs, const float *e) {
+struct kwm_jac kwm_sens_jac(const struct kwm_model *model, int group, int64_t n, int64_t count, const float *J,
+                            const float *inputs, const float *e) {
   struct kwm_jac jac = {.n = n, .m = model->classes, .J = J, .e = e};
   if (group == KWM_GROUP_RECURRENCE) {
     jac.shape = KWM_JAC_UNITS;

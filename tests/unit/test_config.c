@@ -240,8 +240,8 @@ static void out_of_range(void **state) {
           ":5: key `cov.hidden.prior`: wanted above 0, up to 1e9, found 0");
   refuses("cov:\n  hidden:\n    structure: foo\n",
           ":3: key `cov.hidden.structure`: wanted one of kron, block, diag, lowrank; found `foo`");
-  refuses_argument("learner=kalma", "wanted one of kalman, sgd, adam; found `kalma`");
-  refuses_argument("learner=", "wanted one of kalman, sgd, adam; found ``");
+  refuses_argument("learner=kalma", "wanted one of kalman, sgd, adam, kfac, ewc, si; found `kalma`");
+  refuses_argument("learner=", "wanted one of kalman, sgd, adam, kfac, ewc, si; found ``");
   refuses_argument("adam.rate=1e999", "wanted above 0, up to 100, found 1e999");
   refuses_argument("model.phase_max=3.15", "wanted 0 to 3.141592653589793, found 3.15");
 }
@@ -375,7 +375,7 @@ static void help_names_every_key_once(void **state) {
   assert_int_equal(count(help, "\n"), count(values, ": "));
   assert_int_equal(count(help, "\ntrain.batch "), 1);
   assert_int_equal(count(help, "\ncov.recurrence.structure "), 1);
-  assert_non_null(strstr(help, " kalman, sgd, adam "));
+  assert_non_null(strstr(help, " kalman, sgd, adam, kfac, ewc, si "));
   assert_non_null(strstr(help, " 1 to 1000000 "));
   free(values);
 }

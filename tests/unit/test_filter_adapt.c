@@ -11,7 +11,7 @@ struct adapting {
   struct small small;
   struct kwm_filter filter;
   struct kwm_lin lin;
-  int64_t n[KWM_GROUPS], first[KWM_GROUPS], width;
+  int64_t n[KWM_GROUPS_MAX], first[KWM_GROUPS_MAX], width;
   double *prior; /* (width) */
   double variance[KWM_GATED_PARAMS];
 };
@@ -28,12 +28,12 @@ static const struct kwm_filter_spec both = {.gain_factor = 0.7,
 /* diag for every group: P stays known in closed form; or the joint covariance. */
 static void adapting_init(struct adapting *made, bool joint, enum kwm_form form, const struct kwm_filter_spec *spec) {
   const struct kwm_layout alone = small_alone();
-  struct kwm_filter_part parts[KWM_GROUPS];
-  kwm_cov cov[KWM_GROUPS];
+  struct kwm_filter_part parts[KWM_GROUPS_MAX];
+  kwm_cov cov[KWM_GROUPS_MAX];
   memset(made, 0, sizeof *made);
   small_init(&made->small, &alone, UNITS, SAMPLES, CHUNKS);
   kwm_model_prior_variance(20, made->variance);
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < SMALL_GROUPS; g++) {
     const struct kwm_group *const group = &made->small.model.groups[g];
     const bool matrix = group->d_o > 0;
     made->first[g] = made->width;
@@ -66,9 +66,9 @@ static void adapting_init(struct adapting *made, bool joint, enum kwm_form form,
   for (int64_t k = 0; k < made->width; k++)
     made->prior[k] = k < made->first[1] ? made->variance[k % KWM_GATED_PARAMS] : 1.0 / 20;
   if (joint)
-    assert_ok(kwm_filter_init_joint(&made->filter, &made->small.layout, spec, KWM_GROUPS, parts));
+    assert_ok(kwm_filter_init_joint(&made->filter, &made->small.layout, spec, SMALL_GROUPS, parts));
   else
-    assert_ok(kwm_filter_init(&made->filter, &made->small.layout, spec, KWM_GROUPS, cov, made->small.params.mean));
+    assert_ok(kwm_filter_init(&made->filter, &made->small.layout, spec, SMALL_GROUPS, cov, made->small.params.mean));
 }
 
 static void adapting_fini(struct adapting *made) {
@@ -88,7 +88,7 @@ static void step_once(struct adapting *made, int64_t t, struct kwm_step *step) {
 
 static double *rows_of(const struct adapting *made) {
   double *const H = dense_new(ROWS * made->width);
-  for (int g = 0; g < KWM_GROUPS; g++) jac_rows_into(&made->lin.jac[g], made->width, made->first[g], H);
+  for (int g = 0; g < SMALL_GROUPS; g++) jac_rows_into(&made->lin.jac[g], made->width, made->first[g], H);
   return H;
 }
 
@@ -133,12 +133,12 @@ static void test_joint(void **state) {
     step_once(&made, t, &step);
     assert_int_equal(step.verdict, KWM_STEP_DONE);
     assert_close(step.noise, rho, 1e-6, 0);
-    for (int g = 0; g < KWM_GROUPS; g++) assert_close(step.process_noise[g], q, 1e-4, 0);
+    for (int g = 0; g < SMALL_GROUPS; g++) assert_close(step.process_noise[g], q, 1e-4, 0);
     dense_predict(n, P, made.prior, 1, q);
     textbook(&made, rho, P, delta, &chi2, &level);
     assert_close(step.chi2, chi2, 1e-4, 0);
     assert_true(step.rows == ROWS);
-    for (int g = 0; g < KWM_GROUPS; g++)
+    for (int g = 0; g < SMALL_GROUPS; g++)
       assert_close(step.moved[g], moved_by(&made, delta, made.first[g], made.n[g]), 1e-3, 0);
     rho = 0.8 * rho + 0.2 * level;
     q = 0.7 * q + 0.3 * moved_by(&made, delta, 0, n) / (double)n;
@@ -160,7 +160,7 @@ static void test_groups(void **state) {
     step_once(&made, 0, &step);
     assert_true(isnan(step.product));
     assert_true(f == 0 ? step.rows == 0 && made.filter.noise == 1 : step.rows == ROWS && made.filter.noise != 1);
-    for (int g = 0; g < KWM_GROUPS; g++) {
+    for (int g = 0; g < SMALL_GROUPS; g++) {
       const struct kwm_filter_group *const group = &made.filter.group[g];
       double gain = 0;
       for (int64_t b = 0; b < group->part.total; b++) gain += group->gain[b];
@@ -210,7 +210,7 @@ static void test_round_trip(void **state) {
   assert_ok(kwm_ckpt_open_newest(&file.ckpt, MPI_COMM_SELF, file.dir));
   assert_ok(kwm_filter_load(&twin.filter, file.ckpt));
   cov_file_drop(&file);
-  for (int g = 0; g < KWM_GROUPS; g++)
+  for (int g = 0; g < SMALL_GROUPS; g++)
     memcpy(twin.small.params.mean[g], made.small.params.mean[g], (size_t)made.n[g] * sizeof(float));
   assert_true(twin.filter.noise == made.filter.noise && twin.filter.steps == 1);
   step_once(&made, 1, &step);

@@ -12,7 +12,7 @@ struct bench {
   struct small small;
   struct kwm_filter filter;
   struct kwm_lin lin;
-  int64_t first[KWM_GROUPS], width;
+  int64_t first[KWM_GROUPS_MAX], width;
 };
 
 static struct kwm_cov_spec group_spec(const struct small *small, int g, enum kwm_form form, const double *variance) {
@@ -37,11 +37,11 @@ static struct kwm_cov_spec group_spec(const struct small *small, int g, enum kwm
 static void bench_init(struct bench *bench, enum kwm_form form, const struct kwm_filter_spec *spec) {
   const struct kwm_layout alone = small_alone();
   double variance[KWM_GATED_PARAMS];
-  kwm_cov cov[KWM_GROUPS];
+  kwm_cov cov[KWM_GROUPS_MAX];
   memset(bench, 0, sizeof *bench);
   small_init(&bench->small, &alone, UNITS, SAMPLES, form == KWM_FORM_INFORMATION ? 2 : 1);
   kwm_model_prior_variance(20, variance);
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < SMALL_GROUPS; g++) {
     const struct kwm_cov_spec cov_spec = group_spec(&bench->small, g, form, variance);
     assert_ok(kwm_cov_create(&cov[g], g == KWM_GROUP_RECURRENCE ? &kwm_cov_block : &kwm_cov_kron, &cov_spec));
     bench->first[g] = bench->width;
@@ -50,7 +50,7 @@ static void bench_init(struct bench *bench, enum kwm_form form, const struct kwm
   struct kwm_filter_spec full = *spec;
   full.batch = SAMPLES;
   full.chunks = form == KWM_FORM_INFORMATION ? 2 : 1;
-  assert_ok(kwm_filter_init(&bench->filter, &bench->small.layout, &full, KWM_GROUPS, cov, bench->small.params.mean));
+  assert_ok(kwm_filter_init(&bench->filter, &bench->small.layout, &full, SMALL_GROUPS, cov, bench->small.params.mean));
 }
 
 static void bench_fini(struct bench *bench) {
@@ -69,15 +69,15 @@ static void bench_step(struct bench *bench, int64_t first, struct kwm_step *step
 
 static double *all_means(const struct bench *bench) {
   double *const theta = dense_new(bench->width);
-  for (int g = 0; g < KWM_GROUPS; g++)
-    for (int64_t k = bench->first[g]; k < (g + 1 < KWM_GROUPS ? bench->first[g + 1] : bench->width); k++)
+  for (int g = 0; g < SMALL_GROUPS; g++)
+    for (int64_t k = bench->first[g]; k < (g + 1 < SMALL_GROUPS ? bench->first[g + 1] : bench->width); k++)
       theta[k] = (double)bench->small.params.mean[g][k - bench->first[g]];
   return theta;
 }
 
 static double *all_rows(const struct bench *bench) {
   double *const H = dense_new(ROWS * bench->width);
-  for (int g = 0; g < KWM_GROUPS; g++) jac_rows_into(&bench->lin.jac[g], bench->width, bench->first[g], H);
+  for (int g = 0; g < SMALL_GROUPS; g++) jac_rows_into(&bench->lin.jac[g], bench->width, bench->first[g], H);
   return H;
 }
 
@@ -85,7 +85,7 @@ static double *all_rows(const struct bench *bench) {
 static double *all_covariances(const struct bench *bench) {
   const int64_t n = bench->width;
   double *const P = dense_new(n * n);
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < SMALL_GROUPS; g++) {
     struct cov_state state = cov_state_of(&bench->filter.group[g].cov);
     for (int64_t i = 0; i < state.n; i++)
       for (int64_t j = 0; j < state.n; j++)
@@ -139,13 +139,13 @@ static void test_textbook(void **state) {
     double *const after = all_means(&bench), moved = 0;
     for (int64_t k = 0; k < bench.width; k++) after[k] -= before[k];
     assert_below(dense_error(bench.width, after, delta), 5e-5);
-    for (int g = 0; g < KWM_GROUPS; g++) check_posterior(&bench, P, g);
+    for (int g = 0; g < SMALL_GROUPS; g++) check_posterior(&bench, P, g);
     for (int64_t row = 0; row < ROWS; row++) {
       double change = 0;
       for (int64_t k = 0; k < bench.width; k++) change += H[row * bench.width + k] * delta[k];
       moved += change * change / SAMPLES;
     }
-    for (int g = 0; g < KWM_GROUPS; g++) assert_close(step.kl[g], moved, 1e-4, 0);
+    for (int g = 0; g < SMALL_GROUPS; g++) assert_close(step.kl[g], moved, 1e-4, 0);
     free(before), free(after), free(delta), free(P), free(H), free(e);
   }
   bench_fini(&bench);
@@ -196,12 +196,12 @@ static void test_scaling(void **state) {
     double *const bounded = first_move(form, &bound, &bench[2], &step[2]), *const free_move = first_move(
                                                                                form, &loose, &bench[3], &step[3]);
     assert_memory_equal(full, free_move, (size_t)bench[0].width * sizeof *full);
-    for (int g = 0; g < KWM_GROUPS; g++) {
+    for (int g = 0; g < SMALL_GROUPS; g++) {
       const double scale = 0.5 * sqrt(least / step[0].kl[g]);
       assert_true(step[0].scale[g] == 1 && step[1].scale[g] == 0.5);
       assert_close(step[2].kl[g], step[0].kl[g], 1e-12, 0);
       assert_close(step[2].scale[g], scale, 1e-12, 0);
-      const int64_t n = (g + 1 < KWM_GROUPS ? bench[0].first[g + 1] : bench[0].width) - bench[0].first[g];
+      const int64_t n = (g + 1 < SMALL_GROUPS ? bench[0].first[g + 1] : bench[0].width) - bench[0].first[g];
       double *const wanted = dense_new(n), *const half_wanted = dense_new(n);
       for (int64_t k = 0; k < n; k++)
         wanted[k] = scale * full[bench[0].first[g] + k], half_wanted[k] = full[bench[0].first[g] + k] / 2;
@@ -228,7 +228,7 @@ static void test_gate(void **state) {
     assert_int_equal(step.verdict, KWM_STEP_GATED);
     assert_true(step.innovation.surprisal > 0.01 * SAMPLES && bench.filter.steps == 1);
     for (int64_t k = 0; k < bench.width; k++) assert_true(move[k] == 0);
-    for (int g = 0; g < KWM_GROUPS; g++) {
+    for (int g = 0; g < SMALL_GROUPS; g++) {
       struct kwm_health health = {0};
       kwm_cov_health(&bench.filter.group[g].cov, &health);
       assert_close(health.trace, health.prior_trace, 1e-12, 0);

@@ -11,19 +11,19 @@ struct joint_case {
   struct small small;
   struct kwm_filter filter;
   struct kwm_lin lin;
-  int64_t first[KWM_GROUPS], width;
+  int64_t first[KWM_GROUPS_MAX], width;
   double *prior; /* (width) */
   double variance[KWM_GATED_PARAMS];
 };
 
 static void joint_init(struct joint_case *made, const struct kwm_filter_spec *spec) {
   const struct kwm_layout alone = small_alone();
-  struct kwm_filter_part groups[KWM_GROUPS];
+  struct kwm_filter_part groups[KWM_GROUPS_MAX];
   memset(made, 0, sizeof *made);
   small_init(&made->small, &alone, UNITS, SAMPLES, 1);
   double *const variance = made->variance;
   kwm_model_prior_variance(20, variance);
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < SMALL_GROUPS; g++) {
     const struct kwm_group *const group = &made->small.model.groups[g];
     groups[g] = (struct kwm_filter_part){.total = group->total,
                                          .name = group->name,
@@ -39,13 +39,13 @@ static void joint_init(struct joint_case *made, const struct kwm_filter_spec *sp
     made->width += group->total * group->params;
   }
   made->prior = dense_new(made->width);
-  for (int g = 0; g < KWM_GROUPS; g++)
-    for (int64_t k = made->first[g]; k < (g + 1 < KWM_GROUPS ? made->first[g + 1] : made->width); k++)
+  for (int g = 0; g < SMALL_GROUPS; g++)
+    for (int64_t k = made->first[g]; k < (g + 1 < SMALL_GROUPS ? made->first[g + 1] : made->width); k++)
       made->prior[k] = g == KWM_GROUP_RECURRENCE ? variance[k % KWM_GATED_PARAMS] : 1.0 / 20;
   struct kwm_filter_spec full = *spec;
   full.batch = SAMPLES;
   full.chunks = 1;
-  assert_ok(kwm_filter_init_joint(&made->filter, &made->small.layout, &full, KWM_GROUPS, groups));
+  assert_ok(kwm_filter_init_joint(&made->filter, &made->small.layout, &full, SMALL_GROUPS, groups));
 }
 
 static void joint_fini(struct joint_case *made) {
@@ -56,8 +56,8 @@ static void joint_fini(struct joint_case *made) {
 
 static double *means_of(const struct joint_case *made) {
   double *const theta = dense_new(made->width);
-  for (int g = 0; g < KWM_GROUPS; g++)
-    for (int64_t k = made->first[g]; k < (g + 1 < KWM_GROUPS ? made->first[g + 1] : made->width); k++)
+  for (int g = 0; g < SMALL_GROUPS; g++)
+    for (int64_t k = made->first[g]; k < (g + 1 < SMALL_GROUPS ? made->first[g + 1] : made->width); k++)
       theta[k] = (double)made->small.params.mean[g][k - made->first[g]];
   return theta;
 }
@@ -103,7 +103,7 @@ static void run_textbook(enum kwm_real real, double forgetting, double noise) {
     double *const mean = means_of(&made), *const delta = dense_new(n), *const H = dense_new(ROWS * n);
     step_once(&made, t, &step);
     assert_int_equal(step.verdict, KWM_STEP_DONE);
-    for (int g = 0; g < KWM_GROUPS; g++) jac_rows_into(&made.lin.jac[g], n, made.first[g], H);
+    for (int g = 0; g < SMALL_GROUPS; g++) jac_rows_into(&made.lin.jac[g], n, made.first[g], H);
     double *const e = jac_innovation(&made.lin.jac[KWM_GROUP_OUTPUT]), *const after = means_of(&made);
     pull(&made, P, forgetting, anchor, mean);
     dense_predict(n, P, made.prior, forgetting, noise);

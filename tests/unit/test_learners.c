@@ -75,22 +75,22 @@ static double adam(struct recursion *r, double gradient, double rate, double t) 
 /* Moves of three steps against the recursion on the gradients that the program met on its own way. */
 static void check_recursion(const char *name, bool is_adam) {
   struct program program;
-  struct recursion *memory[KWM_GROUPS];
+  struct recursion *memory[KWM_GROUPS_MAX];
   program_init(&program, name);
-  for (int g = 0; g < KWM_GROUPS; g++) memory[g] = calloc((size_t)length_of(&program, g), sizeof *memory[g]);
+  for (int g = 0; g < SMALL_GROUPS; g++) memory[g] = calloc((size_t)length_of(&program, g), sizeof *memory[g]);
   for (int t = 0; t < 3; t++) {
     struct kwm_lin lin;
     struct kwm_step step;
-    double *before[KWM_GROUPS], *gradient[KWM_GROUPS];
+    double *before[KWM_GROUPS_MAX], *gradient[KWM_GROUPS_MAX];
     linearise(&program, t, &lin);
     const double rate = 0.05 * 0.5 * (1 + cos(M_PI * t / TOTAL));
-    for (int g = 0; g < KWM_GROUPS; g++) {
+    for (int g = 0; g < SMALL_GROUPS; g++) {
       gradient[g] = gradient_of(&lin, g);
       before[g] = small_widen(length_of(&program, g), program.small.params.mean[g]);
     }
     kwm_learner_step(&program.learner, &lin, &step);
     assert_int_equal(step.verdict, KWM_STEP_DONE);
-    for (int g = 0; g < KWM_GROUPS; g++) {
+    for (int g = 0; g < SMALL_GROUPS; g++) {
       for (int64_t k = 0; k < length_of(&program, g); k++)
         before[g][k] +=
             is_adam ? adam(&memory[g][k], gradient[g][k], rate, t + 1) : sgd(&memory[g][k], gradient[g][k], rate);
@@ -101,7 +101,7 @@ static void check_recursion(const char *name, bool is_adam) {
       free(gradient[g]), free(before[g]);
     }
   }
-  for (int g = 0; g < KWM_GROUPS; g++) free(memory[g]);
+  for (int g = 0; g < SMALL_GROUPS; g++) free(memory[g]);
   program_fini(&program);
 }
 
@@ -164,7 +164,7 @@ static void test_adam_first(void **state) {
 
 static bool same_means(const struct program *a, const struct program *b) {
   bool same = true;
-  for (int g = 0; g < KWM_GROUPS; g++)
+  for (int g = 0; g < SMALL_GROUPS; g++)
     same =
         same && memcmp(a->small.params.mean[g], b->small.params.mean[g], (size_t)length_of(a, g) * sizeof(float)) == 0;
   return same;
@@ -233,6 +233,9 @@ static void test_find(void **state) {
   assert_ptr_equal(kwm_learner_find("kalman"), &kwm_learn_kalman);
   assert_ptr_equal(kwm_learner_find("sgd"), &kwm_learn_sgd);
   assert_ptr_equal(kwm_learner_find("adam"), &kwm_learn_adam);
+  assert_ptr_equal(kwm_learner_find("kfac"), &kwm_learn_kfac);
+  assert_ptr_equal(kwm_learner_find("ewc"), &kwm_learn_ewc);
+  assert_ptr_equal(kwm_learner_find("si"), &kwm_learn_si);
   assert_null(kwm_learner_find("newton"));
 }
 

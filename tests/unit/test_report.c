@@ -73,7 +73,7 @@ static void test_rows(void **state) {
   kwm_metrics *metrics;
   const double rows[][3] = {
       {1, 0.1, NAN}, {2, 1.0 / 3, -NAN}, {3e15, -INFINITY, 123456789.4}, {3e15 + 1, 1e-300, -0.0}};
-  assert_ok(kwm_metrics_open(&metrics, *state, 3, columns, 0));
+  assert_ok(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 0));
   assert_text(*state, "metrics.tsv", "step\tloss\tnis\n");
   for (int i = 0; i < 4; i++) assert_ok(kwm_metrics_row(metrics, rows[i]));
   const char *wanted = "step\tloss\tnis\n1\t0.1\tnan\n2\t0.333333333\tnan\n3000000000000000\t-inf\t123456789\n"
@@ -88,14 +88,14 @@ static void test_rows(void **state) {
 static void test_resume(void **state) {
   kwm_metrics *metrics;
   write_text(*state, "metrics.tsv", "step\tloss\tnis\n10\t1\t2\n20\t3\t4\n30\t5\t6\n40\t7");
-  assert_ok(kwm_metrics_open(&metrics, *state, 3, columns, 20));
+  assert_ok(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 20));
   assert_text(*state, "metrics.tsv", "step\tloss\tnis\n10\t1\t2\n20\t3\t4\n");
   assert_ok(kwm_metrics_row(metrics, (const double[]){30, 8, 9}));
   kwm_metrics_close(&metrics);
-  assert_ok(kwm_metrics_open(&metrics, *state, 3, columns, 30));
+  assert_ok(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 30));
   kwm_metrics_close(&metrics);
   assert_text(*state, "metrics.tsv", "step\tloss\tnis\n10\t1\t2\n20\t3\t4\n30\t8\t9\n");
-  assert_ok(kwm_metrics_open(&metrics, *state, 3, columns, 0));
+  assert_ok(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 0));
   kwm_metrics_close(&metrics);
   assert_text(*state, "metrics.tsv", "step\tloss\tnis\n");
   assert_absent(*state, "metrics.tsv.part");
@@ -104,7 +104,7 @@ static void test_resume(void **state) {
 static void test_broken_last_line(void **state) {
   kwm_metrics *metrics;
   write_text(*state, "metrics.tsv", "step\tloss\tnis\n10\t1\t2\n20\t3\t4");
-  assert_ok(kwm_metrics_open(&metrics, *state, 3, columns, 100));
+  assert_ok(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 100));
   kwm_metrics_close(&metrics);
   assert_text(*state, "metrics.tsv", "step\tloss\tnis\n10\t1\t2\n");
 }
@@ -121,7 +121,7 @@ static void test_other_table(void **state) {
   for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
     kwm_metrics *metrics;
     write_text(*state, "metrics.tsv", others[i]);
-    assert_int_equal(kwm_metrics_open(&metrics, *state, 3, columns, 5), KWM_ERR_DATA);
+    assert_int_equal(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 5), KWM_ERR_DATA);
     assert_null(metrics);
     assert_says(in_dir(*state, "metrics.tsv"));
     assert_text(*state, "metrics.tsv", others[i]);
@@ -130,11 +130,11 @@ static void test_other_table(void **state) {
 
 static void test_metrics_not_writable(void **state) {
   kwm_metrics *metrics;
-  assert_int_equal(kwm_metrics_open(&metrics, in_dir(*state, "missing"), 3, columns, 0), KWM_ERR_SYSTEM);
+  assert_int_equal(kwm_metrics_open(&metrics, in_dir(*state, "missing"), "metrics.tsv", 3, columns, 0), KWM_ERR_SYSTEM);
   assert_null(metrics);
   assert_says("missing/metrics.tsv");
   assert_int_equal(mkdir(in_dir(*state, "metrics.tsv"), 0777), 0);
-  assert_int_equal(kwm_metrics_open(&metrics, *state, 3, columns, 0), KWM_ERR_DATA);
+  assert_int_equal(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 0), KWM_ERR_DATA);
   assert_null(metrics);
 }
 
@@ -151,7 +151,7 @@ static struct rlimit limit_files(rlim_t bytes) {
 
 static void test_row_does_not_fit(void **state) {
   kwm_metrics *metrics;
-  assert_ok(kwm_metrics_open(&metrics, *state, 3, columns, 0));
+  assert_ok(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 0));
   assert_ok(kwm_metrics_row(metrics, (const double[]){1, 2, 3}));
   const struct rlimit before = limit_files(22);
   const kwm_status status = kwm_metrics_row(metrics, (const double[]){2, 3, 4});
@@ -159,7 +159,7 @@ static void test_row_does_not_fit(void **state) {
   assert_int_equal(status, KWM_ERR_SYSTEM);
   assert_says("metrics.tsv");
   kwm_metrics_close(&metrics);
-  assert_ok(kwm_metrics_open(&metrics, *state, 3, columns, 5));
+  assert_ok(kwm_metrics_open(&metrics, *state, "metrics.tsv", 3, columns, 5));
   kwm_metrics_close(&metrics);
   assert_text(*state, "metrics.tsv", "step\tloss\tnis\n1\t2\t3\n");
 }

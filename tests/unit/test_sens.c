@@ -67,7 +67,7 @@ static void test_score(void **state) {
   assert_int_equal(lin.bounds[lin.chunks], BATCH);
   struct ref_model reference = small_reference(&small);
   assert_close(-lin.innovation.surprisal, log_likelihood(&small, &reference, BATCH), 1e-5, 0);
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < SMALL_GROUPS; g++) {
     double *const wanted = difference_score(&small, &reference, g), *const found =
                                                                         program_score(&lin, g, length_of(&small, g));
     assert_below(dense_error(length_of(&small, g), found, wanted), SINGLE);
@@ -109,7 +109,7 @@ static void test_rows(void **state) {
   small_init(&small, &alone, WIDTH, BATCH, CHUNKS);
   small_linearise(&small, 0, BATCH, &lin);
   struct ref_model reference = small_reference(&small);
-  for (int g = 0; g < KWM_GROUPS; g++) {
+  for (int g = 0; g < SMALL_GROUPS; g++) {
     const int64_t n = length_of(&small, g), rows = SMALL_CLASSES * n;
     double *const found = jac_rows(&lin.jac[g]), *const wanted = dense_new(rows);
     for (int64_t i = 0; i < BATCH; i++) {

@@ -1,0 +1,53 @@
+/* Private to pipe: what the models' pipes share, and the operations in which they differ. */
+#pragma once
+
+#include "kwm/pipe.h"
+
+/* Samples [at, at + n) of the buffers: a chunk in hand. */
+struct pipe_span {
+  int64_t at, n;
+};
+
+struct pipe_ops {
+  /* Messages that a rank may have under way for each chunk. */
+  int (*requests)(const struct kwm_model *model, const struct kwm_stages *stages);
+  /* What create holds, without the requests. */
+  size_t (*bytes)(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                  const struct kwm_pipe_spec *spec);
+  /* Allocates the model's own struct, whose first member is a copy of `filled`; destroy releases its arrays only. */
+  kwm_status (*create)(struct kwm_pipe **pipe, const struct kwm_pipe *filled);
+  void (*destroy)(struct kwm_pipe *pipe);
+  /* lin: chunks, bounds, batch are set; start: the first local sample's place in the batch. */
+  void (*linearise)(struct kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch, int64_t start,
+                    struct kwm_lin *lin);
+  /* Before the first predict at new means. */
+  void (*begin)(struct kwm_pipe *pipe, const struct kwm_means *means);
+  void (*predict)(struct kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,
+                  struct pipe_span span, const int32_t *index, struct kwm_innovation *sums);
+  const float *(*outputs)(const struct kwm_pipe *pipe);
+  double (*message_bytes)(const struct kwm_model *model, const struct kwm_stages *stages,
+                          const struct kwm_pipe_spec *spec, int64_t n);
+};
+extern const struct pipe_ops pipe_gated, pipe_dense;
+
+struct kwm_pipe {
+  const struct pipe_ops *ops;
+  struct kwm_layout *layout;
+  const struct kwm_model *model;
+  const struct kwm_stages *stages;
+  struct kwm_pipe_spec spec;
+  int64_t n_max;
+  int64_t block; /* samples predicted together: one size on every layout, so that results agree bitwise */
+  int me;        /* rank in the replica's group */
+  MPI_Request *requests;
+  int n_requests, requests_max;
+};
+
+static inline struct pipe_span pipe_chunk(const struct kwm_lin *lin, int64_t c) {
+  return (struct pipe_span){lin->bounds[c], lin->bounds[c + 1] - lin->bounds[c]};
+}
+
+/* Messages of floats; data stays untouched until pipe_wait. */
+void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats);
+void pipe_receive(struct kwm_pipe *pipe, int from, int tag, float *data, int64_t floats);
+void pipe_wait(struct kwm_pipe *pipe);
