@@ -62,7 +62,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(stream.boundaries, "unknown", ONE_OF("unknown, known, blended"), "known: the learner is told; blended: there are none"),
   KEY(stream.blend, "0.5", CLOSED(0, 1), "blended: share of a task over which it gives way to the next"),
   KEY(change.threshold, "0", CLOSED(0, 1e6), "alarm level of the innovations' cumulative sum, deviations; 0: off"),
-  KEY(change.slack, "0.5", CLOSED(0, 100), "deviations that the cumulative sum lets pass"),
+  KEY(change.slack, "1", CLOSED(0, 100), "deviations that the cumulative sum lets pass"),
   KEY(change.reaction, "none", ONE_OF("none, inflate"), "what an alarm does to the covariance"),
   KEY(change.inflation, "10", ABOVE(1, 1e9), "inflate: factor on P, which never exceeds the prior's"),
   KEY(model.kind, "gated", ONE_OF("gated, dense"), "gated: recurrence over the pixels; dense: all pixels at once"),
