@@ -12,13 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from kwm_runs import GROUPS, POINTS
+from kwm_runs import POINTS, groups_of
 
 WIDTH = 7.6  # inches, a page's column
 FEW = 40  # points of a line that are marked one by one
 COLORS = ("#0072B2", "#D55E00", "#007A5A", "#A0468A", "#000000", "#8C6D00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-DASHES = {"recurrence": "-", "hidden": "--", "output": ":", "full": "-."}
+DASHES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
 MAP = "viridis"
 ROUND = (1, 2, 5, 10)  # distances of ticks, times a power of ten
 
@@ -44,8 +44,17 @@ plt.rcParams.update(
 
 def color_of(runs, run, group=None):
     """One run: a colour for each group; several: one for each run."""
-    at = runs.index(run) if len(runs) > 1 or group is None else GROUPS.index(group)
+    at = runs.index(run) if len(runs) > 1 or group is None else place_of(runs, group)
     return COLORS[at % len(COLORS)]
+
+
+def place_of(runs, group):
+    """Among the parameter groups; that of all together (full) is the last."""
+    return [*groups_of(runs), "full"].index(group)
+
+
+def dash_of(runs, group):
+    return DASHES[place_of(runs, group) % len(DASHES)]
 
 
 def marker_of(runs, run):
@@ -196,11 +205,11 @@ def column_lines(panel, runs, name, axis, label, scale=1, **style):
         panel.line(axis.at(run, steps), scale * values, words, **shown)
 
 
-def group_lines(panel, runs, prefix, axis, scale=1):
-    """A line for every run and group of the columns PREFIX_GROUP; with one exact covariance of everything, the first
-    group's column stands for all."""
-    for run in runs:
-        for group in GROUPS:
+def group_lines(panel, runs, prefix, axis, scale=1, shown=None):
+    """A line for every run (of those shown) and group of the columns PREFIX_GROUP; with one exact covariance of
+    everything, the first group's column stands for all."""
+    for run in runs if shown is None else shown:
+        for group in run.group_names:
             steps, values = run.column(f"{prefix}_{group}")
             if values.size and not (panel.log and (values <= 0).all()):
                 joint = run.config.get("cov.joint") == "full" and prefix == "trace"
@@ -211,9 +220,9 @@ def group_line(panel, runs, run, group, x, y):
     """Several runs: the legend names runs by colour and marker, groups by line style."""
     color = color_of(runs, run, group)
     if len(runs) == 1:
-        panel.line(x, y, group, color=color, ls=DASHES[group])
+        panel.line(x, y, group, color=color, ls=dash_of(runs, group))
         return
     style = dict(color=color, marker=marker_of(runs, run))
-    panel.line(x, y, None, ls=DASHES[group], **style)
+    panel.line(x, y, None, ls=dash_of(runs, group), **style)
     panel.legend.setdefault(short(run.name), dict(lw=2, **style))
-    panel.group_legend.setdefault(group, dict(color="0.3", ls=DASHES[group]))
+    panel.group_legend.setdefault(group, dict(color="0.3", ls=dash_of(runs, group)))

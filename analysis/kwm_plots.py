@@ -23,7 +23,7 @@ from kwm_panel import (
     plt,
     short,
 )
-from kwm_runs import GROUPS, correlation
+from kwm_runs import correlation
 
 COLUMNS = 200  # of a heat map
 BAND = 1.96  # 95 % of a standard normal
@@ -54,7 +54,7 @@ def steps(runs):
     kl = Panel("Predicted change of a step", "KL a sample, nats", axis.label, log=True)
     scale = Panel("Share of the step applied", "share (1: whole step)", axis.label, floor=0)
     group_lines(kl, runs, "kl", axis)
-    group_lines(scale, [run for run in runs if run.filters()], "scale", axis)
+    group_lines(scale, runs, "scale", axis, shown=[run for run in runs if run.filters()])
     return figure_of([kl, scale])
 
 
@@ -169,10 +169,6 @@ def trace(runs):
     panel = Panel("Uncertainty left: trace P / trace P₀", "share of the prior's", axis.label, log=True)
     group_lines(panel, runs, "trace", axis)
     return figure_of([panel], height=3.0)
-
-
-def groups_of(runs):
-    return [group for group in GROUPS if any(group in run.groups() for run in runs)]
 
 
 def _chosen(series, most=5):
@@ -314,7 +310,7 @@ def gain_blocks(runs):
     """Every block's share of its group's gain, sorted, for groups of more than one block."""
     panel = Panel("Gain of each block, sorted", "share of the group's gain, %", "block, most gain first", floor=0)
     for run in runs:
-        for group in GROUPS:
+        for group in run.group_names:
             _, gain = run.gain_series(group)
             if len(gain) and gain.shape[1] > 1 and gain[-1].sum() > 0:
                 last = np.sort(gain[-1])[::-1]

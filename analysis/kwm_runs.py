@@ -1,4 +1,4 @@
-"""What a run leaves behind, read: tables, configuration, covariance spectra, gains. Nothing here draws.
+"""What a run leaves behind, read: tables, tasks, configuration, covariance spectra, gains. Nothing here draws.
 
 A file that must be there and is not, or is damaged, raises RunError with one line; one checkpoint or spectrum of many
 that can't be read is left out and named in Run.left_out.
@@ -13,7 +13,8 @@ import os
 import h5py
 import numpy as np
 
-GROUPS = ("recurrence", "hidden", "output", "full")
+GATED = ("recurrence", "hidden", "output")  # parameter groups if a table names none
+PER_GROUP = ("kl", "scale", "gain", "trace", "q")  # columns PREFIX_GROUP of metrics.tsv
 LAGS = 10  # of the history's Ljung-Box sums
 POINTS = 200  # of a curve
 
@@ -32,16 +33,16 @@ def _text(path, wanted):
         raise RunError(f"{path}: wanted {wanted}, found bytes that are not text") from None
 
 
-def _table(path):
+def _table(path, least=1):
     """Columns by name as arrays; a last line that is still being written is left away."""
     lines = _text(path, "a run's table").split("\n")[:-1]
     rows = list(csv.reader(lines, delimiter="\t"))
-    if len(rows) < 2:
+    if len(rows) < 1 + least:
         raise RunError(f"{path}: wanted at least one row, found none")
     if any(len(row) != len(rows[0]) for row in rows):
         raise RunError(f"{path}: wanted {len(rows[0])} columns in every row, found another number")
     try:
-        numbers = np.array(rows[1:], dtype=float)
+        numbers = np.array(rows[1:], dtype=float).reshape(-1, len(rows[0]))
     except ValueError as error:
         raise RunError(f"{path}: wanted numbers, found: {error}") from None
     if "step" not in rows[0]:
@@ -112,8 +113,7 @@ class Snapshot:
 
 def _spectra_file(path):
     with h5py.File(path, "r") as file:
-        groups = [name for name in GROUPS if name in file["spectra"]]
-        spectra = {name: Spectrum(file["spectra"][name]) for name in groups}
+        spectra = {name: Spectrum(group) for name, group in file["spectra"].items()}
         gain = {name: s.gain for name, s in spectra.items() if s.gain is not None}
         return Snapshot(int(file["meta"].attrs["step"]), spectra, gain)
 
@@ -121,7 +121,7 @@ def _spectra_file(path):
 def _gain_of_checkpoint(path):
     with h5py.File(path, "r") as file:
         gains = file["filter/gain"] if "filter/gain" in file else {}
-        gain = {name: gains[name][()] for name in GROUPS if name in gains}
+        gain = {name: values[()] for name, values in gains.items()}
         return Snapshot(int(file["meta"].attrs["step"]), {}, gain)
 
 
@@ -159,6 +159,51 @@ def correlation(series):
     return np.array([x[k:] @ x[:-k] for k in range(1, lags + 1)]) / (x @ x), x.size
 
 
+class Tasks:
+    """A run on a stream: tasks.tsv and changes.tsv.
+
+    count, done: tasks of the stream, learned so far
+    accuracy: (count + 1, count), on task i after learning t of them, row 0 before any; NaN: not evaluated
+    seen: accuracy where the task had been learned, else NaN
+    scores: columns of the table over the numbers of tasks in `learned`
+    switches, changes: steps at which a task gave way to the next, and at which a change was reported
+    """
+
+    def __init__(self, folder):
+        path = os.path.join(folder, "tasks.tsv")
+        self.scores = _table(path)
+        names = [name for name in self.scores if name.startswith("task") and name[4:].isdigit()]
+        self.count = len(names)
+        self.learned = self.scores.get("tasks", np.array([math.nan]))
+        whole = set(range(self.count + 1))
+        if not names or not set(self.learned) <= whole or len(set(self.learned)) < len(self.learned):
+            raise RunError(f"{path}: wanted a column for each task and `tasks` from 0 to their number, found others")
+        self.learned = self.learned.astype(int)
+        self.done = int(self.learned.max())
+        self.accuracy = np.full((self.count + 1, self.count), np.nan)
+        self.accuracy[self.learned] = np.stack([self.scores[name] for name in names], axis=1)
+        self.seen = np.where(np.tri(self.count + 1, self.count, -1, dtype=bool), self.accuracy, np.nan)
+        inside = (self.learned > 0) & (self.learned < self.count)
+        self.switches = self.scores["step"][inside]
+        path = os.path.join(folder, "changes.tsv")
+        self.changes = _table(path, least=0)["step"] if os.path.exists(path) else np.empty(0)
+
+    def score(self, name):
+        """After the last task learned; NaN if there is none."""
+        return float(self.scores[name][self.learned.argmax()]) if name in self.scores else math.nan
+
+    def detections(self, early=0):
+        """(steps from a switch to the first change reported before the next one, changes that are left over); changes
+        up to `early` steps before a switch count as its own."""
+        delays, left = [], list(self.changes)
+        for start, end in zip(self.switches, [*self.switches[1:], math.inf]):
+            inside = [step for step in left if start - early <= step < end - early]
+            if inside:
+                delays.append(inside[0] - start)
+                left.remove(inside[0])
+        return delays, left
+
+
 class Run:
     def __init__(self, folder, name=None):
         if not os.path.isdir(folder):
@@ -177,6 +222,8 @@ class Run:
         with_gain = [s for s in self.snapshots if s.gain]
         self.gains = [s for s in (with_gain or self._readable(self.checkpoints, _gain_of_checkpoint)) if s.gain]
         self.step_correlation = self._step_correlation()
+        self.group_names = self._group_names()
+        self.tasks = Tasks(folder) if os.path.exists(os.path.join(folder, "tasks.tsv")) else None
 
     def _files(self, kind):
         return sorted(glob.glob(os.path.join(glob.escape(self.folder), kind, "step-*.h5")))
@@ -189,6 +236,13 @@ class Run:
             except (OSError, KeyError, ValueError, RuntimeError):
                 self.left_out.append(os.path.relpath(path, self.folder))
         return [snapshot for _, snapshot in sorted({s.step: s for s in found}.items())]
+
+    def _group_names(self):
+        """Parameter groups in the model's order, as the columns of metrics.tsv name them; then others that files have."""
+        split = [name.partition("_") for name in self.metrics]
+        known = list(dict.fromkeys(group for prefix, _, group in split if prefix in PER_GROUP and group)) or list(GATED)
+        found = {name for s in self.snapshots for name in s.spectra} | {name for s in self.gains for name in s.gain}
+        return known + sorted(found - set(known))
 
     def _step_correlation(self):
         for path in reversed(self.checkpoints):
@@ -214,6 +268,12 @@ class Run:
         """It learns with a covariance; the baselines have none."""
         return self.config.get("learner", "kalman") == "kalman"
 
+    def blended(self):
+        """Steps on either side of a switch over which one task gives way to the next; 0: abrupt."""
+        if self.config.get("stream.boundaries") != "blended" or not self.tasks.switches.size:
+            return 0
+        return float(self.config.get("stream.blend", 0)) * self.tasks.switches[0] / 2
+
     def passes_per_step(self):
         steps, epochs = self.column("epoch")
         return epochs[-1] / steps[-1] if steps.size and steps[-1] > 0 else math.nan
@@ -223,10 +283,19 @@ class Run:
         return [(s.step, s.spectra[group]) for s in self.snapshots if group in s.spectra]
 
     def groups(self):
-        return [g for g in GROUPS if self.spectrum_series(g)]
+        return [g for g in self.group_names if self.spectrum_series(g)]
 
     def gain_series(self, group):
         """steps (t), gain that each block has had so far (t, blocks)."""
         found = [(s.step, s.gain[group]) for s in self.gains if group in s.gain]
         found = [f for f in found if f[1].shape == found[-1][1].shape]
         return np.array([f[0] for f in found]), np.array([f[1] for f in found])
+
+
+def groups_of(runs):
+    """All their parameter groups."""
+    return list(dict.fromkeys(group for run in runs for group in run.group_names))
+
+
+def columns_of(runs, prefix):
+    return [f"{prefix}_{group}" for group in groups_of(runs)]

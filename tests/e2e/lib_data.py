@@ -19,19 +19,20 @@ NAMES = {
 }
 
 
-def _images(labels, draw):
-    pixels = np.zeros((len(labels), SIDE, SIDE), np.uint8)
+def _images(labels, draw, columns):
+    pixels = np.zeros((len(labels), SIDE, columns), np.uint8)
     for image, label in zip(pixels, labels):
         row, start = 2 + 2 * int(label), int(draw.integers(2, 8))
         image[row : row + 3, start : start + 16] = draw.integers(128, 256, (3, 16))
-        image[draw.integers(0, SIDE, 12), draw.integers(0, SIDE, 12)] = draw.integers(1, 96, 12)
+        image[draw.integers(0, SIDE, 12), draw.integers(0, columns, 12)] = draw.integers(1, 96, 12)
     return pixels
 
 
-def _split(n, seed):
-    draw = np.random.Generator(np.random.PCG64(seed))
+def split(name, n, columns=SIDE, seed=0):
+    """(images, labels) as make writes them; name: train or test."""
+    draw = np.random.Generator(np.random.PCG64((1 if name == "train" else 2) + seed))
     labels = draw.integers(0, CLASSES, n).astype(np.uint8)
-    return _images(labels, draw), labels
+    return _images(labels, draw, columns), labels
 
 
 def _idx(array):
@@ -56,20 +57,21 @@ def _set(content, at, value):
     return content
 
 
-def make(folder, breakage=None, zipped=True, train=TRAIN, test=TEST):
-    """Writes the four files to a new folder; zipped: train images and labels as .gz, the others plain."""
+def make(folder, breakage=None, zipped=True, train=TRAIN, test=TEST, columns=SIDE, seed=0):
+    """Writes the four files to a new folder; zipped: train images and labels as .gz, the others plain. columns: at least
+    24; seed: another one gives other images."""
     os.makedirs(folder)
-    for split, n, seed in (("train", train, 1), ("test", test, 2)):
-        images, labels = _split(n, seed)
-        if breakage == "label" and split == "train":
+    for name, n in (("train", train), ("test", test)):
+        images, labels = split(name, n, columns, seed)
+        if breakage == "label" and name == "train":
             labels[7] = CLASSES
-        if breakage == "count" and split == "train":
+        if breakage == "count" and name == "train":
             labels = labels[:-1]
         for kind, array in (("images", images), ("labels", labels)):
-            name, content = NAMES[split + "-" + kind], _idx(array)
-            if zipped and split == "train":
-                name, content = name + ".gz", gzip.compress(content, mtime=0)
-            with open(os.path.join(folder, name), "wb") as file:
+            file_name, content = NAMES[name + "-" + kind], _idx(array)
+            if zipped and name == "train":
+                file_name, content = file_name + ".gz", gzip.compress(content, mtime=0)
+            with open(os.path.join(folder, file_name), "wb") as file:
                 file.write(content)
     images = NAMES["train-images"] + ".gz"
     if breakage == "truncated":

@@ -246,9 +246,9 @@ def summary(folder):
         return json.load(file)
 
 
-def rows(folder):
-    """metrics.tsv without the columns that time gives."""
-    with open(os.path.join(folder, "metrics.tsv"), encoding="utf-8") as file:
+def rows(folder, name="metrics.tsv"):
+    """A table of a run without the columns that time gives."""
+    with open(os.path.join(folder, name), encoding="utf-8") as file:
         lines = [line.rstrip("\n").split("\t") for line in file]
     timed = {"seconds", "samples_per_s", "comm_fraction"}
     kept = [at for at, name in enumerate(lines[0]) if name not in timed]
@@ -279,7 +279,7 @@ def _bits(value):
 
 def _same(name, one, other, history):
     if history > 0 and name.startswith("/history/"):
-        return np.isclose(one, other, rtol=history, atol=0, equal_nan=True)
+        return np.shape(one) == np.shape(other) and np.isclose(one, other, rtol=history, atol=0, equal_nan=True).all()
     return _bits(one) == _bits(other)
 
 
