@@ -91,7 +91,7 @@ static double fair_share(const struct kwm_model *model, int64_t ranks) {
     double sum = 0;
     for (int l = first; l <= model->n_layers; l++) {
       sum += layer_cost(model, l);
-      if (sum < best && sum >= layer_cost(model, first) && ranks_within(model, sum) <= ranks) best = sum;
+      if (sum < best && ranks_within(model, sum) <= ranks) best = sum;
     }
   }
   return best;

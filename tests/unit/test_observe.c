@@ -1,5 +1,5 @@
-/* The categorical observation: whitened rows carry the exact Fisher information and score of a softmax, whatever the
-   logits; what is not a number stays visible. */
+/* The observation: whitened rows carry the exact Fisher information and score of a softmax, whatever the logits, and
+   sampled ones carry them on average; what is not a number stays visible. */
 #include "gated_reference.h"
 
 #include "kwm/model.h"
@@ -153,10 +153,156 @@ static void test_gaussian(void **state) {
   assert_close(sums.squared, squared, 1e-12, 0);
 }
 
+/* ---- sampled */
+
+enum { STEPS = 20000, DRAW_SEED = 5 };
+
+/* Far beyond what chance does: five deviations of the mean of STEPS draws of a variable with this variance. */
+static double by_chance(double variance) {
+  return 5 * sqrt(variance / STEPS) + 1e-6;
+}
+
+static struct kwm_draw draw_at(uint64_t step, uint64_t index) {
+  return (struct kwm_draw){.seed = DRAW_SEED, .step = step, .index = index};
+}
+
+/* M (samples, classes, classes), mean (samples, classes) <- averages of hhᵀ and h over the draws of many steps. */
+static void average(const struct kwm_model *model, const float *logits, const uint8_t *labels, double *M,
+                    double *mean) {
+  float g[SAMPLES * CLASSES], h[SAMPLES * CLASSES];
+  for (uint64_t step = 0; step < STEPS; step++) {
+    struct kwm_innovation sums = {0};
+    const struct kwm_draw draw = draw_at(step, 0);
+    kwm_observe_sampled(model, SAMPLES, logits, labels, &draw, g, h, &sums);
+    for (int k = 0; k < SAMPLES * CLASSES; k++) {
+      mean[k] += (double)h[k] / STEPS;
+      for (int j = 0; j < CLASSES; j++)
+        M[k * CLASSES + j] += (double)h[k] * (double)h[k / CLASSES * CLASSES + j] / STEPS;
+    }
+  }
+}
+
+/* E[hhᵀ] = diag(p) - ppᵀ, E[h] = 0. */
+static void test_sampled_fisher(void **state) {
+  (void)state;
+  float logits[SAMPLES * CLASSES];
+  double M[SAMPLES * CLASSES * CLASSES] = {0}, mean[SAMPLES * CLASSES] = {0};
+  uint8_t labels[SAMPLES];
+  make_logits(1, logits, labels);
+  average(&softmax_model, logits, labels, M, mean);
+  for (int k = 0; k < SAMPLES * CLASSES; k++) {
+    const int i = k / CLASSES, a = k % CLASSES;
+    double p[CLASSES];
+    probabilities(logits + i * CLASSES, p);
+    assert_close(mean[k], 0, 0, by_chance(p[a] * (1 - p[a])));
+    for (int b = 0; b < CLASSES; b++) {
+      const double fisher = (a == b ? p[a] : 0) - p[a] * p[b];
+      double square = 0;
+      for (int c = 0; c < CLASSES; c++) square += p[c] * pow(((a == c) - p[a]) * ((b == c) - p[b]), 2);
+      assert_close(M[k * CLASSES + b], fisher, 0, by_chance(square - fisher * fisher));
+    }
+  }
+}
+
+/* E[hhᵀ] = I/R, where E[h_a²h_b²] = (1 + 2 (a = b))/R². */
+static void test_sampled_gaussian(void **state) {
+  (void)state;
+  const double R = 0.25;
+  const struct kwm_model model = {.classes = CLASSES, .noise_variance = R};
+  float outputs[SAMPLES * CLASSES], g[SAMPLES * CLASSES], h[SAMPLES * CLASSES];
+  double M[SAMPLES * CLASSES * CLASSES] = {0}, mean[SAMPLES * CLASSES] = {0};
+  uint8_t labels[SAMPLES];
+  struct kwm_innovation sums = {0}, exact = {0};
+  const struct kwm_draw draw = draw_at(0, 0);
+  make_logits(1, outputs, labels);
+  average(&model, outputs, labels, M, mean);
+  for (int k = 0; k < SAMPLES * CLASSES; k++) {
+    assert_close(mean[k], 0, 0, by_chance(1 / R));
+    for (int b = 0; b < CLASSES; b++) {
+      const bool same = b == k % CLASSES;
+      assert_close(M[k * CLASSES + b], same / R, 0, by_chance((1 + same) / (R * R)));
+    }
+  }
+  kwm_observe_sampled(&model, SAMPLES, outputs, labels, &draw, g, h, &sums);
+  kwm_observe(&model, SAMPLES, outputs, labels, NULL, NULL, &exact);
+  assert_memory_equal(&sums, &exact, sizeof sums);
+  for (int k = 0; k < SAMPLES * CLASSES; k++)
+    for (int j = 0; j < k; j++) assert_true(h[j] != h[k]); /* no two samples share a draw */
+  for (int k = 0; k < SAMPLES * CLASSES; k++)
+    assert_close((double)g[k], ((k % CLASSES == labels[k / CLASSES]) - (double)outputs[k]) / R, 1e-6, 0);
+}
+
+/* g is y - p; the facts are those of the exact observation. */
+static void test_sampled_score(void **state) {
+  (void)state;
+  float logits[SAMPLES * CLASSES], g[SAMPLES * CLASSES], h[SAMPLES * CLASSES];
+  uint8_t labels[SAMPLES];
+  struct kwm_innovation sums = {0}, exact = {0};
+  const struct kwm_draw draw = draw_at(3, 0);
+  make_logits(2, logits, labels);
+  kwm_observe_sampled(&softmax_model, SAMPLES, logits, labels, &draw, g, h, &sums);
+  kwm_observe(&softmax_model, SAMPLES, logits, labels, NULL, NULL, &exact);
+  assert_memory_equal(&sums, &exact, sizeof sums);
+  for (int k = 0; k < SAMPLES * CLASSES; k++) {
+    double p[CLASSES];
+    probabilities(logits + k / CLASSES * CLASSES, p);
+    assert_close((double)g[k], (k % CLASSES == labels[k / CLASSES]) - p[k % CLASSES], 0, 1e-6);
+  }
+}
+
+/* A draw is its sample's own: the same whatever chunk the sample is in, another one in another step and with another
+   seed. */
+static void test_sampled_keys(void **state) {
+  (void)state;
+  const struct kwm_model gaussian = {.classes = CLASSES, .noise_variance = 1};
+  const struct kwm_model *const models[] = {&softmax_model, &gaussian};
+  float logits[SAMPLES * CLASSES], g[SAMPLES * CLASSES], whole[SAMPLES * CLASSES], part[SAMPLES * CLASSES];
+  uint8_t labels[SAMPLES];
+  struct kwm_innovation sums = {0};
+  make_logits(1, logits, labels);
+  for (int m = 0; m < 2; m++) {
+    struct kwm_draw draw = draw_at(7, 11);
+    kwm_observe_sampled(models[m], SAMPLES, logits, labels, &draw, g, whole, &sums);
+    for (int first = 0, n = 1; first < SAMPLES; first += n, n++) {
+      const struct kwm_draw from = draw_at(7, 11 + (uint64_t)first);
+      const int at = first * CLASSES, count = first + n > SAMPLES ? SAMPLES - first : n;
+      kwm_observe_sampled(models[m], count, logits + at, labels + first, &from, g + at, part + at, &sums);
+    }
+    assert_memory_equal(part, whole, sizeof whole);
+    const struct kwm_draw others[] = {{DRAW_SEED, 8, 11}, {DRAW_SEED + 1, 7, 11}, {DRAW_SEED, 7, 11 + SAMPLES}};
+    for (size_t k = 0; k < sizeof others / sizeof others[0]; k++) {
+      kwm_observe_sampled(models[m], SAMPLES, logits, labels, &others[k], g, part, &sums);
+      assert_true(memcmp(part, whole, sizeof whole) != 0);
+    }
+  }
+}
+
+/* What is sure is drawn; what is not a number stays visible, in the facts and in both scores. */
+static void test_sampled_edges(void **state) {
+  (void)state;
+  float logits[CLASSES] = {0}, g[CLASSES], h[CLASSES];
+  const uint8_t label = 4;
+  const struct kwm_draw draw = draw_at(0, 0);
+  struct kwm_innovation sums = {0};
+  logits[2] = 1000;
+  kwm_observe_sampled(&softmax_model, 1, logits, &label, &draw, g, h, &sums);
+  for (int k = 0; k < CLASSES; k++) {
+    assert_close((double)h[k], 0, 0, 1e-12);
+    assert_close((double)g[k], (k == 4) - (k == 2), 0, 1e-12);
+  }
+  logits[2] = NAN;
+  kwm_observe_sampled(&softmax_model, 1, logits, &label, &draw, g, h, &sums);
+  assert_true(!isfinite(sums.surprisal) && !isfinite(g[0]) && !isfinite(h[0]));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_fisher), cmocka_unit_test(test_sure_and_wrong), cmocka_unit_test(test_shift),
-      cmocka_unit_test(test_facts),  cmocka_unit_test(test_not_finite),     cmocka_unit_test(test_gaussian),
+      cmocka_unit_test(test_fisher),         cmocka_unit_test(test_sure_and_wrong),
+      cmocka_unit_test(test_shift),          cmocka_unit_test(test_facts),
+      cmocka_unit_test(test_not_finite),     cmocka_unit_test(test_gaussian),
+      cmocka_unit_test(test_sampled_fisher), cmocka_unit_test(test_sampled_gaussian),
+      cmocka_unit_test(test_sampled_score),  cmocka_unit_test(test_sampled_keys),
+      cmocka_unit_test(test_sampled_edges),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
