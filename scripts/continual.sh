@@ -1,9 +1,10 @@
 #!/bin/bash
 # usage: continual.sh FOLDER PART...: the runs behind the README's section on continual learning, on MNIST's IDX files in FOLDER.
 #   grid         every learner's settings, on 5,000 held-out images a task (which are not trained on), seed 1
-#   final        the filter, its variants and the baselines at their best settings, three seeds, test images
+#   final        the filter, its variants and the baselines at the grid's best settings, three seeds, test images
 #   sensitivity  one key of the filter at a time, two seeds
 #   long         50 tasks, three seeds
+#   streams      other streams (rotated by 180 degrees, split by class, blended without boundaries), with and without forgetting
 # Writes analysis/continual-PART.tsv and keeps the runs under runs/continual. Runs are of one rank each, JOBS of them at a
 # time (default: all processors); on 16 cores a part takes some five minutes. KWM: the program, if it is built already.
 set -eu
@@ -22,6 +23,7 @@ export KWM
 
 processors=$(nproc --all)
 held="data.validation=5000 train.schedule=constant change.threshold=0"
+derived="filter.gain_factor=1 filter.line_search=true filter.trust_region=0 filter.trust_expected=1"
 prior() { echo "cov.hidden.prior=$1 cov.output.prior=$1"; }
 seeds() { # NAME words: one line a seed
   for seed in 1 2 3; do printf '%s-seed%s\t%s seed=%s stream.seed=%s\n' "$1" $seed "$2" $seed $seed; done
@@ -29,62 +31,90 @@ seeds() { # NAME words: one line a seed
 
 grid() {
   local rate damping strength gain p
-  for rate in 3e-4 1e-3 3e-3; do
-    for damping in .01 .03 .1; do echo "kfac-$rate-$damping	$held learner=kfac kfac.rate=$rate kfac.damping=$damping"; done
+  for rate in 1e-3 3e-3 5e-3; do
+    for damping in .02 .03 .05; do echo "kfac-$rate-$damping	$held learner=kfac kfac.rate=$rate kfac.damping=$damping"; done
   done
   for gain in .2 .3 .5; do
     for p in 3 10 30; do echo "kalman-$gain-$p	$held filter.gain_factor=$gain $(prior $p)"; done
   done
-  for rate in 3e-4 1e-3; do
-    for strength in 3 10 30 100 300; do
+  for rate in 1e-3 1.5e-3 2e-3; do
+    for strength in 15 30 50; do
       echo "ewc-$rate-$strength	$held learner=ewc stream.boundaries=known adam.beta2=.999 adam.rate=$rate ewc.strength=$strength"
     done
-    for strength in .03 .1 .3 1 3; do
+  done
+  for rate in 5e-4 1e-3 2e-3; do
+    for strength in 1 2 4; do
       echo "si-$rate-$strength	$held learner=si stream.boundaries=known adam.beta2=.999 adam.rate=$rate si.strength=$strength"
     done
   done
-  for rate in 3e-5 1e-4 3e-4 1e-3 3e-3 1e-2; do
-    echo "adam-$rate	$held learner=adam adam.beta2=.999 adam.rate=$rate"
+  for rate in 7e-5 1.5e-4 3e-4 1e-3; do
+    for decay in .999 .9999; do echo "adam-$rate-$decay	$held learner=adam adam.beta2=$decay adam.rate=$rate"; done
   done
-  for rate in 1e-4 3e-4 1e-3 3e-3 1e-2 3e-2; do echo "sgd-$rate	$held learner=sgd sgd.rate=$rate"; done
+  for rate in 3e-4 7e-4 2e-3 5e-3; do
+    for momentum in 0 .9; do echo "sgd-$rate-$momentum	$held learner=sgd sgd.momentum=$momentum sgd.rate=$rate"; done
+  done
 }
 
-# The baselines' settings are the grid's best by held-out accuracy.
+# The words of a learner's best row in the grid, without those that held images out.
+best() {
+  awk -F '\t' -v learner="$1-" 'index($1, learner) == 1 && $11 + 0 > best + 0 { best = $11; words = $15 } END { print words }' \
+    analysis/continual-grid.tsv | sed 's/data.validation=5000//; s/change.threshold=0//'
+}
+
+# After the grid.
 final() {
   seeds kalman ""
+  seeds kalman-derived "$derived"
   seeds kalman-stage "sensitivity=stage"
   seeds kalman-exact "filter.evidence=exact"
   seeds kalman-no-eigenbasis "cov.hidden.structure=diag cov.output.structure=diag"
   seeds kalman-inflate "change.reaction=inflate change.inflation=2"
-  seeds kfac "train.schedule=constant learner=kfac kfac.rate=1e-3 kfac.damping=.03"
-  seeds ewc "train.schedule=constant learner=ewc stream.boundaries=known adam.beta2=.999 adam.rate=1e-3 ewc.strength=100"
-  seeds si "train.schedule=constant learner=si stream.boundaries=known adam.beta2=.999 adam.rate=1e-3 si.strength=.3"
-  seeds adam "train.schedule=constant learner=adam adam.beta2=.999 adam.rate=1e-4"
-  seeds sgd "train.schedule=constant learner=sgd sgd.rate=1e-3"
+  for learner in kfac ewc si adam sgd; do seeds $learner "$(best $learner)"; done
 }
 
+# Every key's line begins with the value of jobs/continual.yaml, whose runs are made once.
 sensitivity() {
-  local key value seed
+  local key values value seed words
   for seed in 1 2; do
-    while read -r key values; do
+    printf 'default:0:%s\tseed=%s stream.seed=%s\n' "$seed" "$seed" "$seed"
+    while read -r key _ values; do
       for value in $values; do
         case $key in
         cov.prior) words=$(prior "$value") ;;
+        cov.refresh) words="cov.hidden.refresh=$value cov.output.refresh=$value" ;;
         *) words=$key=$value ;;
         esac
         printf '%s\t%s seed=%s stream.seed=%s\n' "$key:$value:$seed" "$words" "$seed" "$seed"
       done
-    done <<KEYS
-cov.prior 1 3 10 30 100
-filter.gain_factor .1 .2 .3 .5 1
-filter.trust_region .001 .003 .01 .03 .1
-train.batch 50 100 200 400
-cov.hidden.refresh 50 100 200
-KEYS
+    done <<<"$keys"
   done
 }
+keys="cov.prior 10 1 3 30 100
+filter.gain_factor .3 .1 .2 .5 1
+filter.trust_region .01 .001 .003 .03 .1
+train.batch 100 50 200 400
+cov.refresh 100 50 200"
 
-long() { seeds kalman "stream.tasks=50 $(prior 30)"; }
+long() {
+  seeds kalman "stream.tasks=50"
+}
+
+streams() {
+  local name stream
+  while read -r name stream; do
+    for learner in "kalman" "kalman-forgets filter.forgetting=.9999" "kalman-diffuses filter.process_noise=1e-6" \
+      "kalman-inflates change.reaction=inflate change.inflation=2" \
+      "ewc learner=ewc train.schedule=constant adam.beta2=.999 adam.rate=1e-3 ewc.strength=30 stream.boundaries=known" \
+      "adam learner=adam train.schedule=constant adam.beta2=.999 adam.rate=3e-4"; do
+      [ "$name" != blended ] || [ "${learner%% *}" != ewc ] || continue
+      echo "$name:${learner%% *}	$stream $(echo "$learner" | cut -s -d ' ' -f 2-)"
+    done
+  done <<STREAMS
+rotated stream.kind=rotated stream.angle=180
+split stream.kind=split stream.tasks=5
+blended stream.boundaries=blended stream.blend=0.5
+STREAMS
+}
 
 # One run; its row: name, words, then the last row of tasks.tsv but for the single tasks.
 run_one() {
@@ -101,6 +131,19 @@ run_one() {
 }
 export -f run_one
 
+# sensitivity: key:value:seed as columns, and the default's rows under every key.
+split_names() {
+  local lines
+  lines=$(awk -F '\t' -v OFS='\t' -v keys="$keys" 'BEGIN { n = split(keys, line, "\n") }
+    /^#/ { print; next }
+    { name = $1; $1 = ""; rest = substr($0, 2) }
+    name == "name" { print "key", "value", "seed", rest; next }
+    { split(name, part, ":") }
+    part[1] != "default" { print part[1], part[2], part[3], rest; next }
+    { for (k = 1; k <= n; k++) { split(line[k], word, " "); print word[1], word[2], part[3], rest } }' "$1")
+  printf '%s\n' "$lines" >"$1"
+}
+
 for PART in "$@"; do
   export PART
   mkdir -p "runs/continual/$PART"
@@ -111,5 +154,6 @@ for PART in "$@"; do
     printf 'name\tstatus\ttasks\tseconds\taverage_accuracy\tforgetting\tforgetting_best\tbackward_transfer\tforward_transfer\tplasticity\taverage_held_out\tnis_first\tnis_last\tshortened\twords\n'
     sort "runs/continual/$PART.rows"
   } >"$table"
+  [ "$PART" != sensitivity ] || split_names "$table"
   echo "$table: $(($(wc -l <"$table") - 2)) runs"
 done
