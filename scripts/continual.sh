@@ -2,7 +2,7 @@
 # usage: continual.sh FOLDER PART...: the runs behind the README's section on continual learning, on MNIST's IDX files in FOLDER.
 #   grid         every learner's settings, on 5,000 held-out images a task (which are not trained on), seed 1
 #   final        the filter, its variants and the baselines at the grid's best settings, three seeds, test images
-#   sensitivity  one key of the filter at a time, two seeds
+#   sensitivity  one key of the filter at a time, seed 1
 #   long         50 tasks, three seeds
 #   streams      other streams (rotated by 180 degrees, split by class, blended without boundaries), with and without forgetting
 # Writes analysis/continual-PART.tsv and keeps the runs under runs/continual. Runs are of one rank each, JOBS of them at a
@@ -23,19 +23,20 @@ export KWM
 
 processors=$(nproc --all)
 held="data.validation=5000 train.schedule=constant change.threshold=0"
-derived="filter.gain_factor=1 filter.line_search=true filter.trust_region=0 filter.trust_expected=1"
+# Two tuned numbers in place of the job's derived rules.
+tuned="filter.gain_factor=.3 filter.line_search=false filter.trust_region=.01 filter.trust_expected=0"
 prior() { echo "cov.hidden.prior=$1 cov.output.prior=$1"; }
 seeds() { # NAME words: one line a seed
   for seed in 1 2 3; do printf '%s-seed%s\t%s seed=%s stream.seed=%s\n' "$1" $seed "$2" $seed $seed; done
 }
 
 grid() {
-  local rate damping strength gain p
+  local rate damping strength expected p decay momentum
   for rate in 1e-3 3e-3 5e-3; do
     for damping in .02 .03 .05; do echo "kfac-$rate-$damping	$held learner=kfac kfac.rate=$rate kfac.damping=$damping"; done
   done
-  for gain in .2 .3 .5; do
-    for p in 3 10 30; do echo "kalman-$gain-$p	$held filter.gain_factor=$gain $(prior $p)"; done
+  for expected in .25 1; do
+    for p in 3 10 30; do echo "kalman-$expected-$p	$held filter.trust_expected=$expected $(prior $p)"; done
   done
   for rate in 1e-3 1.5e-3 2e-3; do
     for strength in 15 30 50; do
@@ -64,46 +65,49 @@ best() {
 # After the grid.
 final() {
   seeds kalman ""
-  seeds kalman-derived "$derived"
-  seeds kalman-stage "sensitivity=stage"
+  seeds kalman-quarter "filter.trust_expected=.25"
+  seeds kalman-tuned "$tuned"
+  seeds kalman-stage "$tuned sensitivity=stage"
   seeds kalman-exact "filter.evidence=exact"
   seeds kalman-no-eigenbasis "cov.hidden.structure=diag cov.output.structure=diag"
   seeds kalman-inflate "change.reaction=inflate change.inflation=2"
   for learner in kfac ewc si adam sgd; do seeds $learner "$(best $learner)"; done
 }
 
-# Every key's line begins with the value of jobs/continual.yaml, whose runs are made once.
+# Every key's line begins with the value of jobs/continual.yaml, or of the tuned numbers for the keys that it derives; those
+# runs are made once.
 sensitivity() {
-  local key values value seed words
-  for seed in 1 2; do
-    printf 'default:0:%s\tseed=%s stream.seed=%s\n' "$seed" "$seed" "$seed"
-    while read -r key _ values; do
-      for value in $values; do
-        case $key in
-        cov.prior) words=$(prior "$value") ;;
-        cov.refresh) words="cov.hidden.refresh=$value cov.output.refresh=$value" ;;
-        *) words=$key=$value ;;
-        esac
-        printf '%s\t%s seed=%s stream.seed=%s\n' "$key:$value:$seed" "$words" "$seed" "$seed"
-      done
-    done <<<"$keys"
-  done
+  local key base value values words
+  printf 'default:0:1\tseed=1\ntuned:0:1\tseed=1 %s\n' "$tuned"
+  while read -r key base _ values; do
+    for value in $values; do
+      case $key in
+      cov.prior) words=$(prior "$value") ;;
+      cov.refresh) words="cov.hidden.refresh=$value cov.output.refresh=$value" ;;
+      *) words=$key=$value ;;
+      esac
+      [ "$base" = default ] || words="$tuned $words"
+      printf '%s\t%s seed=1\n' "$key:$value:1" "$words"
+    done
+  done <<<"$keys"
 }
-keys="cov.prior 10 1 3 30 100
-filter.gain_factor .3 .1 .2 .5 1
-filter.trust_region .01 .001 .003 .03 .1
-train.batch 100 50 200 400
-cov.refresh 100 50 200"
+keys="cov.prior default 10 1 3 30 100
+filter.trust_expected default 1 .1 .25 .5 2
+train.batch default 100 50 200 400
+cov.refresh default 100 50 200
+filter.gain_factor tuned .3 .1 .2 .5 1
+filter.trust_region tuned .01 .001 .003 .03 .1"
 
 long() {
   seeds kalman "stream.tasks=50"
+  seeds kalman-tuned "stream.tasks=50 $tuned"
 }
 
 streams() {
   local name stream
   while read -r name stream; do
-    for learner in "kalman" "kalman-forgets filter.forgetting=.9999" "kalman-diffuses filter.process_noise=1e-6" \
-      "kalman-inflates change.reaction=inflate change.inflation=2" \
+    for learner in "kalman $tuned" "kalman-forgets $tuned filter.forgetting=.9999" "kalman-diffuses $tuned filter.process_noise=1e-6" \
+      "kalman-inflates $tuned change.reaction=inflate change.inflation=2" \
       "ewc learner=ewc train.schedule=constant adam.beta2=.999 adam.rate=1e-3 ewc.strength=30 stream.boundaries=known" \
       "adam learner=adam train.schedule=constant adam.beta2=.999 adam.rate=3e-4"; do
       [ "$name" != blended ] || [ "${learner%% *}" != ewc ] || continue
@@ -139,8 +143,8 @@ split_names() {
     { name = $1; $1 = ""; rest = substr($0, 2) }
     name == "name" { print "key", "value", "seed", rest; next }
     { split(name, part, ":") }
-    part[1] != "default" { print part[1], part[2], part[3], rest; next }
-    { for (k = 1; k <= n; k++) { split(line[k], word, " "); print word[1], word[2], part[3], rest } }' "$1")
+    part[1] != "default" && part[1] != "tuned" { print part[1], part[2], part[3], rest; next }
+    { for (k = 1; k <= n; k++) { split(line[k], word, " "); if (word[2] == part[1]) print word[1], word[3], part[3], rest } }' "$1")
   printf '%s\n' "$lines" >"$1"
 }
 

@@ -65,16 +65,18 @@ struct kwm_config {
     double memory_gb; /* what a rank may take; 0: its share of what its host has */
   } layout;
   struct {
-    char *evidence;       /* exact | sampled: Fisher information of the outputs, or a draw of it */
-    double gain_factor;   /* innovation noise R is counted 1/gain_factor times */
-    double trust_region;  /* bound on the predicted KL per sample of one step, per group; 0: none */
-    double process_noise; /* Q = process_noise * P0 per step */
-    double adapt_process; /* rate at which it follows the innovations, 0: fixed */
-    double adapt_noise;   /* rate at which R's scale does */
-    bool score_test;      /* successive-score test in metrics.tsv */
-    double forgetting;    /* stabilised forgetting factor lambda towards the prior */
-    double gate;          /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
-    int64_t max_skips;    /* this many skipped steps in a row stop the run with code 4 */
+    char *evidence;        /* exact | sampled: Fisher information of the outputs, or a draw of it */
+    double gain_factor;    /* innovation noise R is counted 1/gain_factor times */
+    double trust_region;   /* bound on the predicted KL per sample of one step, per group; 0: none */
+    double trust_expected; /* the same in units of its expectation under the model; 0: none */
+    bool line_search;      /* step length from one more forward pass of the mini-batch */
+    double process_noise;  /* Q = process_noise * P0 per step */
+    double adapt_process;  /* rate at which it follows the innovations, 0: fixed */
+    double adapt_noise;    /* rate at which R's scale does */
+    bool score_test;       /* successive-score test in metrics.tsv */
+    double forgetting;     /* stabilised forgetting factor lambda towards the prior */
+    double gate;           /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
+    int64_t max_skips;     /* this many skipped steps in a row stop the run with code 4 */
   } filter;
   struct {
     char *joint;      /* none | full: one exact covariance of all parameters in place of the groups' */

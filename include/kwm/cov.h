@@ -110,8 +110,14 @@ void kwm_cov_delta(const kwm_cov *cov, double *delta);
    what the step says about q (equations.md 3(f): E[K e eᵀKᵀ] = P⁻ - P⁺). */
 void kwm_cov_moved(const kwm_cov *cov, double *moved);
 
-/* mean (count, params) += scale δ, and P becomes the posterior. */
+/* After absorb; kron and diag. slope[b] (count) <- sᵀδ of block b. expected[b] <- the mean of kl[b] if the model is
+   right, the score's covariance then being F: tr(F P⁺ F P⁺)/batch, with F as the structure takes it. */
+void kwm_cov_slope(const kwm_cov *cov, double *slope);
+void kwm_cov_expected(const kwm_cov *cov, double *expected);
+
+/* mean (count, params) += scale δ, and P becomes the posterior; move: and P stays (kron, diag). */
 void kwm_cov_apply(kwm_cov *cov, double scale, float *mean);
+void kwm_cov_move(kwm_cov *cov, double scale, float *mean);
 
 void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health);
 

@@ -17,7 +17,10 @@ struct kwm_cov_ops {
   bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
   void (*delta)(const kwm_cov *cov, double *delta);
   void (*moved)(const kwm_cov *cov, double *moved);
+  void (*slope)(const kwm_cov *cov, double *slope);       /* NULL: not known, like expected and move */
+  void (*expected)(const kwm_cov *cov, double *expected); /* goes with slope, like move */
   void (*apply)(kwm_cov *cov, double scale, float *mean);
+  void (*move)(kwm_cov *cov, double scale, float *mean);
   void (*health)(const kwm_cov *cov, struct kwm_health *health);
   int64_t (*spectrum_length)(const struct kwm_cov_spec *spec);
   bool (*spectrum)(const kwm_cov *cov, double *values);

@@ -13,6 +13,8 @@ enum { KWM_FILTER_GROUPS = KWM_LIN_PARTS };
 struct kwm_filter_spec {
   double gain_factor;               /* η: the step is η K e; innovation noise counts 1/η times */
   double trust_region;              /* bound on a group's predicted KL per sample and step; 0: none */
+  double trust_expected;            /* the same in units of its expectation under the model; 0: none */
+  bool line_search;                 /* kwm_filter_move and kwm_filter_search stand between gain and update */
   double gate;                      /* mean surprisal in nats beyond which a step is skipped; 0: none */
   int64_t batch, chunks;            /* samples and chunks of a full step over all replicas */
   double forgetting, process_noise; /* of all groups; the process noise is where an adaptive one starts */
@@ -45,15 +47,18 @@ struct kwm_score {
   bool known;                  /* before holds one */
 };
 
-/* What the filter keeps of one parameter group. kl, moved, product are (total), all owners', the same everywhere. */
+/* What the filter keeps of one parameter group. kl to product are (total), all owners', the same everywhere. */
 struct kwm_filter_group {
   struct kwm_filter_part part;
   kwm_cov cov;               /* zeroed with a joint covariance */
   float *anchor;             /* (count, params) initial means; NULL without forgetting */
+  float *kept;               /* (count, params) means before kwm_filter_move; NULL without line_search */
   struct kwm_treesum sum;    /* information form: evidence over chunks */
   float *evidence, *scratch; /* summed evidence (borrowed from sum), and room for the replicas' sum */
   struct kwm_score score;
   double *kl;           /* predicted KL of every block */
+  double *expected;     /* its expectation under the model, if trust_expected asks for it */
+  double *slope;        /* sᵀδ of every block, if line_search does */
   double *moved;        /* δᵀP0⁻¹δ of every block */
   double *product;      /* s_tᵀP0 s_{t-1} of every block */
   double *gain;         /* the sum of moved over all steps that were done */
@@ -69,7 +74,7 @@ struct kwm_filter {
   struct kwm_joint *joint; /* one exact covariance of everything, in place of the groups' */
   bool shared;             /* one S for all groups, or for those in the innovation form */
   int64_t blocks;          /* of all groups */
-  double *facts;           /* (4, blocks): kl, moved, product, gain */
+  double *facts;           /* (6, blocks): kl, expected, slope, moved, product, gain */
   int64_t rows_max;
   double *S, *w;    /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
   double *inverse;  /* (rows, rows) S⁻¹, if R adapts */
@@ -77,19 +82,6 @@ struct kwm_filter {
   int64_t steps;    /* finished steps (skipped ones included) */
   bool inflates;    /* at the next predict */
   bool failed_here; /* something lost definiteness or finiteness on this rank in this step */
-};
-
-/* What one step did. The same on all ranks. */
-struct kwm_step {
-  enum kwm_verdict verdict;
-  struct kwm_innovation innovation; /* summed over the step's samples */
-  double nis;                       /* squared innovation over its expectation, summed over samples; 1 expected */
-  double chi2, rows;                /* eᵀS⁻¹e and its degrees of freedom; 0, 0 where no S covers all groups */
-  double kl[KWM_FILTER_GROUPS];     /* predicted KL per sample before the trust region */
-  double scale[KWM_FILTER_GROUPS];  /* what was applied of each group's step */
-  double moved[KWM_FILTER_GROUPS];  /* δᵀP0⁻¹δ of each group, before the scale */
-  double product;                   /* s_tᵀP0 s_{t-1} over all groups; NAN where no two scores follow each other */
-  double process_noise[KWM_FILTER_GROUPS], noise; /* q and ρ of this step */
 };
 
 /* Takes ownership of the covariances in cov[] (this rank's shares); mean[] is borrowed for the filter's lifetime, and
@@ -116,9 +108,12 @@ void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health
 /* P (n, n) <- the joint covariance of all n parameters, both triangles. One rank. */
 void kwm_filter_covariance(const struct kwm_filter *filter, double *P);
 
-/* values (n), on every rank <- the joint covariance's eigenvalues as in kwm_full_spectrum. Collective over the layout.
- */
+/* values (n), on every rank <- the joint covariance's eigenvalues as in kwm_full_spectrum. Collective. */
 kwm_status kwm_filter_spectrum(const struct kwm_filter *filter, double *values);
+
+/* C (n, m, m) <- sum of H_i P H_iᵀ over all groups, n: this replica's samples; a jac without samples adds nothing.
+   Collective, false on all ranks if it fails on one: joint, lowrank, or no positive definite P. */
+bool kwm_filter_predictive(struct kwm_filter *filter, const struct kwm_lin *lin, double *C);
 
 kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
 kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
@@ -136,7 +131,13 @@ void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin);
 /* Gains, each on its owner; agrees on the verdict and on every group's trust region (one small sum over all ranks). */
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step);
 
-/* θ <- θ + scale K e, P <- P⁺, unless the verdict is to skip; q and R adapt. */
+/* A line search (search.c): after a gain that is to be done, the means go to θ + scale K e; local. Then, with the
+   surprisal of the step's chunks there (kwm_pipe_surprisal), they go back, and step->search is found; collective. */
+void kwm_filter_move(struct kwm_filter *filter, const struct kwm_step *step);
+void kwm_filter_search(struct kwm_filter *filter, const struct kwm_lin *lin, const double *there,
+                       struct kwm_step *step);
+
+/* θ <- θ + search scale K e, P <- P⁺, unless the verdict is to skip; q and R adapt. */
 void kwm_filter_update(struct kwm_filter *filter, const struct kwm_step *step);
 
 /* Sums the step's scalar facts over all ranks and judges them; failed: this rank cannot apply the step. */

@@ -69,6 +69,8 @@ struct kwm_learner_ops {
   void (*predict)(kwm_learner *learner);  /* NULL: nothing to do */
   void (*boundary)(kwm_learner *learner); /* NULL: nothing to do */
   void (*step)(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
+  void (*search)(kwm_learner *learner, const struct kwm_lin *lin, kwm_pipe *pipe, const struct kwm_batch *batch,
+                 struct kwm_step *step);                    /* NULL: as step */
   const float *(*plain)(const kwm_learner *learner, int g); /* NULL: no mean is framed; else the mean as a matrix */
   void (*health)(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS_MAX]);
   kwm_status (*save)(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes);
@@ -92,8 +94,12 @@ size_t kwm_learner_bytes(const struct kwm_learner_ops *ops, const struct kwm_lea
 /* Before the mini-batch is linearised: the time update, which may move the means. */
 void kwm_learner_predict(kwm_learner *learner);
 
-/* Learns from one linearised mini-batch: means and covariance change on their owners, unless the verdict is to skip. */
+/* Learns from one linearised mini-batch: means and covariance change on their owners, unless the verdict is to skip.
+   search: the same, with the line search of a filter whose spec asks for one; pipe and batch are those that made lin,
+   whose rows may be gone afterwards. */
 void kwm_learner_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
+void kwm_learner_search(kwm_learner *learner, const struct kwm_lin *lin, kwm_pipe *pipe, const struct kwm_batch *batch,
+                        struct kwm_step *step);
 
 /* The task that was learned is over and another one begins: only for learners that are told (stream.boundaries). */
 void kwm_learner_boundary(kwm_learner *learner);

@@ -11,6 +11,7 @@
 
 #include "kwm/base.h"
 #include "kwm/consistency.h"
+#include "kwm/health.h"
 
 enum kwm_jac_shape {
   KWM_JAC_UNITS, /* many small blocks: row (i,r) of H_u is sum_c J[i][r][c][u] S[i][c][:][u] */
@@ -83,12 +84,28 @@ enum { KWM_INNOVATION_FIELDS = sizeof(struct kwm_innovation) / sizeof(double) };
 void kwm_innovation_add(struct kwm_innovation *sum, const struct kwm_innovation *more);
 
 /* One step's linearisation on this rank: the Jacobians of the parts that it owns over its replica's samples. */
-enum { KWM_LIN_PARTS = 32 };
+enum { KWM_LIN_PARTS = 32, KWM_CHUNKS_MAX = 64 };
 struct kwm_lin {
   int n_parts;
   struct kwm_jac jac[KWM_LIN_PARTS];
   int64_t chunks; /* local chunks; chunk c holds samples [bounds[c], bounds[c+1]) of the jac */
-  int64_t bounds[65];
+  int64_t bounds[KWM_CHUNKS_MAX + 1];
   int64_t batch;                    /* samples of the step over all replicas */
   struct kwm_innovation innovation; /* of this rank's samples if it is the output's owner, else zero */
+  double surprisal[KWM_CHUNKS_MAX]; /* of each local chunk, likewise */
+};
+
+/* What one step did. The same on all ranks. */
+struct kwm_step {
+  enum kwm_verdict verdict;
+  struct kwm_innovation innovation; /* summed over the step's samples */
+  double nis;                       /* squared innovation over its expectation, summed over samples; 1 expected */
+  double chi2, rows;                /* eᵀS⁻¹e and its degrees of freedom; 0, 0 where no S covers all groups */
+  double kl[KWM_LIN_PARTS];         /* predicted KL per sample before the trust region */
+  double expected[KWM_LIN_PARTS];   /* its expectation under the model; 0 unless trust_expected asks for it */
+  double scale[KWM_LIN_PARTS];      /* what is left of each group's step */
+  double search;                    /* what was then applied of all of them (kwm_filter_search), 1 without */
+  double moved[KWM_LIN_PARTS];      /* δᵀP0⁻¹δ of each group, before the scales */
+  double product;                   /* s_tᵀP0 s_{t-1} over all groups; NAN where no two scores follow each other */
+  double process_noise[KWM_LIN_PARTS], noise; /* q and ρ of this step */
 };

@@ -72,6 +72,12 @@ struct kwm_means {
 void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
                         struct kwm_lin *lin);
 
+/* Collective over the replica's group: surprisal[c] (chunks of this replica) <- that of the local chunk c's samples at
+   the means, as kwm_pipe_linearise would put it into lin (categorical: bit for bit); zero where the output is not
+   owned. Forward only, and through the same buffers: what the last lin points to is gone. */
+void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
+                        double *surprisal);
+
 /* Collective over world: predictions of all samples of `images` without sensitivities; sums: their innovation's facts
    over all samples, the same on all ranks. */
 void kwm_pipe_predict(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,

@@ -6,14 +6,15 @@
 
 /* What a draw is for: two purposes never share a stream. Values are part of the checkpoint's meaning: append only. */
 enum kwm_rng_purpose {
-  KWM_RNG_ORDER = 1,    /* order of samples; index = position, step = epoch */
-  KWM_RNG_PIXELS = 2,   /* permutation of pixels; index = position */
-  KWM_RNG_INIT = 3,     /* initial means; step = parameter group, index = element */
-  KWM_RNG_TEST = 4,     /* instances that tests make */
-  KWM_RNG_SUBSPACE = 5, /* first subspace of a low-rank covariance; step = 0, index = element */
-  KWM_RNG_THEORY = 6,   /* instances of kwm verify; step = group of claims, index = draw */
-  KWM_RNG_TASK = 7,     /* tasks of a stream; step = use << 32 | task, index = position */
-  KWM_RNG_LABELS = 8,   /* labels drawn from the model; step = step of the run, index = place in the mini-batch */
+  KWM_RNG_ORDER = 1,      /* order of samples; index = position, step = epoch */
+  KWM_RNG_PIXELS = 2,     /* permutation of pixels; index = position */
+  KWM_RNG_INIT = 3,       /* initial means; step = parameter group, index = element */
+  KWM_RNG_TEST = 4,       /* instances that tests make */
+  KWM_RNG_SUBSPACE = 5,   /* first subspace of a low-rank covariance; step = 0, index = element */
+  KWM_RNG_THEORY = 6,     /* instances of kwm verify; step = group of claims, index = draw */
+  KWM_RNG_TASK = 7,       /* tasks of a stream; step = use << 32 | task, index = position */
+  KWM_RNG_LABELS = 8,     /* labels drawn from the model; step = step of the run, index = place in the mini-batch */
+  KWM_RNG_PREDICTIVE = 9, /* logits drawn from their posterior; step = task << 32 | sample, index = draw and class */
 };
 
 /* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */

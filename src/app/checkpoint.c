@@ -17,11 +17,12 @@ enum { N_COUNTS = sizeof(struct kwm_counts) / sizeof(double) };
 static const char count_names[] =
     "seconds comm_seconds samples_seen skipped_steps skips_in_a_row skipped_not_finite skipped_indefinite "
     "skipped_gated nis_sum nis_steps test_accuracy test_loss valid_accuracy valid_loss change[8] train_loss row_steps "
-    "row_skipped row_seconds row_nis row_kl[32] row_scale[32] row_moved[32] process_noise[32] noise row_chi2[3] "
+    "row_skipped row_seconds row_nis row_search row_kl[32] row_scale[32] row_moved[32] process_noise[32] noise "
+    "row_chi2[3] "
     "score_test[3] surprisal_ljung_box[34] row_samples row_surprisal row_entropy row_variance row_correct row_squared "
     "row_expected row_calibration[45] lap_nis_first lap_first lap_nis_last lap_last lap_shortened";
 _Static_assert(KWM_GROUPS_MAX == 32 && KWM_DOUBLES(struct kwm_change) == 8 &&
-                   N_COUNTS == 18 + 8 + 1 + 5 + 4 * KWM_GROUPS_MAX + 1 + 3 + 3 + KWM_DOUBLES(struct kwm_ljung_box) +
+                   N_COUNTS == 18 + 8 + 1 + 6 + 4 * KWM_GROUPS_MAX + 1 + 3 + 3 + KWM_DOUBLES(struct kwm_ljung_box) +
                                    KWM_INNOVATION_FIELDS &&
                    KWM_DOUBLES(struct kwm_ljung_box) == 34 && KWM_DOUBLES(struct kwm_calibration) == 45,
                "count_names lists the numbers of struct kwm_counts");
@@ -98,7 +99,9 @@ static kwm_status compare(const struct kwm_config *ours, const struct kwm_config
                {"model.kind", ours->model.kind, theirs->model.kind},
                {"model.widths", ours->model.widths, theirs->model.widths},
                {"sensitivity", ours->sensitivity, theirs->sensitivity},
+               {"filter.evidence", ours->filter.evidence, theirs->filter.evidence},
                {"stream.kind", ours->stream.kind, theirs->stream.kind},
+               {"stream.paths", ours->stream.paths, theirs->stream.paths},
                {"stream.boundaries", ours->stream.boundaries, theirs->stream.boundaries}};
   for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++)
     KWM_CHECK(keys[k].ours == keys[k].theirs, KWM_ERR_DATA, "checkpoint %s is of another run: wanted %s %g, found %g",

@@ -1,10 +1,12 @@
-/* kwm eval: the metrics of a checkpoint on the test split (and the held-out one), on any layout. */
+/* kwm eval: the metrics of a checkpoint on the test split (and the held-out one), on any layout; of a run on a stream
+   of tasks those of every task (eval_stream.c). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "checkpoint.h"
+#include "eval_stream.h"
 #include "kwm/app.h"
 
 /* One "name<TAB>value" line per metric. */
@@ -51,7 +53,7 @@ static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *argument
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "classes", &classes));
   KWM_TRY(kwm_run_lay_out(run, pixels, (int)classes));
   if (world.rank == 0) printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(*ckpt), (long long)step);
-  return evaluate(run, *ckpt);
+  return kwm_run_streams(&run->config) ? kwm_eval_stream(run, *ckpt, step) : evaluate(run, *ckpt);
 }
 
 kwm_status kwm_command_eval(int argc, char **argv) {

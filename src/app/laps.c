@@ -60,6 +60,32 @@ static kwm_status check_form(const struct kwm_config *config, const char *key, c
   return KWM_OK;
 }
 
+/* The step lengths that are derived need what kron and diag know of a step in the information form. */
+static kwm_status check_derived(const struct kwm_config *config) {
+  const bool search = config->filter.line_search, dense = strcmp(config->model.kind, "dense") == 0;
+  const char *const key = search ? "filter.line_search true" : "filter.trust_expected above 0";
+  const struct kwm_config_cov *const covs[KWM_ROLES] = {[KWM_ROLE_RECURRENCE] = &config->cov.recurrence,
+                                                        [KWM_ROLE_HIDDEN] = &config->cov.hidden,
+                                                        [KWM_ROLE_OUTPUT] = &config->cov.output};
+  if ((!search && config->filter.trust_expected == 0) || strcmp(config->learner, "kalman") != 0) return KWM_OK;
+  KWM_CHECK(strcmp(config->cov.joint, "none") == 0, KWM_ERR_USAGE, "config: wanted cov.joint none with %s, found %s",
+            key, config->cov.joint);
+  for (int role = 0; role < KWM_ROLES; role++) {
+    const char *const word = kwm_run_role_words(role), *const structure = covs[role]->structure;
+    if (role == KWM_ROLE_RECURRENCE && dense) continue;
+    KWM_CHECK(strcmp(structure, "kron") == 0 || strcmp(structure, "diag") == 0, KWM_ERR_USAGE,
+              "config: wanted cov.%s.structure %s with %s, found %s", word,
+              role == KWM_ROLE_RECURRENCE ? "diag" : "kron or diag", key, structure);
+    KWM_CHECK(strcmp(covs[role]->form, "information") == 0, KWM_ERR_USAGE,
+              "config: wanted cov.%s.form information with %s, found %s", word, key, covs[role]->form);
+  }
+  KWM_CHECK(
+      !search || strcmp(config->sensitivity, "stage") != 0, KWM_ERR_USAGE,
+      "config: wanted sensitivity adjoint or forward with %s (read-outs have surprisals of their own), found stage",
+      key);
+  return KWM_OK;
+}
+
 static kwm_status check_change(const struct kwm_config *config) {
   if (strcmp(config->change.reaction, "none") == 0) return KWM_OK;
   KWM_CHECK(config->change.threshold > 0, KWM_ERR_USAGE,
@@ -80,7 +106,11 @@ kwm_status kwm_run_check_words(const struct kwm_config *config) {
             "config: wanted filter.evidence exact with model.kind gated, found sampled");
   if (stage) KWM_TRY(check_form(config, "sensitivity", "stage"));
   if (sampled) KWM_TRY(check_form(config, "filter.evidence", "sampled"));
+  KWM_CHECK(!config->data.permute || !kwm_run_streams(config), KWM_ERR_USAGE,
+            "config: wanted data.permute false with a stream (stream.kind %s makes its own tasks), found true",
+            config->stream.kind);
   KWM_CHECK(strcmp(config->stream.boundaries, "blended") != 0 || kwm_run_streams(config), KWM_ERR_USAGE,
             "config: wanted a stream (stream.kind) with stream.boundaries blended, found none");
+  KWM_TRY(check_derived(config));
   return check_change(config);
 }

@@ -26,7 +26,8 @@ static const char *const step_columns[] = {"step",
                                            "skipped_not_finite",
                                            "skipped_indefinite",
                                            "skipped_gated",
-                                           "changes"};
+                                           "changes",
+                                           "search"};
 static const char *const group_columns[] = {"kl", "scale", "gain", "trace", "q"};
 static const char *const run_columns[] = {"noise",      "samples_per_s", "comm_fraction", "valid_accuracy",
                                           "valid_loss", "test_accuracy", "test_loss"};
@@ -118,12 +119,13 @@ static void count_lap(struct kwm_progress *progress, const struct kwm_step *step
   struct kwm_counts *const c = &progress->counts;
   const struct kwm_lap lap = kwm_run_lap(progress->run, progress->step - 1);
   const int64_t done = progress->step - lap.first;
+  const bool trusts = strcmp(progress->run->config.learner, "kalman") == 0;
   bool shortened = false;
   if (done == 1) c->lap_nis_first = c->lap_first = c->lap_nis_last = c->lap_last = c->lap_shortened = 0;
   if (step->verdict != KWM_STEP_DONE) return;
   if (done <= FIRST) c->lap_nis_first += step->nis, c->lap_first++;
   if (lap.steps - done < LAST) c->lap_nis_last += step->nis, c->lap_last++;
-  for (int g = 0; g < progress->run->model.n_groups; g++)
+  for (int g = 0; trusts && g < progress->run->model.n_groups; g++)
     shortened = shortened || step->scale[g] < progress->run->config.filter.gain_factor;
   c->lap_shortened += shortened;
 }
@@ -155,13 +157,15 @@ kwm_status kwm_progress_step(struct kwm_progress *progress, const struct kwm_ste
   c->nis_sum += step->nis;
   c->nis_steps++;
   c->row_nis += step->nis;
+  c->row_search += step->search;
   c->noise = step->noise;
   kwm_innovation_add(&c->row, &step->innovation);
   count_consistency(progress, step);
   for (int g = 0; g < progress->run->model.n_groups; g++) {
     c->row_kl[g] += step->kl[g];
     c->row_scale[g] += step->scale[g];
-    c->row_moved[g] += step->moved[g] * step->scale[g] * step->scale[g];
+    const double scale = step->search * step->scale[g];
+    c->row_moved[g] += step->moved[g] * scale * scale;
     c->process_noise[g] = step->process_noise[g];
   }
   return detect(progress, step, changed);
@@ -226,6 +230,7 @@ static void fill_row(const struct kwm_progress *progress, bool evaluated, const 
   *at++ = c->skipped_indefinite;
   *at++ = c->skipped_gated;
   *at++ = c->change.alarms;
+  *at++ = c->row_search / done;
   for (int g = 0; g < n_groups; g++) *at++ = c->row_kl[g] / done;
   for (int g = 0; g < n_groups; g++) *at++ = c->row_scale[g] / done;
   for (int g = 0; g < n_groups; g++) *at++ = c->row_moved[g] / moved;
@@ -242,7 +247,7 @@ static void fill_row(const struct kwm_progress *progress, bool evaluated, const 
 }
 
 static void begin_row(struct kwm_counts *c) {
-  c->row_steps = c->row_skipped = c->row_seconds = c->row_nis = 0;
+  c->row_steps = c->row_skipped = c->row_seconds = c->row_nis = c->row_search = 0;
   memset(&c->row, 0, sizeof c->row);
   memset(&c->row_chi2, 0, sizeof c->row_chi2);
   memset(c->row_kl, 0, sizeof c->row_kl);

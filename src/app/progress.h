@@ -19,7 +19,7 @@ struct kwm_counts {
   struct kwm_change change;                                     /* detection over the whole run */
   double train_loss;                                            /* mean surprisal of the last row's interval */
   double row_steps, row_skipped, row_seconds;                   /* since the last row of metrics.tsv */
-  double row_nis, row_kl[KWM_GROUPS_MAX], row_scale[KWM_GROUPS_MAX], row_moved[KWM_GROUPS_MAX];
+  double row_nis, row_search, row_kl[KWM_GROUPS_MAX], row_scale[KWM_GROUPS_MAX], row_moved[KWM_GROUPS_MAX];
   double process_noise[KWM_GROUPS_MAX], noise; /* q and R's scale in the last step that was done */
   struct kwm_nis row_chi2;                     /* eᵀS⁻¹e, Gaussian observation */
   struct kwm_score_test score;                 /* over the whole run, like the next */

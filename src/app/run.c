@@ -255,6 +255,8 @@ struct kwm_pipe_spec kwm_run_pipe_spec(const struct kwm_config *config) {
 static struct kwm_filter_spec filter_spec(const struct kwm_config *config) {
   return (struct kwm_filter_spec){.gain_factor = config->filter.gain_factor,
                                   .trust_region = config->filter.trust_region,
+                                  .trust_expected = config->filter.trust_expected,
+                                  .line_search = config->filter.line_search,
                                   .gate = config->filter.gate,
                                   .batch = config->train.batch,
                                   .chunks = config->train.chunks,

@@ -183,7 +183,7 @@ static kwm_status train_step(struct kwm_run *run, struct kwm_progress *progress,
   kwm_learner_predict(&run->learner);
   const struct kwm_means means = kwm_learner_means(&run->learner);
   kwm_pipe_linearise(run->pipe, &means, &batch, &lin);
-  kwm_learner_step(&run->learner, &lin, &step);
+  kwm_learner_search(&run->learner, &lin, run->pipe, &batch, &step);
   KWM_TRY(kwm_progress_step(progress, &step, &changed));
   if (changed && run->learner.spec.filter.inflation > 0) kwm_learner_inflate(&run->learner);
   if (step.verdict == KWM_STEP_DONE) return KWM_OK;

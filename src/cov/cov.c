@@ -71,8 +71,23 @@ void kwm_cov_moved(const kwm_cov *cov, double *moved) {
   if (cov->spec.count > 0) cov->ops->moved(cov, moved);
 }
 
+void kwm_cov_slope(const kwm_cov *cov, double *slope) {
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && cov->ops->slope != NULL);
+  if (cov->spec.count > 0) cov->ops->slope(cov, slope);
+}
+
+void kwm_cov_expected(const kwm_cov *cov, double *expected) {
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && cov->ops->expected != NULL);
+  if (cov->spec.count > 0) cov->ops->expected(cov, expected);
+}
+
 void kwm_cov_apply(kwm_cov *cov, double scale, float *mean) {
   if (takes_part(cov)) cov->ops->apply(cov, scale, mean);
+}
+
+void kwm_cov_move(kwm_cov *cov, double scale, float *mean) {
+  KWM_ASSERT(cov->ops->move != NULL);
+  if (cov->spec.count > 0) cov->ops->move(cov, scale, mean);
 }
 
 void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health) {

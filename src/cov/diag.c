@@ -12,33 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "diag.h"
 #include "prior.h"
-#include "reals.h"
 
 #include "kwm/backend.h"
 
 /* A step leaves a variance at least this part of itself (innovation form: 1 - sum is a difference). */
 static const double SMALLEST_SHARE = 1e-6;
 
-struct diag_state {
-  struct reals D;             /* (count, params) precision */
-  struct reals next;          /* (count, params) D after the step in hand */
-  double *delta;              /* (count, params) prepared step */
-  double *prior;              /* (period) prior variances */
-  float *scratch;             /* information, matrix: (n_max, d_o + d_i) */
-  struct reals Y;             /* innovation: (n·m, count·params) rows times P^½ */
-  double *tile;               /* innovation: (n·m, tile width) scratch */
-  double floor_hits, floored; /* so far, and of the step in hand */
-};
-
 enum { TILE = 256 };
 
 static bool innovation(const struct kwm_cov_spec *spec) {
   return spec->form == KWM_FORM_INNOVATION;
-}
-
-static int64_t numbers(const struct kwm_cov_spec *spec) {
-  return spec->count * spec->params;
 }
 
 /* The state's arrays as (pointer, bytes) pairs: one list for allocation, size and release. */
@@ -55,7 +40,7 @@ static struct diag_array real_array(struct reals *reals, enum kwm_real real, int
 
 static void arrays_of(struct diag_state *state, const struct kwm_cov_spec *spec,
                       struct diag_array arrays[DIAG_ARRAYS]) {
-  const int64_t n = numbers(spec);
+  const int64_t n = diag_numbers(spec);
   const int64_t outer = innovation(spec) ? 0 : spec->n_max * (spec->d_o + spec->d_i) * spec->count;
   const int64_t rows = innovation(spec) ? spec->n_max * spec->m : 0;
   const struct diag_array list[DIAG_ARRAYS] = {
@@ -80,7 +65,7 @@ static size_t diag_bytes(const struct kwm_cov_spec *spec) {
 }
 
 static int64_t diag_evidence_length(const struct kwm_cov_spec *spec) {
-  return 2 * numbers(spec);
+  return 2 * diag_numbers(spec);
 }
 
 static kwm_status diag_create(kwm_cov *cov) {
@@ -92,7 +77,7 @@ static kwm_status diag_create(kwm_cov *cov) {
   for (int k = 0; k < DIAG_ARRAYS; k++) KWM_TRY(kwm_alloc(arrays[k].at, arrays[k].bytes, "diagonal covariance"));
   prior_fill(spec, state->prior);
   cov->spec.prior_variance = state->prior;
-  for (int64_t k = 0; k < numbers(spec); k++) reals_set(&state->D, k, 1 / state->prior[k % prior_period(spec)]);
+  for (int64_t k = 0; k < diag_numbers(spec); k++) reals_set(&state->D, k, 1 / state->prior[k % prior_period(spec)]);
   return KWM_OK;
 }
 
@@ -110,7 +95,7 @@ static bool diag_predict(kwm_cov *cov, int64_t step, const float *anchor, float 
   const int64_t period = prior_period(&cov->spec);
   struct diag_state *state = cov->state;
   if (lambda == 1 && q == 0) return true;
-  for (int64_t k = 0; k < numbers(&cov->spec); k++) {
+  for (int64_t k = 0; k < diag_numbers(&cov->spec); k++) {
     const double p0 = state->prior[k % period], D = lambda * reals_get(&state->D, k) + (1 - lambda) / p0;
     if (lambda < 1) {
       const double apart = (double)anchor[k] - (double)mean[k];
@@ -123,20 +108,26 @@ static bool diag_predict(kwm_cov *cov, int64_t step, const float *anchor, float 
 
 static void diag_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
   const struct diag_state *const state = cov->state;
-  kwm_jac_diagonal(jac, evidence, evidence + numbers(&cov->spec), state->scratch);
+  kwm_jac_diagonal(jac, evidence, evidence + diag_numbers(&cov->spec), state->scratch);
+}
+
+/* A sum of squares that was rounded below zero counts as zero; NaN stays. */
+static double information(float found) {
+  return found < 0 ? 0 : (double)found;
 }
 
 /* Evidence is (params, count) for both shapes, since a matrix is one block. */
 static bool diag_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl) {
   (void)jac;
   const int64_t p = cov->spec.params, count = cov->spec.count;
-  const float *const score = evidence + numbers(&cov->spec);
+  const float *const score = evidence + diag_numbers(&cov->spec);
   struct diag_state *state = cov->state;
+  state->evidence = evidence;
+  state->batch = (double)batch;
   for (int64_t b = 0; b < count; b++) {
     double sum = 0;
     for (int64_t k = 0; k < p; k++) {
-      /* A sum of squares that was rounded below zero counts as zero; NaN stays. */
-      const double found = (double)evidence[k * count + b], f = found < 0 ? 0 : found;
+      const double f = information(evidence[k * count + b]);
       double *const delta = &state->delta[b * p + k];
       reals_set(&state->next, b * p + k, reals_get(&state->D, b * p + k) + f);
       *delta = (double)score[k * count + b] / reals_get(&state->next, b * p + k);
@@ -151,7 +142,7 @@ static bool diag_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *ev
 
 /* Y <- H P^½. The step is not prepared yet: its place holds P^½. */
 static void fill_rows(kwm_cov *cov, const struct kwm_jac *jac) {
-  const int64_t n = numbers(&cov->spec), nm = jac->n * jac->m;
+  const int64_t n = diag_numbers(&cov->spec), nm = jac->n * jac->m;
   struct diag_state *state = cov->state;
   double *const root = state->delta;
   for (int64_t k = 0; k < n; k++) root[k] = 1 / sqrt(reals_get(&state->D, k));
@@ -175,7 +166,7 @@ static int64_t take_tile(struct diag_state *state, int64_t n, int64_t nm, int64_
 }
 
 static void diag_project(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
-  const int64_t n = numbers(&cov->spec), nm = jac->n * jac->m;
+  const int64_t n = diag_numbers(&cov->spec), nm = jac->n * jac->m;
   struct diag_state *state = cov->state;
   fill_rows(cov, jac);
   for (int64_t first = 0; first < n; first += TILE) {
@@ -219,7 +210,7 @@ static double take_shares(struct diag_state *state, int64_t n, int64_t nm, const
 }
 
 static bool diag_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w) {
-  const int64_t n = numbers(&cov->spec), nm = jac->n * jac->m;
+  const int64_t n = diag_numbers(&cov->spec), nm = jac->n * jac->m;
   struct diag_state *state = cov->state;
   take_step(state, n, nm, w);
   double sum = take_shares(state, n, nm, L);
@@ -229,7 +220,7 @@ static bool diag_condition(kwm_cov *cov, const struct kwm_jac *jac, const double
 
 static void diag_delta(const kwm_cov *cov, double *delta) {
   const struct diag_state *const state = cov->state;
-  memcpy(delta, state->delta, (size_t)numbers(&cov->spec) * sizeof *delta);
+  memcpy(delta, state->delta, (size_t)diag_numbers(&cov->spec) * sizeof *delta);
 }
 
 static void diag_moved(const kwm_cov *cov, double *moved) {
@@ -237,25 +228,55 @@ static void diag_moved(const kwm_cov *cov, double *moved) {
   prior_moved(&cov->spec, state->prior, state->delta, moved);
 }
 
+/* sum of score times step */
+static void diag_slope(const kwm_cov *cov, double *slope) {
+  const int64_t p = cov->spec.params, count = cov->spec.count;
+  const struct diag_state *const state = cov->state;
+  const float *const score = state->evidence + diag_numbers(&cov->spec);
+  for (int64_t b = 0; b < count; b++) {
+    slope[b] = 0;
+    for (int64_t k = 0; k < p; k++) slope[b] += (double)score[k * count + b] * state->delta[b * p + k];
+  }
+}
+
+/* sum f²/(D + f)² a sample */
+static void diag_expected(const kwm_cov *cov, double *expected) {
+  const int64_t p = cov->spec.params, count = cov->spec.count;
+  const struct diag_state *const state = cov->state;
+  for (int64_t b = 0; b < count; b++) {
+    double sum = 0;
+    for (int64_t k = 0; k < p; k++) {
+      const double share = information(state->evidence[k * count + b]) / reals_get(&state->next, b * p + k);
+      sum += share * share;
+    }
+    expected[b] = sum / state->batch;
+  }
+}
+
+static void diag_move(kwm_cov *cov, double scale, float *mean) {
+  const struct diag_state *const state = cov->state;
+  for (int64_t k = 0; k < diag_numbers(&cov->spec); k++) mean[k] += (float)(scale * state->delta[k]);
+}
+
 static void diag_apply(kwm_cov *cov, double scale, float *mean) {
-  const int64_t n = numbers(&cov->spec);
+  const int64_t n = diag_numbers(&cov->spec);
   struct diag_state *state = cov->state;
-  for (int64_t k = 0; k < n; k++) mean[k] += (float)(scale * state->delta[k]);
+  diag_move(cov, scale, mean);
   memcpy(reals_data(&state->D), reals_data(&state->next), (size_t)n * reals_size(cov->spec.real));
   state->floor_hits += state->floored;
 }
 
 static void diag_health(const kwm_cov *cov, struct kwm_health *health) {
   const struct diag_state *const state = cov->state;
-  for (int64_t k = 0; k < numbers(&cov->spec); k++) health->trace += 1 / reals_get(&state->D, k);
+  for (int64_t k = 0; k < diag_numbers(&cov->spec); k++) health->trace += 1 / reals_get(&state->D, k);
   health->prior_trace += prior_trace(&cov->spec, state->prior);
-  health->parameters += (double)numbers(&cov->spec);
+  health->parameters += (double)diag_numbers(&cov->spec);
   health->floor_hits += state->floor_hits;
 }
 
 static bool positive(const kwm_cov *cov) {
   const struct diag_state *const state = cov->state;
-  for (int64_t k = 0; k < numbers(&cov->spec); k++) {
+  for (int64_t k = 0; k < diag_numbers(&cov->spec); k++) {
     const double D = reals_get(&state->D, k);
     if (!(D > 0 && isfinite(D))) return false;
   }
@@ -268,21 +289,21 @@ static int ascending(const void *a, const void *b) {
 }
 
 static int64_t diag_spectrum_length(const struct kwm_cov_spec *spec) {
-  return numbers(spec);
+  return diag_numbers(spec);
 }
 
 static bool diag_spectrum(const kwm_cov *cov, double *values) {
   const int64_t p = cov->spec.params, period = prior_period(&cov->spec);
   const struct diag_state *const state = cov->state;
   if (!positive(cov)) return false;
-  for (int64_t k = 0; k < numbers(&cov->spec); k++)
+  for (int64_t k = 0; k < diag_numbers(&cov->spec); k++)
     values[k] = 1 / (state->prior[k % period] * reals_get(&state->D, k));
   for (int64_t b = 0; b < cov->spec.count; b++) qsort(values + b * p, (size_t)p, sizeof *values, ascending);
   return true;
 }
 
 static bool diag_covariance(const kwm_cov *cov, double *P) {
-  const int64_t n = numbers(&cov->spec);
+  const int64_t n = diag_numbers(&cov->spec);
   const struct diag_state *const state = cov->state;
   if (!positive(cov)) return false;
   memset(P, 0, (size_t)(n * n) * sizeof *P);
@@ -290,63 +311,8 @@ static bool diag_covariance(const kwm_cov *cov, double *P) {
   return true;
 }
 
-/* C (m, m) += sum_k w_k J_k J_kᵀ for one sample's J (m, n) */
-static void add_outputs(int64_t m, int64_t n, const double *J, const double *w, double *C) {
-  for (int64_t r = 0; r < m; r++)
-    for (int64_t s = r; s < m; s++) {
-      double sum = 0;
-      for (int64_t k = 0; k < n; k++) sum += w[k] * J[r * n + k] * J[s * n + k];
-      C[r * m + s] += sum;
-      if (s > r) C[s * m + r] += sum;
-    }
-}
-
-/* w (n, d_o) <- sum_j a_j²/D_kj; squares: (n, d_i), variance: (d_o, d_i) scratch. */
-static void output_weights(const kwm_cov *cov, const struct kwm_jac *jac, double *squares, double *variance,
-                           double *w) {
-  const struct diag_state *const state = cov->state;
-  const int64_t o = jac->d_o, i = jac->d_i, n = jac->n;
-  for (int64_t k = 0; k < n * i; k++) squares[k] = (double)jac->a[k] * (double)jac->a[k];
-  for (int64_t k = 0; k < o * i; k++) variance[k] = 1 / reals_get(&state->D, k);
-  kwm_gemm_f64(false, true, n, o, i, 1, squares, i, variance, i, 0, w, o);
-}
-
-static bool predict_matrix(const kwm_cov *cov, const struct kwm_jac *jac, double *C) {
-  const int64_t o = jac->d_o, i = jac->d_i, n = jac->n, m = jac->m;
-  double *w = NULL;
-  if (kwm_alloc((void **)&w, (size_t)(n * o + n * i + o * i + m * o) * sizeof *w, "outputs' covariance") != KWM_OK)
-    return false;
-  double *const squares = w + n * o, *const variance = squares + n * i, *const J = variance + o * i;
-  output_weights(cov, jac, squares, variance, w);
-  for (int64_t s = 0; s < n; s++) {
-    for (int64_t k = 0; k < m * o; k++) J[k] = (double)jac->J[s * m * o + k];
-    add_outputs(m, o, J, w + s * o, C + s * m * m);
-  }
-  kwm_free(w);
-  return true;
-}
-
-/* The rows of one sample at a time. */
-static bool predict_units(const kwm_cov *cov, const struct kwm_jac *jac, double *C) {
-  const struct diag_state *const state = cov->state;
-  const int64_t n = numbers(&cov->spec), m = jac->m;
-  double *variance = NULL;
-  if (kwm_alloc((void **)&variance, (size_t)(n + m * n) * sizeof *variance, "outputs' covariance") != KWM_OK)
-    return false;
-  double *const H = variance + n;
-  for (int64_t k = 0; k < n; k++) variance[k] = 1 / reals_get(&state->D, k);
-  for (int64_t s = 0; s < jac->n; s++) {
-    const struct kwm_jac one = kwm_jac_part(jac, s, 1);
-    kwm_jac_dense_f64(&one, H);
-    add_outputs(m, n, H, variance, C + s * m * m);
-  }
-  kwm_free(variance);
-  return true;
-}
-
 static bool diag_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C) {
-  if (!positive(cov)) return false;
-  return jac->shape == KWM_JAC_OUTER ? predict_matrix(cov, jac, C) : predict_units(cov, jac, C);
+  return positive(cov) && diag_outputs(cov, jac, C);
 }
 
 static const char *dataset(const struct kwm_cov_spec *spec, char *name, size_t size) {
@@ -384,7 +350,10 @@ const struct kwm_cov_ops kwm_cov_diag = {
     .condition = diag_condition,
     .delta = diag_delta,
     .moved = diag_moved,
+    .slope = diag_slope,
+    .expected = diag_expected,
     .apply = diag_apply,
+    .move = diag_move,
     .health = diag_health,
     .spectrum_length = diag_spectrum_length,
     .spectrum = diag_spectrum,

@@ -155,6 +155,19 @@ static void kron_moved(const kwm_cov *cov, double *moved) {
   moved[0] = numbers_of(cov)->size(cov) * cov->spec.prior_precision;
 }
 
+static void kron_slope(const kwm_cov *cov, double *slope) {
+  slope[0] = numbers_of(cov)->slope(cov);
+}
+
+static void kron_expected(const kwm_cov *cov, double *expected) {
+  const struct kron_state *const state = cov->state;
+  expected[0] = numbers_of(cov)->expected(cov) / state->batch;
+}
+
+static void kron_move(kwm_cov *cov, double scale, float *mean) {
+  numbers_of(cov)->move(cov, scale, mean);
+}
+
 static void kron_apply(kwm_cov *cov, double scale, float *mean) {
   numbers_of(cov)->move(cov, scale, mean);
   if (innovation(&cov->spec))
@@ -295,7 +308,10 @@ const struct kwm_cov_ops kwm_cov_kron = {
     .condition = kron_condition,
     .delta = kron_delta,
     .moved = kron_moved,
+    .slope = kron_slope,
+    .expected = kron_expected,
     .apply = kron_apply,
+    .move = kron_move,
     .health = kron_health,
     .spectrum_length = kron_spectrum_length,
     .spectrum = kron_spectrum,

@@ -78,6 +78,8 @@ struct kron_numbers {
   bool (*absorb)(kwm_cov *cov, const float *evidence, int64_t batch, double *kl);
   void (*delta)(const kwm_cov *cov, double *delta);
   double (*size)(const kwm_cov *cov);                    /* sum X² */
+  double (*slope)(const kwm_cov *cov);                   /* sum (D + f) X², the score times X */
+  double (*expected)(const kwm_cov *cov);                /* sum f²/(D + f)² */
   void (*move)(kwm_cov *cov, double scale, float *mean); /* mean += scale δ */
   void (*take)(kwm_cov *cov);                            /* A, G, D <- with the evidence prepared by absorb */
   bool (*predictive)(kwm_cov *cov, const struct kwm_jac *jac, double *C);

@@ -81,6 +81,8 @@ const struct kron_numbers kron_f32 = {.predict = predict,
                                       .absorb = absorb_f32,
                                       .delta = delta_of,
                                       .size = size_of,
+                                      .slope = slope_of,
+                                      .expected = expected_of,
                                       .move = move_f32,
                                       .take = take,
                                       .predictive = predictive};

@@ -51,6 +51,8 @@ const struct kron_numbers kron_f64 = {.predict = predict,
                                       .absorb = absorb_f64,
                                       .delta = delta_of,
                                       .size = size_of,
+                                      .slope = slope_of,
+                                      .expected = expected_of,
                                       .move = move_f64,
                                       .take = take,
                                       .predictive = predictive};

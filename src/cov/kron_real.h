@@ -92,6 +92,40 @@ static double size_of(const kwm_cov *cov) {
   return sum;
 }
 
+/* sum (D + f) X²: the score is (D + f) X. */
+static double slope_of(const kwm_cov *cov) {
+  const struct kron_state *const state = cov->state;
+  const int64_t n = cov->spec.params;
+  const REAL *const D = NUMBERS(state->D), *const f = NUMBERS(state->f), *const X = NUMBERS(state->X);
+  double lanes[KRON_LANES] = {0}, sum = 0;
+  for (int64_t first = 0; first < n; first += KRON_LANES) {
+    const int64_t width = n - first < KRON_LANES ? n - first : KRON_LANES;
+    for (int64_t l = 0; l < width; l++) {
+      const double x = (double)X[first + l];
+      lanes[l] += (double)(D[first + l] + f[first + l]) * x * x;
+    }
+  }
+  for (int l = 0; l < KRON_LANES; l++) sum += lanes[l];
+  return sum;
+}
+
+/* sum f²/(D + f)² */
+static double expected_of(const kwm_cov *cov) {
+  const struct kron_state *const state = cov->state;
+  const int64_t n = cov->spec.params;
+  const REAL *const D = NUMBERS(state->D), *const f = NUMBERS(state->f);
+  double lanes[KRON_LANES] = {0}, sum = 0;
+  for (int64_t first = 0; first < n; first += KRON_LANES) {
+    const int64_t width = n - first < KRON_LANES ? n - first : KRON_LANES;
+    for (int64_t l = 0; l < width; l++) {
+      const double share = (double)(f[first + l] / (D[first + l] + f[first + l]));
+      lanes[l] += share * share;
+    }
+  }
+  for (int l = 0; l < KRON_LANES; l++) sum += lanes[l];
+  return sum;
+}
+
 static void delta_of(const kwm_cov *cov, double *delta) {
   const struct kron_state *const state = cov->state;
   REAL *const out = (REAL *)state->eigen;

@@ -3,6 +3,7 @@
      predict    P <- λ, q; mean towards its anchor         on every owner
      innovate   s_b, F_b of its blocks, or Z_b = P_b H_bᵀ, S = R + sum_b H_b Z_b
      gain       δ_b = (P_b⁻¹ + F_b)⁻¹ s_b, or Z_b S⁻¹ e; shortened to the trust region
+     search     the length of all groups' steps together (search.c), if asked for
      update     θ_b += η c δ_b, P_b <- P_b⁺; q, R
 
    Innovations and Jacobians come whitened: R = ρ I, and ρ = 1 unless it adapts. */
@@ -79,6 +80,18 @@ void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin) {
   if (filter->shared) form_innovation_covariance(filter, lin);
 }
 
+/* ---- predictions */
+
+bool kwm_filter_predictive(struct kwm_filter *filter, const struct kwm_lin *lin, double *C) {
+  const int64_t m = lin->jac[0].m, n = lin->bounds[lin->chunks] * m * m;
+  bool good = filter->joint == NULL;
+  memset(C, 0, (size_t)n * sizeof *C);
+  for (int g = 0; g < filter->n_groups && good; g++)
+    if (lin->jac[g].n > 0) good = kwm_cov_predictive(&filter->group[g].cov, &lin->jac[g], C);
+  kwm_par_sum_group(filter->layout, n, C);
+  return !kwm_par_any(filter->layout, !good);
+}
+
 /* ---- gain */
 
 /* S -> its factor L in the lower triangle, w = S⁻¹e; chi2 <- eᵀw; *change = |(S - ρI)w|²/(ρ samples): the KL that the
@@ -121,30 +134,34 @@ static bool group_gain(struct kwm_filter *filter, int g, const struct kwm_lin *l
     for (int64_t b = 0; b < part->count; b++) group->kl[part->first + b] = change / (double)part->total;
     good = kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
   }
-  if (good) kwm_cov_moved(&group->cov, group->moved + part->first);
-  return good;
+  if (!good) return false;
+  kwm_cov_moved(&group->cov, group->moved + part->first);
+  if (filter->spec.trust_expected > 0) kwm_cov_expected(&group->cov, group->expected + part->first);
+  if (filter->spec.line_search) kwm_cov_slope(&group->cov, group->slope + part->first);
+  return true;
+}
+
+static double shortened(double bound, double kl) {
+  return kl > bound ? sqrt(bound / kl) : 1;
 }
 
 /* What of a step that predicts a change of `kl` stays within the trust region, times the gain factor. */
-static double scale_for(const struct kwm_filter_spec *spec, double kl) {
-  const bool bound = spec->trust_region > 0 && kl > spec->trust_region;
-  return spec->gain_factor * (bound ? sqrt(spec->trust_region / kl) : 1);
-}
-
-/* A group's fact, added in block order whoever owns the blocks. */
-static double total_of(const struct kwm_filter_group *group, const double *fact) {
-  double total = 0;
-  for (int64_t b = 0; b < group->part.total; b++) total += fact[b];
-  return total;
+static double scale_for(const struct kwm_filter_spec *spec, double kl, double expected) {
+  double scale = 1;
+  if (spec->trust_region > 0) scale = shortened(spec->trust_region, kl);
+  if (spec->trust_expected > 0) scale = fmin(scale, shortened(spec->trust_expected * expected, kl));
+  return spec->gain_factor * scale;
 }
 
 static void describe(const struct kwm_filter *filter, double change, struct kwm_step *step) {
   step->product = filter->spec.score_test ? 0 : NAN;
   step->noise = filter->noise;
+  step->search = 1;
   for (int g = 0; g < filter->n_groups; g++) {
     const struct kwm_filter_group *const group = &filter->group[g];
     step->kl[g] = filter->joint != NULL ? change : total_of(group, group->kl);
-    step->scale[g] = scale_for(&filter->spec, step->kl[g]);
+    step->expected[g] = total_of(group, group->expected);
+    step->scale[g] = scale_for(&filter->spec, step->kl[g], step->expected[g]);
     step->moved[g] = total_of(group, group->moved);
     step->process_noise[g] = group->process_noise;
     if (filter->spec.score_test) step->product += total_of(group, group->product);
@@ -199,8 +216,8 @@ static void adapt_process(struct kwm_filter *filter, int g, const struct kwm_ste
 
 static void update_group(struct kwm_filter *filter, int g, const struct kwm_step *step) {
   struct kwm_filter_group *const group = &filter->group[g];
-  const double square = step->scale[g] * step->scale[g];
-  if (filter->joint == NULL) kwm_cov_apply(&group->cov, step->scale[g], group->part.mean);
+  const double scale = step->search * step->scale[g], square = scale * scale;
+  if (filter->joint == NULL) kwm_cov_apply(&group->cov, scale, group->part.mean);
   for (int64_t b = 0; b < group->part.total; b++) group->gain[b] += square * group->moved[b];
   if (filter->spec.adapt_process > 0) adapt_process(filter, g, step);
 }

@@ -20,7 +20,9 @@ static size_t matrix_bytes(const struct kwm_filter_spec *spec, bool shared, int6
 /* Beside evidence and covariance. */
 static size_t part_bytes(const struct kwm_filter_spec *spec, const struct kwm_filter_part *part, int64_t replicas) {
   size_t bytes = 0;
-  if (spec->forgetting < 1) bytes += kwm_mem_rounded((size_t)(part->count * part->params) * sizeof(float));
+  const size_t means = kwm_mem_rounded((size_t)(part->count * part->params) * sizeof(float));
+  if (spec->forgetting < 1) bytes += means;
+  if (spec->line_search) bytes += means;
   if (spec->score_test) bytes += score_bytes(part, spec->chunks / replicas);
   return bytes;
 }
@@ -90,6 +92,7 @@ static kwm_status init_part(struct kwm_filter *filter, struct kwm_filter_group *
     KWM_TRY(kwm_alloc((void **)&group->anchor, bytes, "anchor"));
     if (bytes > 0) memcpy(group->anchor, part->mean, bytes);
   }
+  if (filter->spec.line_search) KWM_TRY(kwm_alloc((void **)&group->kept, bytes, "means before a line search"));
   if (!filter->spec.score_test) return KWM_OK;
   return score_init(&group->score, part, filter->spec.chunks / filter->layout->replicas);
 }
@@ -105,6 +108,8 @@ static kwm_status init_matrices(struct kwm_filter *filter) {
   double *at = filter->facts;
   for (int g = 0; g < filter->n_groups; at += filter->group[g].part.total, g++) {
     filter->group[g].kl = at + FILTER_KL * filter->blocks;
+    filter->group[g].expected = at + FILTER_EXPECTED * filter->blocks;
+    filter->group[g].slope = at + FILTER_SLOPE * filter->blocks;
     filter->group[g].moved = at + FILTER_MOVED * filter->blocks;
     filter->group[g].product = at + FILTER_PRODUCT * filter->blocks;
     filter->group[g].gain = at + FILTER_GAIN * filter->blocks;
@@ -133,6 +138,17 @@ static kwm_status check_forms(const struct kwm_filter *filter, bool covers_all) 
   return KWM_OK;
 }
 
+/* What the derived step lengths ask of a group. */
+static kwm_status check_group(const struct kwm_filter_spec *spec, const kwm_cov *cov) {
+  const char *const key = spec->line_search ? "filter.line_search" : "filter.trust_expected";
+  const bool wanted = spec->line_search || spec->trust_expected > 0;
+  const bool known = cov->ops->slope != NULL && cov->spec.form == KWM_FORM_INFORMATION;
+  KWM_CHECK(!wanted || known, KWM_ERR_USAGE,
+            "config: wanted kron or diag in the information form for group %s with %s, found another structure or form",
+            cov->spec.name, key);
+  return KWM_OK;
+}
+
 kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout, const struct kwm_filter_spec *spec,
                            int n_groups, kwm_cov *cov, float *const *mean) {
   KWM_ASSERT(n_groups <= KWM_FILTER_GROUPS && spec->chunks % layout->replicas == 0);
@@ -144,6 +160,7 @@ kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout,
     struct kwm_filter_group *const group = &filter->group[g];
     const struct kwm_filter_part part = kwm_filter_part_of(&group->cov.spec, mean[g]);
     const bool innovation = group->cov.spec.form == KWM_FORM_INNOVATION;
+    KWM_TRY(check_group(spec, &group->cov));
     KWM_TRY(init_part(filter, group, &part));
     KWM_TRY(init_evidence(filter, group));
     filter->shared = filter->shared || innovation;
@@ -165,6 +182,9 @@ kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *l
   filter->n_groups = n_groups;
   filter->shared = true;
   kwm_status status = check_forms(filter, true);
+  if (status == KWM_OK && (spec->line_search || spec->trust_expected > 0))
+    status = KWM_RAISE(KWM_ERR_USAGE, "config: wanted cov.joint none with %s, found full",
+                       spec->line_search ? "filter.line_search" : "filter.trust_expected");
   for (int g = 0; g < n_groups && status == KWM_OK; g++) status = init_part(filter, &filter->group[g], &parts[g]);
   if (status == KWM_OK) status = init_matrices(filter);
   KWM_TRY(kwm_agree(layout->group, status));
@@ -179,6 +199,7 @@ void kwm_filter_fini(struct kwm_filter *filter) {
     kwm_treesum_fini(&group->sum);
     score_fini(&group->score);
     kwm_free(group->anchor);
+    kwm_free(group->kept);
     kwm_free(group->scratch);
   }
   kwm_free(filter->facts);

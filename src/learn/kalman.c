@@ -124,6 +124,21 @@ static void kalman_step(kwm_learner *learner, const struct kwm_lin *lin, struct 
   kwm_filter_update(filter, step);
 }
 
+static void kalman_search(kwm_learner *learner, const struct kwm_lin *lin, kwm_pipe *pipe,
+                          const struct kwm_batch *batch, struct kwm_step *step) {
+  struct kwm_filter *const filter = &((struct kalman_state *)learner->state)->filter;
+  kwm_filter_innovate(filter, lin);
+  kwm_filter_gain(filter, lin, step);
+  if (step->verdict == KWM_STEP_DONE) {
+    double there[KWM_CHUNKS_MAX];
+    const struct kwm_means means = kwm_learner_means(learner);
+    kwm_filter_move(filter, step);
+    kwm_pipe_surprisal(pipe, &means, batch, there);
+    kwm_filter_search(filter, lin, there, step);
+  }
+  kwm_filter_update(filter, step);
+}
+
 struct kwm_filter *kwm_learner_filter(const kwm_learner *learner) {
   KWM_ASSERT(learner->ops == &kwm_learn_kalman);
   return &((struct kalman_state *)learner->state)->filter;
@@ -173,6 +188,7 @@ const struct kwm_learner_ops kwm_learn_kalman = {
     .create = kalman_create,
     .predict = kalman_predict,
     .step = kalman_step,
+    .search = kalman_search,
     .plain = kalman_plain,
     .health = kalman_health,
     .save = kalman_save,

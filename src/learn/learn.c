@@ -57,7 +57,19 @@ struct kwm_means kwm_learner_means(const kwm_learner *learner) {
 
 void kwm_learner_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step) {
   memset(step, 0, sizeof *step);
+  step->search = 1;
   learner->ops->step(learner, lin, step);
+  learner->steps++;
+}
+
+void kwm_learner_search(kwm_learner *learner, const struct kwm_lin *lin, kwm_pipe *pipe, const struct kwm_batch *batch,
+                        struct kwm_step *step) {
+  if (learner->ops->search == NULL || !learner->spec.filter.line_search) {
+    kwm_learner_step(learner, lin, step);
+    return;
+  }
+  memset(step, 0, sizeof *step);
+  learner->ops->search(learner, lin, pipe, batch, step);
   learner->steps++;
 }
 

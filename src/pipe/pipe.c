@@ -91,6 +91,22 @@ void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const str
   pipe->ops->linearise(pipe, means, batch, start, lin);
 }
 
+void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
+                        double *surprisal) {
+  const int64_t chunks = pipe->spec.chunks, n = batch->n;
+  const int64_t local = chunks / pipe->layout->replicas, base = local * pipe->layout->replica;
+  const int64_t start = kwm_pipe_chunk_start(n, chunks, base);
+  pipe->ops->begin(pipe, means);
+  for (int64_t c = 0; c < local; c++) {
+    const int64_t from = kwm_pipe_chunk_start(n, chunks, base + c), to = kwm_pipe_chunk_start(n, chunks, base + c + 1);
+    struct kwm_innovation sums = {0};
+    pipe->ops->predict(pipe, means, batch->images, (struct pipe_span){from - start, to - from}, batch->order + from,
+                       &sums);
+    surprisal[c] = sums.surprisal;
+  }
+  pipe_wait(pipe);
+}
+
 void kwm_pipe_predict(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,
                       struct kwm_innovation *sums) {
   const int64_t replicas = pipe->layout->replicas, block = pipe->block, slots = pipe->n_max / block;

@@ -195,8 +195,10 @@ static void dense_linearise(struct kwm_pipe *common, const struct kwm_means *mea
   }
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct pipe_span span = pipe_chunk(lin, c);
+    struct kwm_innovation of_chunk = {0};
     for (int l = model->n_layers; l >= 0; l--)
-      if (here(pipe, l)) layer_backward(pipe, span, l, means, batch, start + span.at, &lin->innovation);
+      if (here(pipe, l)) layer_backward(pipe, span, l, means, batch, start + span.at, &of_chunk);
+    pipe_observed(lin, c, &of_chunk);
   }
   pipe_wait(common);
   lin->n_parts = model->n_groups;

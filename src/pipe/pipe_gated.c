@@ -265,8 +265,10 @@ static void gated_linearise(struct kwm_pipe *common, const struct kwm_means *mea
     const struct pipe_span span = pipe_chunk(lin, c);
     if (pipe->hidden_here) hidden_forward(pipe, span, means->at[KWM_GROUP_HIDDEN]);
     if (pipe->output_here) {
+      struct kwm_innovation of_chunk = {0};
       take_labels(pipe, span, batch->images, order + span.at);
-      output_linearise(pipe, span, means->at[KWM_GROUP_OUTPUT], &lin->innovation);
+      output_linearise(pipe, span, means->at[KWM_GROUP_OUTPUT], &of_chunk);
+      pipe_observed(lin, c, &of_chunk);
     }
     if (pipe->hidden_here) hidden_linearise(pipe, span, means->at[KWM_GROUP_HIDDEN]);
   }

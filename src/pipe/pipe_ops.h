@@ -47,6 +47,12 @@ static inline struct pipe_span pipe_chunk(const struct kwm_lin *lin, int64_t c) 
   return (struct pipe_span){lin->bounds[c], lin->bounds[c + 1] - lin->bounds[c]};
 }
 
+/* lin <- the innovation of its chunk c. */
+static inline void pipe_observed(struct kwm_lin *lin, int64_t c, const struct kwm_innovation *of_chunk) {
+  lin->surprisal[c] = of_chunk->surprisal;
+  kwm_innovation_add(&lin->innovation, of_chunk);
+}
+
 /* Messages of floats; data stays untouched until pipe_wait. */
 void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats);
 void pipe_receive(struct kwm_pipe *pipe, int from, int tag, float *data, int64_t floats);

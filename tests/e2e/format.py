@@ -22,7 +22,7 @@ PARAMETERS = {
     "params/recurrence": ((WIDTH, PARAMS), "<f4"),
     "params/hidden": ((HIDDEN, STATE), "<f4"),
     "params/output": ((CLASSES, HIDDEN + 1), "<f4"),
-    "history/counts": ((124,), "<f8"),
+    "history/counts": ((254,), "<f8"),
 }
 
 
