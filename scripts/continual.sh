@@ -99,8 +99,8 @@ filter.gain_factor tuned .3 .1 .2 .5 1
 filter.trust_region tuned .01 .001 .003 .03 .1"
 
 long() {
-  seeds kalman "stream.tasks=50"
   seeds kalman-tuned "stream.tasks=50 $tuned"
+  seeds kalman "stream.tasks=50"
 }
 
 streams() {

@@ -103,7 +103,8 @@ static double model_operations(const struct kwm_run *run, int g, double n, doubl
   const struct kwm_group *const group = &run->model.groups[g];
   const double runs = 0.25; /* symbols per pixel; images are mostly background */
   if (group->d_o == 0) return n * runs * (double)run->model.length * 84;
-  return n * 2 * (double)group->d_o * (double)group->d_i * (1 + rows);
+  const double forward = run->config.filter.line_search ? 2 : 1;
+  return n * 2 * (double)group->d_o * (double)group->d_i * (forward + rows);
 }
 
 /* S is factored, and with adaptive noise inverted, on every rank. */

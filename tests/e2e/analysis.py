@@ -16,21 +16,11 @@ import h5py
 import numpy as np
 
 import lib_kwm as t
-from lib_page import ANALYSIS, SECTIONS, copy, has, page, refused
+from lib_page import ANALYSIS, PLAIN, SECTIONS, SPECTRA, copy, has, page, refused
 
 import kwm_runs
 
 KEYS = ["train.epochs=2", "data.validation=40", "report.every=1", "checkpoint.every=4", "checkpoint.keep=20", *t.layout(2)]
-PLAIN = [
-    "Learning curves",
-    "Step sizes",
-    "Speed",
-    "Is the filter as sure as it may be?",
-    "Scores",
-    "Calibration and skipped steps",
-]
-PLAIN += ["Autocorrelation of the surprisal", "Uncertainty left", "Where learning happens", "Share of gain per block"]
-SPECTRA = ["Spectrum of recurrence", "Spectrum of hidden", "Spectrum of output", "How much is known", "Spectrum over time"]
 
 
 def same_numbers(words, found, runs):
