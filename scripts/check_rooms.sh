@@ -29,7 +29,7 @@ check_top() {
   done
 }
 
-files=$(find src include tests -name '*.[ch]' | LC_ALL=C sort)
+files=$(find src include tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort)
 
 check_files() {
   # shellcheck disable=SC2086
@@ -44,8 +44,8 @@ check_files() {
     function library(header, place) { libraries++; lib_header[libraries] = header; lib_place[libraries] = place }
 
     BEGIN {
-      room("base", 0, "base.h log.h rng.h treesum.h")
-      room("backend", 1, "backend.h")
+      room("base", 0, "base.h log.h rng.h")
+      room("backend", 1, "backend.h device.h device_ops.h treesum.h")
       room("par", 2, "par.h")
       room("io", 3, "ckpt.h report.h")
       room("lin", 3, "lin.h health.h consistency.h change.h tasks.h")
@@ -69,6 +69,7 @@ check_files() {
       library("Random123/.*", "src/base/rng[.]c")
       library("mpi[.]h", "src/par/.*|src/io/(h5|ckpt)[.][ch]|src/cov/scalapack[.]h|src/main[.]c|include/kwm/(par|ckpt|full)[.]h")
       library("scalapack[.]h", "src/cov/full[^/]*[.]c")
+      library("(cuda|cublas|cusolver|nccl).*", "src/backend/cuda[^/]*")
       library("cmocka[.]h", "tests/.*")
       mpi_callers = "^(src/par/.*|src/io/(h5|ckpt)[.]c|src/cov/full[^/]*[.]c|src/main[.]c)$"
     }

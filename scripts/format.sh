@@ -8,7 +8,7 @@ if ! command -v clang-format >/dev/null 2>&1; then
   echo "format: wanted clang-format, found none; run scripts/setup" >&2
   exit 1
 fi
-mapfile -t files < <(find include src tests -name '*.[ch]' | LC_ALL=C sort)
+mapfile -t files < <(find include src tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | LC_ALL=C sort)
 
 case "${1:-}" in
 --fix) clang-format -i "${files[@]}" ;;

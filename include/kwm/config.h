@@ -18,7 +18,8 @@ struct kwm_config_cov {
 struct kwm_config {
   uint64_t seed;
   char *output;      /* run directory; "" until given */
-  char *backend;     /* cpu */
+  char *backend;     /* cpu | cuda | shadow: where training runs */
+  char *precision;   /* float | tf32: of the matrix products on a device */
   char *learner;     /* kalman | sgd | adam | kfac | ewc | si */
   char *sensitivity; /* forward (gated) | stage | adjoint (dense) */
   bool reproducible;

@@ -15,6 +15,7 @@
 
 #include "kwm/base.h"
 #include "kwm/ckpt.h"
+#include "kwm/device.h"
 #include "kwm/health.h"
 #include "kwm/lin.h"
 #include "kwm/par.h"
@@ -53,8 +54,8 @@ struct kwm_cov_spec {
   enum kwm_lowrank_kind kind;
   uint64_t seed;             /* lowrank, form S: key of the first subspace, another one for each group */
   int64_t n_max, m;          /* samples of a step on this rank, outputs per sample */
-  struct kwm_layout *layout; /* borrowed; collective structures: the group's blocks are spread over layout->group.
-                                NULL: all of them are here, and all calls are local */
+  kwm_device *device;        /* borrowed: where the state, the Jacobians, the evidence and the means are; NULL: host */
+  struct kwm_layout *layout; /* borrowed; collective: the group's blocks lie over layout->group; NULL: all here */
 };
 
 struct kwm_cov_ops;
@@ -69,6 +70,9 @@ extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron, kwm_cov_diag, kwm_c
 /* The structure of that name, NULL if there is none. */
 const struct kwm_cov_ops *kwm_cov_find(const char *structure);
 
+/* True if it can be made so on a device: kron in float, diag, block's units in double, information; block's matrix in
+   double, innovation, no forgetting. There jac, evidence, anchor, mean, frame are the device's, all else the host's. */
+bool kwm_cov_on_device(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 kwm_status kwm_cov_create(kwm_cov *cov, const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 void kwm_cov_destroy(kwm_cov *cov); /* accepts a zeroed cov */
 
@@ -92,7 +96,9 @@ void kwm_cov_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
 
 /* Takes the evidence summed over the step's `batch` samples and prepares δ; kl[b] (count) <- predicted change of block
    b in KL per sample, δᵀFδ/batch. jac: all rows of the step on this rank; with evidence of length 0 they are all rows
-   there are (no replicas). False: not positive definite or not finite; then nothing may be applied. */
+   there are (no replicas). False: not positive definite or not finite; nothing may be applied. prepare: begins it where
+   that runs beside the host, absorb with the same arguments then waits. */
+void kwm_cov_prepare(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch);
 bool kwm_cov_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
 
 /* Innovation form. S (n·m, n·m) += H P Hᵀ over this rank's blocks, both triangles; jac holds all rows of the step. A
@@ -118,7 +124,6 @@ void kwm_cov_expected(const kwm_cov *cov, double *expected);
 /* mean (count, params) += scale δ, and P becomes the posterior; move: and P stays (kron, diag). */
 void kwm_cov_apply(kwm_cov *cov, double scale, float *mean);
 void kwm_cov_move(kwm_cov *cov, double scale, float *mean);
-
 void kwm_cov_health(const kwm_cov *cov, struct kwm_health *health);
 
 /* values (spectrum_length) <- eigenvalues of P0^-½ P P0^-½: ascending in each block, (count, params); lowrank: columns'
@@ -134,10 +139,9 @@ bool kwm_cov_covariance(const kwm_cov *cov, double *P);
    False: the structure does not offer it, or P is not positive definite. */
 bool kwm_cov_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C);
 
-/* The frame in which the means of a framed block are: U, V valid until the next predict; NULLs if it is not framed. */
+/* The frame in which the means of a framed block are: U, V valid until the next predict; NULLs if it is not framed.
+   plain (count, params) <- V M Uᵀ for a mean M in the frame; its copy if it is not framed. The host's; may be one. */
 struct kwm_frame kwm_cov_frame(const kwm_cov *cov);
-
-/* plain (count, params) <- V M Uᵀ for a mean M in the frame; its copy if the block is not framed. They may be one. */
 void kwm_cov_unframe(const kwm_cov *cov, const float *framed, float *plain);
 
 /* Collective over the checkpoint's ranks; every rank calls it for every group, ranks that own nothing with count 0.

@@ -6,12 +6,15 @@
 
 struct kwm_cov_ops {
   const char *name;
-  bool collective; /* see the head of this file */
+  bool collective;                                    /* see the head of this file */
+  const struct kwm_cov_ops *device;                   /* the same structure on a device; NULL: there is none */
+  bool (*on_device)(const struct kwm_cov_spec *spec); /* goes with device: for this spec */
   size_t (*bytes)(const struct kwm_cov_spec *spec);
   int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
   kwm_status (*create)(kwm_cov *cov);
   bool (*predict)(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
   void (*evidence)(kwm_cov *cov, const struct kwm_jac *jac, float *evidence);
+  void (*prepare)(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch); /* NULL: nothing */
   bool (*absorb)(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
   void (*project)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
   bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);

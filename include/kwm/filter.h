@@ -55,6 +55,7 @@ struct kwm_filter_group {
   float *kept;               /* (count, params) means before kwm_filter_move; NULL without line_search */
   struct kwm_treesum sum;    /* information form: evidence over chunks */
   float *evidence, *scratch; /* summed evidence (borrowed from sum), and room for the replicas' sum */
+  float *staging;            /* device: room on the host for the same sum; NULL where devices talk to each other */
   struct kwm_score score;
   double *kl;           /* predicted KL of every block */
   double *expected;     /* its expectation under the model, if trust_expected asks for it */
@@ -68,6 +69,7 @@ struct kwm_filter_group {
 struct kwm_joint;
 struct kwm_filter {
   struct kwm_layout *layout; /* borrowed */
+  kwm_device *device;        /* borrowed from the covariances: where they, means, anchors and evidence are */
   struct kwm_filter_spec spec;
   int n_groups;
   struct kwm_filter_group group[KWM_FILTER_GROUPS];
@@ -77,6 +79,7 @@ struct kwm_filter {
   double *facts;           /* (6, blocks): kl, expected, slope, moved, product, gain */
   int64_t rows_max;
   double *S, *w;    /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
+  float *e;         /* (rows) device: the innovations, brought to the host */
   double *inverse;  /* (rows, rows) S⁻¹, if R adapts */
   double noise;     /* ρ: R = ρ I */
   int64_t steps;    /* finished steps (skipped ones included) */
@@ -84,8 +87,8 @@ struct kwm_filter {
   bool failed_here; /* something lost definiteness or finiteness on this rank in this step */
 };
 
-/* Takes ownership of the covariances in cov[] (this rank's shares); mean[] is borrowed for the filter's lifetime, and
-   what it holds now is the anchor of forgetting. Local. */
+/* Takes ownership of the covariances in cov[] (this rank's shares), all on one device, without score_test, or on the
+   host; mean[] is borrowed for the filter's lifetime, what it holds now is the anchor of forgetting. Local. */
 kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout, const struct kwm_filter_spec *spec,
                            int n_groups, kwm_cov *cov, float *const *mean);
 void kwm_filter_fini(struct kwm_filter *filter);
@@ -105,10 +108,9 @@ size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int
    layout like kwm_cov_*. */
 void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health);
 
-/* P (n, n) <- the joint covariance of all n parameters, both triangles. One rank. */
+/* P (n, n) <- the joint covariance of all n parameters, both triangles, one rank; values (n), on every rank <- its
+   eigenvalues as in kwm_full_spectrum, collective. */
 void kwm_filter_covariance(const struct kwm_filter *filter, double *P);
-
-/* values (n), on every rank <- the joint covariance's eigenvalues as in kwm_full_spectrum. Collective. */
 kwm_status kwm_filter_spectrum(const struct kwm_filter *filter, double *values);
 
 /* C (n, m, m) <- sum of H_i P H_iᵀ over all groups, n: this replica's samples; a jac without samples adds nothing.

@@ -8,17 +8,26 @@
 #include "kwm/model.h"
 #include "kwm/pipe.h"
 
-/* The means of the blocks that this rank owns. */
+/* The means of the blocks that this rank owns: on the host, or, after a move, on a device. */
 struct kwm_params {
   const struct kwm_model *model; /* borrowed */
   struct kwm_share share[KWM_GROUPS_MAX];
+  kwm_device *device;          /* borrowed: where mean is; NULL: host */
   float *mean[KWM_GROUPS_MAX]; /* (count, params), owned */
+  float *home[KWM_GROUPS_MAX]; /* the same on the host, as of the last kwm_params_home; NULLs if mean is there */
 };
 
 /* Initial means keyed by seed. Local. */
 kwm_status kwm_params_create(struct kwm_params *params, const struct kwm_model *model, const struct kwm_stages *stages,
                              int group_rank, uint64_t seed);
 void kwm_params_destroy(struct kwm_params *params);
+
+/* Moves the means to the device. home: group g's means on the host, brought there if need be, to read or to change;
+   send: what is there now are the means. Local. */
+kwm_status kwm_params_move(struct kwm_params *params, kwm_device *device);
+float *kwm_params_home(const struct kwm_params *params, int g);
+void kwm_params_send(struct kwm_params *params, int g);
+
 size_t kwm_params_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank);
 
 /* PREFIX/GROUP in the checkpoint: (total, params), a matrix block as (d_o, d_i). */
@@ -39,7 +48,8 @@ struct kwm_cov_choice {
 };
 struct kwm_learn_spec {
   struct kwm_filter_spec filter;
-  int64_t rows; /* of the Jacobian for each sample (kwm_pipe_rows) */
+  kwm_device *device; /* borrowed: the pipe's, NULL the host's; a learner that cannot work there works on the host */
+  int64_t rows;       /* of the Jacobian for each sample (kwm_pipe_rows) */
   uint64_t seed;
   struct kwm_cov_choice cov[KWM_ROLES];
   bool joint;                   /* one exact covariance of all parameters instead (priors as in cov) */
@@ -58,20 +68,26 @@ typedef struct kwm_learner {
   struct kwm_layout *layout; /* borrowed */
   struct kwm_params *params; /* borrowed */
   struct kwm_learn_spec spec;
-  int64_t steps; /* finished steps, skipped ones included */
+  kwm_device *device;           /* where means and state are: spec.device or NULL */
+  struct kwm_lin_mirror mirror; /* spec.device, but not here: the step's rows on the host */
+  float *sent[KWM_GROUPS_MAX];  /* likewise: the means on the device, for the pipe; owned */
+  float *sent_frame;            /* likewise: U and V of the framed group; NULL: nothing is framed */
+  int64_t steps;                /* finished steps, skipped ones included */
   void *state;
 } kwm_learner;
 
 struct kwm_learner_ops {
   const char *name;
+  bool (*on_device)(const struct kwm_learn_spec *spec, const struct kwm_model *model); /* NULL: on the host only */
   size_t (*bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas);
   kwm_status (*create)(kwm_learner *learner);
   void (*predict)(kwm_learner *learner);  /* NULL: nothing to do */
   void (*boundary)(kwm_learner *learner); /* NULL: nothing to do */
   void (*step)(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step);
   void (*search)(kwm_learner *learner, const struct kwm_lin *lin, kwm_pipe *pipe, const struct kwm_batch *batch,
-                 struct kwm_step *step);                    /* NULL: as step */
-  const float *(*plain)(const kwm_learner *learner, int g); /* NULL: no mean is framed; else the mean as a matrix */
+                 struct kwm_step *step); /* NULL: as step */
+  const float *(*plain)(const kwm_learner *learner,
+                        int g); /* NULL: no mean is framed; else, on the host, as a matrix */
   void (*health)(const kwm_learner *learner, struct kwm_health health[KWM_GROUPS_MAX]);
   kwm_status (*save)(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes);
   kwm_status (*load)(kwm_learner *learner, kwm_ckpt *ckpt);
@@ -104,7 +120,8 @@ void kwm_learner_search(kwm_learner *learner, const struct kwm_lin *lin, kwm_pip
 /* The task that was learned is over and another one begins: only for learners that are told (stream.boundaries). */
 void kwm_learner_boundary(kwm_learner *learner);
 
-/* The means of this rank's parts as they are kept; frames valid until the next predict. Local. */
+/* The means of this rank's parts as they are kept, where the pipe is; means of a learner on the host are sent to the
+   pipe's device by every call. Frames valid until the next predict. Local. */
 struct kwm_means kwm_learner_means(const kwm_learner *learner);
 
 /* An alarm of the change detection: kwm_filter_inflate; nothing for learners without a covariance. */

@@ -11,6 +11,7 @@
 
 #include "kwm/base.h"
 #include "kwm/consistency.h"
+#include "kwm/device.h"
 #include "kwm/health.h"
 
 enum kwm_jac_shape {
@@ -83,6 +84,9 @@ enum { KWM_INNOVATION_FIELDS = sizeof(struct kwm_innovation) / sizeof(double) };
 /* sum += more, field by field. */
 void kwm_innovation_add(struct kwm_innovation *sum, const struct kwm_innovation *more);
 
+/* sum += the facts (n, KWM_FACTS) of n samples that a device observed (kwm/device_ops.h). */
+void kwm_innovation_facts(struct kwm_innovation *sum, bool categorical, int64_t n, const double *facts);
+
 /* One step's linearisation on this rank: the Jacobians of the parts that it owns over its replica's samples. */
 enum { KWM_LIN_PARTS = 32, KWM_CHUNKS_MAX = 64 };
 struct kwm_lin {
@@ -93,7 +97,24 @@ struct kwm_lin {
   int64_t batch;                    /* samples of the step over all replicas */
   struct kwm_innovation innovation; /* of this rank's samples if it is the output's owner, else zero */
   double surprisal[KWM_CHUNKS_MAX]; /* of each local chunk, likewise */
+  kwm_device *device;               /* borrowed: where the jac are; NULL: host */
+  const double *facts;              /* device, output's owner: (n, KWM_FACTS) in place of the two above; else NULL */
+  bool categorical;                 /* what the facts are of */
 };
+
+/* lin's innovation, and surprisal (chunks): from the facts where there are some, after waiting for them. */
+struct kwm_innovation kwm_lin_innovation(const struct kwm_lin *lin);
+void kwm_lin_surprisals(const struct kwm_lin *lin, double *surprisal);
+
+/* Room on the host for a step's linearisation on a device, for learners that work on the host. fetch: *on_host <- lin
+   with all arrays in the mirror, valid until the next fetch; rows that lie in one array for several groups are brought
+   once for each. KWM_ERR_SYSTEM: no room. */
+struct kwm_lin_mirror {
+  float *at[KWM_LIN_PARTS][6]; /* J, S, a, aU, e, g of each part; owned */
+  size_t bytes[KWM_LIN_PARTS][6];
+};
+kwm_status kwm_lin_fetch(struct kwm_lin_mirror *mirror, const struct kwm_lin *lin, struct kwm_lin *on_host);
+void kwm_lin_mirror_fini(struct kwm_lin_mirror *mirror);
 
 /* What one step did. The same on all ranks. */
 struct kwm_step {

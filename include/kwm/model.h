@@ -79,3 +79,15 @@ struct kwm_draw {
 };
 void kwm_observe_sampled(const struct kwm_model *model, int64_t n, const float *logits, const uint8_t *labels,
                          const struct kwm_draw *draw, float *g, float *h, struct kwm_innovation *sums);
+
+/* The numbers that a draw takes, made on the host: draws (n, kwm_draws_width), uniform for a class, normal for targets.
+ */
+int64_t kwm_draws_width(const struct kwm_model *model);
+void kwm_draws(const struct kwm_model *model, int64_t n, const struct kwm_draw *draw, double *draws);
+
+/* The same two on a device, where all arrays are; facts (n, KWM_FACTS), in memory of kwm_device_share, <- what is added
+   to sums on the host, sample by sample (kwm_innovation_facts). */
+void kwm_observe_on(kwm_device *device, const struct kwm_model *model, int64_t n, const float *logits,
+                    const uint8_t *labels, float *e, float *J, double *facts);
+void kwm_observe_sampled_on(kwm_device *device, const struct kwm_model *model, int64_t n, const float *logits,
+                            const uint8_t *labels, const double *draws, float *g, float *h, double *facts);

@@ -4,7 +4,7 @@
 
 #include <mpi.h>
 
-#include "kwm/base.h"
+#include "kwm/device.h"
 
 struct kwm_layout {
   int rank, size;               /* in world */
@@ -13,6 +13,7 @@ struct kwm_layout {
   MPI_Comm world;               /* all ranks; own duplicate */
   MPI_Comm group;               /* the ranks of this replica; rank there: stage * owners + owner */
   MPI_Comm peers;               /* the same (stage, owner) in all replicas; rank there: replica */
+  bool devices_talk;            /* the peers' devices exchange without the host (kwm_par_join_devices) */
   double comm_seconds;          /* time spent in this file's calls since init */
 };
 
@@ -36,6 +37,22 @@ bool kwm_par_any(struct kwm_layout *layout, bool flag);
    scratch: (n), overwritten. */
 void kwm_par_sum_replicas(struct kwm_layout *layout, int64_t n, float *values, float *scratch);
 void kwm_par_sum_replicas_f64(struct kwm_layout *layout, int64_t n, double *values, double *scratch);
+
+/* The same for several sums on a device (NULL: the host) at once, between the devices where they talk, else through the
+   host. scratch (n) is the device's; staging (2 n) the host's, unused where they talk. count <= KWM_SUMS_MAX. */
+enum { KWM_SUMS_MAX = 32 };
+struct kwm_sum {
+  int64_t n;
+  float *values, *scratch, *staging;
+};
+void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, int count, const struct kwm_sum *sums);
+
+/* This process's place among those on its host, by world rank. Collective over MPI_COMM_WORLD. */
+int kwm_par_local_rank(void);
+
+/* Collective over world: makes the devices of each set of peers one group if all can talk and no two processes share
+   one; NULL: nothing to do. KWM_ERR_SYSTEM if a device that should cannot. */
+kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device);
 
 /* Collective over group: values (n) summed over the replica's ranks, the same bits everywhere. Where each element is
    non-zero on one rank only, the sum is exact. */

@@ -38,7 +38,8 @@ typedef struct kwm_pipe kwm_pipe;
 struct kwm_pipe_spec {
   int64_t batch, chunks; /* samples of a step over all replicas, summed in chunks */
   enum kwm_evidence evidence;
-  uint64_t seed; /* of what is drawn */
+  uint64_t seed;      /* of what is drawn */
+  kwm_device *device; /* borrowed: where activations and Jacobians are; the means given must be there; NULL: host */
 };
 
 /* Local. Layout, model and stages are borrowed for the pipe's lifetime. */
@@ -83,5 +84,6 @@ void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const str
 void kwm_pipe_predict(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,
                       struct kwm_innovation *sums);
 
-/* The outputs (n, classes) of the last kwm_pipe_linearise's samples on the output's owner, NULL elsewhere. Local. */
+/* The outputs (n, classes) of the last kwm_pipe_linearise's samples on the output's owner, NULL elsewhere; the device's
+   if there is one. Local. */
 const float *kwm_pipe_outputs(const kwm_pipe *pipe);

@@ -1,13 +1,16 @@
 /* Sums of chunk contributions in a fixed binary tree: ((c0+c1)+(c2+c3))+... The order depends on the number of chunks
    only, so a sum over chunks on one rank has the bits of the same sum spread over replicas (kwm_par_sum_replicas goes
-   on with the same tree). Local. */
+   on with the same tree). Local.
+
+   On a device all buffers are the device's. */
 #pragma once
 
-#include "kwm/base.h"
+#include "kwm/device.h"
 
 enum { KWM_TREESUM_LEVELS = 8 };
 
 struct kwm_treesum {
+  kwm_device *device;               /* borrowed; NULL: host */
   int64_t n;                        /* length of a contribution */
   int levels;                       /* buffers allocated beside the leaf */
   unsigned filled;                  /* bit i: level[i] holds the sum of 2^i chunks */
@@ -16,7 +19,7 @@ struct kwm_treesum {
 };
 
 /* Ready for up to `chunks` contributions (a power of two up to 64) of length n. */
-kwm_status kwm_treesum_init(struct kwm_treesum *sum, int64_t n, int64_t chunks);
+kwm_status kwm_treesum_init(struct kwm_treesum *sum, kwm_device *device, int64_t n, int64_t chunks);
 void kwm_treesum_fini(struct kwm_treesum *sum);
 size_t kwm_treesum_bytes(int64_t n, int64_t chunks);
 

@@ -28,9 +28,11 @@ _Static_assert(KWM_GROUPS_MAX == 32 && KWM_DOUBLES(struct kwm_change) == 8 &&
                "count_names lists the numbers of struct kwm_counts");
 
 static bool means_finite(const struct kwm_params *params) {
-  for (int g = 0; g < params->model->n_groups; g++)
+  for (int g = 0; g < params->model->n_groups; g++) {
+    const float *const mean = kwm_params_home(params, g);
     for (int64_t k = 0; k < params->share[g].count * params->model->groups[g].params; k++)
-      if (!isfinite(params->mean[g][k])) return false;
+      if (!isfinite(mean[k])) return false;
+  }
   return true;
 }
 

@@ -45,10 +45,11 @@
 const struct kwm_key kwm_keys[] = {
   KEY(seed, "1", ANY("0 to 18446744073709551615"), "keys every random draw"),
   KEY(output, "", ANY("text"), "run directory"),
-  KEY(backend, "cpu", ONE_OF("cpu"), "where the dense algebra runs"),
+  KEY(backend, "cpu", ONE_OF("cpu, cuda, shadow"), "where training runs; shadow: plain loops that play a device, for tests"),
+  KEY(precision, "float", ONE_OF("float, tf32"), "cuda: inputs of matrix products, tf32 keeps 10 bits of mantissa"),
   KEY(learner, "kalman", ONE_OF("kalman, sgd, adam, kfac, ewc, si"), "how parameters are corrected"),
   KEY(sensitivity, "forward", ONE_OF("forward, stage, adjoint"), "how the Jacobian is obtained"),
-  KEY(reproducible, "true", ANY("true, false"), "sums in a fixed order; the cpu backend always does"),
+  KEY(reproducible, "true", ANY("true, false"), "sums in a fixed order; all backends always do"),
   KEY(data.path, "", ANY("text"), "folder with the four IDX files, plain or .gz"),
   KEY(data.permute, "false", ANY("true, false"), "pixels in one fixed random order"),
   KEY(data.validation, "0", CLOSED(0, 1000000000), "samples held out from the end of the training file, 0: none"),

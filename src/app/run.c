@@ -307,6 +307,7 @@ kwm_status kwm_run_build_learner(struct kwm_run *run) {
   struct kwm_learn_spec spec = kwm_run_learn_spec(config, &run->model, kwm_run_steps(run));
   spec.group_rank = layout->stage * layout->owners + layout->owner;
   spec.group_ranks = run->stages.ranks;
+  spec.device = run->device;
   KWM_TRY(kwm_agree(layout->world,
                     kwm_params_create(&run->params, &run->model, &run->stages, spec.group_rank, config->seed)));
   return kwm_agree(layout->world,
@@ -315,7 +316,8 @@ kwm_status kwm_run_build_learner(struct kwm_run *run) {
 
 kwm_status kwm_run_build(struct kwm_run *run) {
   KWM_TRY(kwm_run_build_learner(run));
-  const struct kwm_pipe_spec spec = kwm_run_pipe_spec(&run->config);
+  struct kwm_pipe_spec spec = kwm_run_pipe_spec(&run->config);
+  spec.device = run->device;
   return kwm_agree(run->layout.world, kwm_pipe_create(&run->pipe, &run->layout, &run->model, &run->stages, &spec));
 }
 
@@ -323,6 +325,7 @@ void kwm_run_fini(struct kwm_run *run) {
   kwm_pipe_destroy(run->pipe);
   kwm_learner_destroy(&run->learner);
   kwm_params_destroy(&run->params);
+  kwm_device_close(run->device);
   kwm_images_fini(&run->train);
   kwm_images_fini(&run->valid);
   kwm_images_fini(&run->test);

@@ -16,6 +16,7 @@ struct kwm_run {
   struct kwm_params params;
   kwm_learner learner;
   kwm_pipe *pipe;
+  kwm_device *device;     /* kwm_run_open_device's; NULL: host */
   size_t libraries_bytes; /* resident before the first large allocation */
 };
 
@@ -59,6 +60,12 @@ kwm_status kwm_run_probe(const struct kwm_run *run, struct kwm_probe *probe);
 
 /* Reads the splits wanted (train and valid, test) and cuts off the validation part. Collective. */
 kwm_status kwm_run_read_data(struct kwm_run *run, bool train, bool test);
+
+/* device.c: before build, the device that the configuration names, for all ranks or for none: without one, the host,
+   and a warning. Collective. */
+kwm_status kwm_run_open_device(struct kwm_run *run);
+/* After build: one line to the log on where what works, nothing without a device. Local. */
+void kwm_run_say_device(const struct kwm_run *run);
 
 /* Means and learner; and the pipe. Collective. */
 kwm_status kwm_run_build_learner(struct kwm_run *run);

@@ -75,13 +75,15 @@ static kwm_status make_directory(const struct kwm_run *run) {
 
 /* Rank 0. names: (ranks, KWM_HOST_BYTES). */
 static kwm_status write_manifest(const struct kwm_run *run, const char *names) {
-  enum { LIBRARIES_MAX = 8, FILES_MAX = 64 };
+  enum { LIBRARIES_MAX = 9, FILES_MAX = 64 };
   const int ranks = run->layout.size;
   const char **hosts = calloc((size_t)ranks, sizeof *hosts);
   KWM_CHECK(hosts != NULL, KWM_ERR_SYSTEM, "memory: no room for %d host names", ranks);
   for (int r = 0; r < ranks; r++) hosts[r] = names + r * KWM_HOST_BYTES;
   const char *libraries[LIBRARIES_MAX][2];
-  const int n_libraries = kwm_run_libraries(libraries, LIBRARIES_MAX);
+  int n_libraries = kwm_run_libraries(libraries, LIBRARIES_MAX - 1);
+  libraries[n_libraries][0] = "backend";
+  libraries[n_libraries++][1] = run->device == NULL ? "cpu" : run->device->words;
   struct kwm_file_facts files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
                                             run->test.files[1]};
   int n_files = 4;
@@ -274,6 +276,7 @@ static kwm_status train_built(struct kwm_run *run, const struct kwm_arguments *a
   kwm_log(KWM_LOG_INFO, "%s: %lld steps of %lld samples on %d ranks (%d replicas x %d stages x %d owners)",
           run->config.learner, (long long)progress.steps, (long long)run->config.train.batch, run->layout.size,
           run->layout.replicas, run->layout.stages, run->layout.owners);
+  kwm_run_say_device(run);
   progress.started = kwm_par_seconds();
   const kwm_status status = train_loop(run, &progress);
   kwm_progress_close(&progress);
@@ -292,6 +295,7 @@ static kwm_status train(struct kwm_run *run, const struct kwm_arguments *argumen
   kwm_plan_measure(run);
   KWM_TRY(kwm_plan_check(run, &probe, false));
   KWM_TRY(kwm_run_read_data(run, true, true));
+  KWM_TRY(kwm_run_open_device(run));
   KWM_TRY(kwm_run_build(run));
   struct kwm_task_table tasks = {0};
   kwm_status status = KWM_OK;

@@ -280,6 +280,8 @@ static kwm_status block_load(kwm_cov *cov, kwm_ckpt *ckpt) {
 
 const struct kwm_cov_ops kwm_cov_block = {
     .name = "block",
+    .device = &kwm_cov_block_device,
+    .on_device = block_on_device,
     .bytes = block_bytes,
     .evidence_length = block_evidence_length,
     .create = block_create,

@@ -6,6 +6,8 @@
      block_information.c  Λ <- Λ + HᵀH
      block_innovation.c   P <- P - Z S⁻¹ Zᵀ: double, and the factors of units
      block_root.c         the same on the float factor of a matrix
+     block_device.c       units in the information form, in double, on a device
+     block_matrix_device.c    a matrix in the innovation form, in double, on a device
 
    A symmetric matrix is its upper triangle; what stands below the diagonal counts for nothing, except in the precisions
    of units, which have both. */
@@ -84,3 +86,7 @@ int64_t block_root_f32(const struct kwm_cov_spec *spec);
 void block_root_project(kwm_cov *cov, const struct kwm_jac *jac, double *S);
 void block_root_condition(kwm_cov *cov, const double *L);
 void block_root_apply(kwm_cov *cov);
+
+/* block_device.c; for a matrix its create turns cov to the second table, block_matrix_device.c. */
+extern const struct kwm_cov_ops kwm_cov_block_device, kwm_cov_block_matrix_device;
+bool block_on_device(const struct kwm_cov_spec *spec);

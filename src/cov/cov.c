@@ -12,13 +12,18 @@ const struct kwm_cov_ops *kwm_cov_find(const char *structure) {
   return NULL;
 }
 
+bool kwm_cov_on_device(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec) {
+  return ops->device != NULL && ops->on_device(spec);
+}
+
 kwm_status kwm_cov_create(kwm_cov *cov, const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec) {
+  KWM_ASSERT(spec->device == NULL || kwm_cov_on_device(ops, spec));
   KWM_ASSERT(spec->count >= 0 && spec->first + spec->count <= spec->total);
   KWM_ASSERT(spec->forgetting > 0 && spec->forgetting <= 1 && spec->process_noise >= 0);
   memset(cov, 0, sizeof *cov);
-  cov->ops = ops;
+  cov->ops = spec->device == NULL ? ops : ops->device;
   cov->spec = *spec;
-  return ops->create(cov);
+  return cov->ops->create(cov);
 }
 
 void kwm_cov_destroy(kwm_cov *cov) {
@@ -46,6 +51,11 @@ bool kwm_cov_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mea
 
 void kwm_cov_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
   if (cov->spec.count > 0 && jac->n > 0) cov->ops->evidence(cov, jac, evidence);
+}
+
+void kwm_cov_prepare(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch) {
+  KWM_ASSERT(cov->spec.form == KWM_FORM_INFORMATION && batch > 0);
+  if (takes_part(cov) && cov->ops->prepare != NULL) cov->ops->prepare(cov, jac, evidence, batch);
 }
 
 bool kwm_cov_absorb(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl) {

@@ -340,6 +340,8 @@ static kwm_status diag_load(kwm_cov *cov, kwm_ckpt *ckpt) {
 
 const struct kwm_cov_ops kwm_cov_diag = {
     .name = "diag",
+    .device = &kwm_cov_diag_device,
+    .on_device = diag_on_device,
     .bytes = diag_bytes,
     .evidence_length = diag_evidence_length,
     .create = diag_create,

@@ -1,7 +1,8 @@
 /* What the files of diag share: the state of a group's blocks, a variance per parameter.
 
      diag.c          the structure and its steps
-     diag_outputs.c  the outputs' covariance */
+     diag_outputs.c  the outputs' covariance
+     diag_device.c   the information form, on a device */
 #pragma once
 
 #include "reals.h"
@@ -25,3 +26,7 @@ static inline int64_t diag_numbers(const struct kwm_cov_spec *spec) {
 
 /* diag_outputs.c: see kwm_cov_predictive; all of D is positive. */
 bool diag_outputs(const kwm_cov *cov, const struct kwm_jac *jac, double *C);
+
+/* diag_device.c */
+extern const struct kwm_cov_ops kwm_cov_diag_device;
+bool diag_on_device(const struct kwm_cov_spec *spec);

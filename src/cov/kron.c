@@ -127,14 +127,13 @@ static void kron_destroy(kwm_cov *cov) {
   kwm_free(cov->state);
 }
 
-/* Early on the factors change fast; later a fixed interval does. */
-static bool refresh_due(int64_t step, int64_t interval) {
+bool kron_refresh_due(int64_t step, int64_t interval) {
   return step == 1 || step == 5 || step == 10 || step == 20 || step == 40 || (step > 0 && step % interval == 0);
 }
 
 static bool kron_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
   KWM_ASSERT(!cov->spec.framed || mean != NULL); /* it turns with the basis */
-  return numbers_of(cov)->predict(cov, refresh_due(step, cov->spec.refresh), anchor, mean);
+  return numbers_of(cov)->predict(cov, kron_refresh_due(step, cov->spec.refresh), anchor, mean);
 }
 
 static void kron_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
@@ -298,6 +297,8 @@ static kwm_status kron_load(kwm_cov *cov, kwm_ckpt *ckpt) {
 
 const struct kwm_cov_ops kwm_cov_kron = {
     .name = "kron",
+    .device = &kwm_cov_kron_device,
+    .on_device = kron_on_device,
     .bytes = kron_bytes,
     .evidence_length = kron_evidence_length,
     .create = kron_create,

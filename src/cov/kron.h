@@ -7,7 +7,8 @@
      kron_time.h        its part for the time update
      kron_predictive.h  its part for the outputs' covariance
      kron_packed.c      the evidence's sums of squares
-     kron_innovation.c  the innovation form, in double precision for both */
+     kron_innovation.c  the innovation form, in double precision for both
+     kron_device.c      the information form in float, on a device */
 #pragma once
 
 #include "reals.h"
@@ -95,3 +96,11 @@ bool kron_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, co
 
 /* A += aᵀa/n, G += JᵀJ/n and D <- the posterior prepared by kron_condition. */
 void kron_take_posterior(kwm_cov *cov);
+
+/* kron.c: a refresh of the basis goes with the time update after `step` steps. Early on the factors change fast; later
+   a fixed interval does. */
+bool kron_refresh_due(int64_t step, int64_t interval);
+
+/* kron_device.c */
+extern const struct kwm_cov_ops kwm_cov_kron_device;
+bool kron_on_device(const struct kwm_cov_spec *spec);

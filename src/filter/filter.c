@@ -45,15 +45,25 @@ void kwm_filter_inflate(struct kwm_filter *filter) {
   filter->inflates = true;
 }
 
-static void sum_evidence(struct kwm_filter *filter, struct kwm_filter_group *group, const struct kwm_jac *jac,
-                         const struct kwm_lin *lin) {
+static void sum_evidence(struct kwm_filter_group *group, const struct kwm_jac *jac, const struct kwm_lin *lin) {
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct kwm_jac chunk = kwm_jac_part(jac, lin->bounds[c], lin->bounds[c + 1] - lin->bounds[c]);
     kwm_cov_evidence(&group->cov, &chunk, kwm_treesum_leaf(&group->sum));
     kwm_treesum_push(&group->sum);
   }
   group->evidence = kwm_treesum_finish(&group->sum);
-  kwm_par_sum_replicas(filter->layout, group->sum.n, group->evidence, group->scratch);
+}
+
+/* Over the replicas, all groups together. */
+static void sum_all_evidence(struct kwm_filter *filter) {
+  struct kwm_sum sums[KWM_FILTER_GROUPS];
+  int n = 0;
+  for (int g = 0; g < filter->n_groups; g++) {
+    const struct kwm_filter_group *const group = &filter->group[g];
+    if (!innovation_form(group))
+      sums[n++] = (struct kwm_sum){group->sum.n, group->evidence, group->scratch, group->staging};
+  }
+  kwm_par_sum_replicas_device(filter->layout, filter->device, n, sums);
 }
 
 /* S <- ρ I + sum over all owners' blocks of H P Hᵀ. */
@@ -74,9 +84,10 @@ static void form_innovation_covariance(struct kwm_filter *filter, const struct k
 void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin) {
   for (int g = 0; g < filter->n_groups; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
-    if (filter->joint == NULL && !innovation_form(group)) sum_evidence(filter, group, &lin->jac[g], lin);
+    if (filter->joint == NULL && !innovation_form(group)) sum_evidence(group, &lin->jac[g], lin);
     if (filter->spec.score_test) score_take(&group->score, filter->layout, &lin->jac[g], lin);
   }
+  if (filter->joint == NULL) sum_all_evidence(filter);
   if (filter->shared) form_innovation_covariance(filter, lin);
 }
 
@@ -98,8 +109,12 @@ bool kwm_filter_predictive(struct kwm_filter *filter, const struct kwm_lin *lin,
    shared step predicts. False: S is not positive definite. The same bits, so the same answer, on every rank. */
 static bool solve_innovation(struct kwm_filter *filter, const struct kwm_lin *lin, double *chi2, double *change) {
   const int64_t rows = lin->batch * lin->jac[0].m;
-  const float *const e = lin->jac[0].e;
+  const float *e = lin->jac[0].e;
   double *const w = filter->w;
+  if (filter->device != NULL) {
+    kwm_device_get(filter->device, filter->e, e, (size_t)rows * sizeof *e);
+    e = filter->e;
+  }
   if (!kwm_cholesky_f64(rows, filter->S, rows)) return false;
   for (int64_t k = 0; k < rows; k++) w[k] = (double)e[k];
   kwm_cholesky_solve_f64(rows, filter->S, rows, w);
@@ -168,10 +183,19 @@ static void describe(const struct kwm_filter *filter, double change, struct kwm_
   }
 }
 
+/* Where a group's work runs beside the host, all of it is begun before the first is waited for. */
+static void begin_gain(struct kwm_filter *filter, const struct kwm_lin *lin) {
+  for (int g = 0; g < filter->n_groups && filter->joint == NULL; g++) {
+    struct kwm_filter_group *const group = &filter->group[g];
+    if (!innovation_form(group)) kwm_cov_prepare(&group->cov, &lin->jac[g], group->evidence, lin->batch);
+  }
+}
+
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step) {
   double change = 0, chi2 = 0;
   bool good = !filter->failed_here, covers_all = filter->joint != NULL || filter->shared;
   memset(filter->facts, 0, (size_t)(FILTER_GAIN * filter->blocks) * sizeof(double));
+  begin_gain(filter, lin);
   const bool solved = filter->shared && solve_innovation(filter, lin, &chi2, &change);
   if (filter->joint != NULL) good = solved && joint_gain(filter, lin, change) && good;
   for (int g = 0; g < filter->n_groups; g++) {

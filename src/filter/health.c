@@ -24,7 +24,7 @@ void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, doub
   union {
     struct kwm_innovation innovation;
     double values[KWM_INNOVATION_FIELDS];
-  } facts = {.innovation = lin->innovation};
+  } facts = {.innovation = kwm_lin_innovation(lin)};
   double sums[FACTS], scratch[FACTS];
   for (int k = 0; k < KWM_INNOVATION_FIELDS; k++) sums[k] = facts.values[k];
   sums[FACTS - 1] = failed;

@@ -78,8 +78,11 @@ size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int
 static kwm_status init_evidence(struct kwm_filter *filter, struct kwm_filter_group *group) {
   if (group->cov.spec.form == KWM_FORM_INNOVATION) return KWM_OK;
   const int64_t length = kwm_cov_evidence_length(&group->cov);
-  KWM_TRY(kwm_treesum_init(&group->sum, length, filter->spec.chunks / filter->layout->replicas));
-  return kwm_alloc((void **)&group->scratch, (size_t)length * sizeof(float), "evidence");
+  const size_t bytes = (size_t)length * sizeof(float);
+  const bool staged = filter->device != NULL && !filter->layout->devices_talk && filter->layout->replicas > 1;
+  KWM_TRY(kwm_treesum_init(&group->sum, filter->device, length, filter->spec.chunks / filter->layout->replicas));
+  if (staged) KWM_TRY(kwm_alloc((void **)&group->staging, 2 * bytes, "evidence on its way"));
+  return kwm_device_alloc(filter->device, (void **)&group->scratch, bytes, "evidence");
 }
 
 static kwm_status init_part(struct kwm_filter *filter, struct kwm_filter_group *group,
@@ -89,10 +92,11 @@ static kwm_status init_part(struct kwm_filter *filter, struct kwm_filter_group *
   group->process_noise = filter->spec.process_noise;
   filter->blocks += part->total;
   if (filter->spec.forgetting < 1) {
-    KWM_TRY(kwm_alloc((void **)&group->anchor, bytes, "anchor"));
-    if (bytes > 0) memcpy(group->anchor, part->mean, bytes);
+    KWM_TRY(kwm_device_alloc(filter->device, (void **)&group->anchor, bytes, "anchor"));
+    kwm_device_copy(filter->device, group->anchor, part->mean, bytes);
   }
-  if (filter->spec.line_search) KWM_TRY(kwm_alloc((void **)&group->kept, bytes, "means before a line search"));
+  if (filter->spec.line_search)
+    KWM_TRY(kwm_device_alloc(filter->device, (void **)&group->kept, bytes, "means before a line search"));
   if (!filter->spec.score_test) return KWM_OK;
   return score_init(&group->score, part, filter->spec.chunks / filter->layout->replicas);
 }
@@ -116,6 +120,7 @@ static kwm_status init_matrices(struct kwm_filter *filter) {
   }
   KWM_TRY(kwm_alloc((void **)&filter->S, rows * rows * sizeof(double), "S"));
   KWM_TRY(kwm_alloc((void **)&filter->w, rows * sizeof(double), "S⁻¹e"));
+  if (filter->device != NULL) KWM_TRY(kwm_alloc((void **)&filter->e, rows * sizeof(float), "innovations"));
   return kwm_alloc((void **)&filter->inverse, inverse, "S⁻¹");
 }
 
@@ -154,6 +159,8 @@ kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout,
   KWM_ASSERT(n_groups <= KWM_FILTER_GROUPS && spec->chunks % layout->replicas == 0);
   bool covers_all = true, rows = false;
   init_empty(filter, layout, spec);
+  filter->device = cov[0].spec.device;
+  KWM_ASSERT(filter->device == NULL || !spec->score_test);
   filter->n_groups = n_groups;
   for (int g = 0; g < n_groups; g++) filter->group[g].cov = cov[g]; /* owned from here on, whatever fails */
   for (int g = 0; g < n_groups; g++) {
@@ -198,13 +205,15 @@ void kwm_filter_fini(struct kwm_filter *filter) {
     kwm_cov_destroy(&group->cov);
     kwm_treesum_fini(&group->sum);
     score_fini(&group->score);
-    kwm_free(group->anchor);
-    kwm_free(group->kept);
-    kwm_free(group->scratch);
+    kwm_device_free(filter->device, group->anchor);
+    kwm_device_free(filter->device, group->kept);
+    kwm_device_free(filter->device, group->scratch);
+    kwm_free(group->staging);
   }
   kwm_free(filter->facts);
   kwm_free(filter->S);
   kwm_free(filter->w);
+  kwm_free(filter->e);
   kwm_free(filter->inverse);
   memset(filter, 0, sizeof *filter);
 }

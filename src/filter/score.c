@@ -11,7 +11,7 @@ static int64_t numbers(const struct kwm_filter_part *part) {
 
 kwm_status score_init(struct kwm_score *score, const struct kwm_filter_part *part, int64_t chunks) {
   const size_t bytes = (size_t)numbers(part) * sizeof(float);
-  KWM_TRY(kwm_treesum_init(&score->sum, numbers(part), chunks));
+  KWM_TRY(kwm_treesum_init(&score->sum, NULL, numbers(part), chunks));
   KWM_TRY(kwm_alloc((void **)&score->before, bytes, "last score"));
   KWM_TRY(kwm_alloc((void **)&score->scratch, bytes, "score"));
   return kwm_alloc((void **)&score->g, (size_t)(part->n_max * part->d_o) * sizeof(float), "score of the outputs");

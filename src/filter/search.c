@@ -9,7 +9,6 @@
 
    N0 and N1 are sums over all ranks' chunks in the order of the chunks, so that c is the same on every layout. */
 #include <math.h>
-#include <string.h>
 
 #include "parts.h"
 
@@ -21,7 +20,7 @@ void kwm_filter_move(struct kwm_filter *filter, const struct kwm_step *step) {
   KWM_ASSERT(filter->spec.line_search);
   for (int g = 0; g < filter->n_groups; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
-    if (group->part.count > 0) memcpy(group->kept, group->part.mean, mean_bytes(&group->part));
+    kwm_device_copy(filter->device, group->kept, group->part.mean, mean_bytes(&group->part));
     kwm_cov_move(&group->cov, step->scale[g], group->part.mean);
   }
 }
@@ -29,7 +28,7 @@ void kwm_filter_move(struct kwm_filter *filter, const struct kwm_step *step) {
 static void move_back(struct kwm_filter *filter) {
   for (int g = 0; g < filter->n_groups; g++) {
     const struct kwm_filter_group *const group = &filter->group[g];
-    if (group->part.count > 0) memcpy(group->part.mean, group->kept, mean_bytes(&group->part));
+    kwm_device_copy(filter->device, group->part.mean, group->kept, mean_bytes(&group->part));
   }
 }
 
@@ -37,10 +36,11 @@ static void move_back(struct kwm_filter *filter) {
 static void surprisals(struct kwm_filter *filter, const struct kwm_lin *lin, const double *there, double *n0,
                        double *n1) {
   const int64_t chunks = filter->spec.chunks, first = lin->chunks * filter->layout->replica;
-  double values[2 * KWM_CHUNKS_MAX] = {0};
+  double values[2 * KWM_CHUNKS_MAX] = {0}, here[KWM_CHUNKS_MAX];
   KWM_ASSERT(chunks <= KWM_CHUNKS_MAX);
+  kwm_lin_surprisals(lin, here);
   for (int64_t c = 0; c < lin->chunks; c++) {
-    values[first + c] = lin->surprisal[c];
+    values[first + c] = here[c];
     values[chunks + first + c] = there[c];
   }
   kwm_par_sum_world(filter->layout, 2 * chunks, values);

@@ -17,6 +17,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "kwm/device_ops.h"
+
 #if defined(__AVX512F__)
 enum { LANES = 16 };
 #else
@@ -41,7 +43,9 @@ struct unit_scale {
 };
 
 struct kwm_gated {
+  kwm_device *device;
   int64_t count, length, n_max;
+  float *tables;            /* of a device, in its own form; it has none of the next three */
   struct decay_row *decay;  /* (count/LANES, SYMBOLS) */
   struct force_row *force;  /* (count/LANES, SYMBOLS) */
   struct unit_scale *scale; /* (count/LANES) */
@@ -61,19 +65,28 @@ size_t kwm_gated_bytes(int64_t count, int64_t length, int64_t n_max) {
          kwm_mem_rounded((size_t)n_max * sizeof(int32_t));
 }
 
-kwm_status kwm_gated_create(kwm_gated **gated, int64_t count, int64_t length, int64_t n_max) {
+static kwm_status create_tables(kwm_gated *g) {
+  const size_t rows = table_rows(g->count);
+  if (g->device != NULL)
+    return kwm_device_alloc(g->device, (void **)&g->tables, (size_t)kwm_device_gated_floats(g->count) * sizeof(float),
+                            "gated tables");
+  KWM_TRY(kwm_alloc((void **)&g->decay, rows * sizeof *g->decay, "gated tables"));
+  KWM_TRY(kwm_alloc((void **)&g->force, rows * sizeof *g->force, "gated tables"));
+  return kwm_alloc((void **)&g->scale, (size_t)(g->count / LANES) * sizeof *g->scale, "gated tables");
+}
+
+kwm_status kwm_gated_create(kwm_gated **gated, kwm_device *device, int64_t count, int64_t length, int64_t n_max) {
   KWM_ASSERT(count % KWM_GATED_LANES == 0);
   KWM_TRY(kwm_alloc((void **)gated, sizeof **gated, "gated layer"));
   kwm_gated *g = *gated;
+  g->device = device;
   g->count = count;
   g->length = length;
   g->n_max = n_max;
-  const size_t rows = table_rows(count);
-  KWM_TRY(kwm_alloc((void **)&g->decay, rows * sizeof *g->decay, "gated tables"));
-  KWM_TRY(kwm_alloc((void **)&g->force, rows * sizeof *g->force, "gated tables"));
-  KWM_TRY(kwm_alloc((void **)&g->scale, (size_t)(count / LANES) * sizeof *g->scale, "gated tables"));
-  KWM_TRY(kwm_alloc((void **)&g->symbols, (size_t)(n_max * length) * sizeof *g->symbols, "pixel runs"));
-  return kwm_alloc((void **)&g->n_symbols, (size_t)n_max * sizeof *g->n_symbols, "pixel runs");
+  KWM_TRY(create_tables(g));
+  const size_t symbols = (size_t)(n_max * length) * sizeof *g->symbols;
+  KWM_TRY(kwm_device_alloc(device, (void **)&g->symbols, symbols, "pixel runs"));
+  return kwm_device_alloc(device, (void **)&g->n_symbols, (size_t)n_max * sizeof *g->n_symbols, "pixel runs");
 }
 
 void kwm_gated_destroy(kwm_gated *gated) {
@@ -81,8 +94,9 @@ void kwm_gated_destroy(kwm_gated *gated) {
   kwm_free(gated->decay);
   kwm_free(gated->force);
   kwm_free(gated->scale);
-  kwm_free(gated->symbols);
-  kwm_free(gated->n_symbols);
+  kwm_device_free(gated->device, gated->tables);
+  kwm_device_free(gated->device, gated->symbols);
+  kwm_device_free(gated->device, gated->n_symbols);
   kwm_free(gated);
 }
 
@@ -164,6 +178,10 @@ static void fill_runs(const struct unit *unit, int lane, struct decay_row *decay
 }
 
 void kwm_gated_refresh(kwm_gated *gated, const float *theta) {
+  if (gated->device != NULL) {
+    gated->device->ops->gated_tables(gated->device, gated->count, theta, gated->tables);
+    return;
+  }
   for (int64_t u = 0; u < gated->count; u++) {
     const struct unit unit = unit_of(theta + u * KWM_GATED_PARAMS);
     struct decay_row *const decay = gated->decay + u / LANES * SYMBOLS;
@@ -271,7 +289,19 @@ static void encode_all(kwm_gated *gated, int64_t n, const uint8_t *pixels, const
     gated->n_symbols[i] = encode(pixels + index[i] * gated->length, gated->length, gated->symbols + i * gated->length);
 }
 
+static void forward_on_device(kwm_gated *gated, int64_t n, const uint8_t *pixels, float *h, float *S) {
+  kwm_device *const d = gated->device;
+  KWM_ASSERT(n <= gated->n_max);
+  if (n == 0) return;
+  d->ops->gated_encode(d, n, gated->length, pixels, gated->symbols, gated->n_symbols);
+  d->ops->gated_forward(d, n, gated->length, gated->count, gated->tables, gated->symbols, gated->n_symbols, h, S);
+}
+
 void kwm_gated_forward(kwm_gated *gated, int64_t n, const uint8_t *pixels, const int32_t *index, float *h, float *S) {
+  if (gated->device != NULL) {
+    forward_on_device(gated, n, pixels, h, S);
+    return;
+  }
   encode_all(gated, n, pixels, index);
   const int64_t count = gated->count;
   for (int64_t group = 0; group < count / LANES; group++) {
@@ -297,6 +327,7 @@ enum { SYMBOL_OPERATIONS = 6 + 2 + 4 + 8 + 3 * 10 + 4 * 8, PIXEL_OPERATIONS = 11
 
 void kwm_gated_operations(kwm_gated *gated, int64_t n, const uint8_t *pixels, const int32_t *index, double *executed,
                           double *plain) {
+  KWM_ASSERT(gated->device == NULL);
   encode_all(gated, n, pixels, index);
   double symbols = 0;
   for (int64_t i = 0; i < n; i++) symbols += gated->n_symbols[i];

@@ -88,7 +88,8 @@ kwm_status gradient_kind_create(const struct gradient_kind *kind, kwm_learner *l
   state->kind = kind;
   for (int g = 0; g < params->model->n_groups; g++) {
     const int64_t scratch = scratch_length(kind, &learner->spec, params, g, replicas);
-    KWM_TRY(kwm_treesum_init(&state->sum[g], sum_length(kind, params, g), learner->spec.filter.chunks / replicas));
+    KWM_TRY(
+        kwm_treesum_init(&state->sum[g], NULL, sum_length(kind, params, g), learner->spec.filter.chunks / replicas));
     KWM_TRY(kwm_alloc((void **)&state->scratch[g], (size_t)scratch * sizeof(float), "scores"));
     for (int k = 0; k < kind->n_arrays; k++)
       KWM_TRY(

@@ -51,6 +51,24 @@ static const struct kwm_cov_ops *structure_of(const struct kwm_learn_spec *spec,
   return kwm_cov_find(spec->cov[params->model->groups[g].role].structure);
 }
 
+static bool kalman_on_device(const struct kwm_learn_spec *spec, const struct kwm_model *model) {
+  bool good = !spec->joint && !spec->filter.score_test;
+  for (int g = 0; g < model->n_groups && good; g++) {
+    const struct kwm_group *const group = &model->groups[g];
+    const struct kwm_cov_choice *const choice = &spec->cov[group->role];
+    const struct kwm_cov_spec cov = {.form = choice->form,
+                                     .real = choice->real,
+                                     .total = group->total,
+                                     .params = group->params,
+                                     .d_o = group->d_o,
+                                     .d_i = group->d_i,
+                                     .forgetting = spec->filter.forgetting / fmax(spec->filter.inflation, 1)};
+    const struct kwm_cov_ops *const ops = kwm_cov_find(choice->structure);
+    good = ops != NULL && kwm_cov_on_device(ops, &cov);
+  }
+  return good;
+}
+
 static size_t plain_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params) {
   if (!framed(spec, params->model, 0)) return 0;
   return (size_t)(params->share[0].count * params->model->groups[0].params) * sizeof(float);
@@ -99,6 +117,7 @@ static kwm_status create_groups(kwm_learner *learner) {
     const struct kwm_cov_ops *const ops = structure_of(&learner->spec, learner->params, g);
     KWM_CHECK(ops != NULL, KWM_ERR_USAGE, "cov: wanted a known structure for group %s", spec.name);
     spec.layout = learner->layout;
+    spec.device = learner->device;
     KWM_TRY(kwm_cov_create(&covs[g], ops, &spec));
   }
   return kwm_filter_init(&state->filter, learner->layout, &learner->spec.filter, n_groups, covs, learner->params->mean);
@@ -151,7 +170,7 @@ static void kalman_health(const kwm_learner *learner, struct kwm_health health[K
 
 static const float *kalman_plain(const kwm_learner *learner, int g) {
   const struct kalman_state *const state = learner->state;
-  float *const mean = learner->params->mean[g];
+  float *const mean = kwm_params_home(learner->params, g);
   if (!framed(&learner->spec, learner->params->model, g) || learner->params->share[g].count == 0) return mean;
   kwm_cov_unframe(&state->filter.group[g].cov, mean, state->plain);
   return state->plain;
@@ -163,14 +182,17 @@ static const char framed_prefix[] = "/filter/framed";
 static kwm_status kalman_save(const kwm_learner *learner, kwm_ckpt *ckpt, bool writes) {
   const struct kwm_params *const params = learner->params;
   if (framed(&learner->spec, params->model, 0))
-    KWM_TRY(kwm_group_save(params->model, 0, params->share[0], framed_prefix, params->mean[0], ckpt, writes));
+    KWM_TRY(
+        kwm_group_save(params->model, 0, params->share[0], framed_prefix, kwm_params_home(params, 0), ckpt, writes));
   return kwm_filter_save(&((struct kalman_state *)learner->state)->filter, ckpt, writes);
 }
 
 static kwm_status kalman_load(kwm_learner *learner, kwm_ckpt *ckpt) {
-  const struct kwm_params *const params = learner->params;
-  if (framed(&learner->spec, params->model, 0))
-    KWM_TRY(kwm_group_load(params->model, 0, params->share[0], framed_prefix, params->mean[0], ckpt));
+  struct kwm_params *const params = learner->params;
+  if (framed(&learner->spec, params->model, 0)) {
+    KWM_TRY(kwm_group_load(params->model, 0, params->share[0], framed_prefix, kwm_params_home(params, 0), ckpt));
+    kwm_params_send(params, 0);
+  }
   return kwm_filter_load(&((struct kalman_state *)learner->state)->filter, ckpt);
 }
 
@@ -184,6 +206,7 @@ static void kalman_destroy(kwm_learner *learner) {
 
 const struct kwm_learner_ops kwm_learn_kalman = {
     .name = "kalman",
+    .on_device = kalman_on_device,
     .bytes = kalman_bytes,
     .create = kalman_create,
     .predict = kalman_predict,

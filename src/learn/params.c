@@ -27,8 +27,37 @@ kwm_status kwm_params_create(struct kwm_params *params, const struct kwm_model *
   return KWM_OK;
 }
 
+kwm_status kwm_params_move(struct kwm_params *params, kwm_device *device) {
+  KWM_ASSERT(params->device == NULL);
+  params->device = device;
+  for (int g = 0; g < params->model->n_groups; g++) {
+    params->home[g] = params->mean[g];
+    params->mean[g] = NULL;
+  }
+  for (int g = 0; g < params->model->n_groups; g++) {
+    KWM_TRY(
+        kwm_device_alloc(device, (void **)&params->mean[g], mean_bytes(params->model, g, params->share[g]), "means"));
+    kwm_params_send(params, g);
+  }
+  return KWM_OK;
+}
+
+float *kwm_params_home(const struct kwm_params *params, int g) {
+  if (params->device == NULL) return params->mean[g];
+  kwm_device_get(params->device, params->home[g], params->mean[g], mean_bytes(params->model, g, params->share[g]));
+  return params->home[g];
+}
+
+void kwm_params_send(struct kwm_params *params, int g) {
+  if (params->device == NULL) return;
+  kwm_device_put(params->device, params->mean[g], params->home[g], mean_bytes(params->model, g, params->share[g]));
+}
+
 void kwm_params_destroy(struct kwm_params *params) {
-  for (int g = 0; g < KWM_GROUPS_MAX; g++) kwm_free(params->mean[g]);
+  for (int g = 0; g < KWM_GROUPS_MAX; g++) {
+    kwm_device_free(params->device, params->mean[g]);
+    kwm_free(params->home[g]);
+  }
   memset(params, 0, sizeof *params);
 }
 

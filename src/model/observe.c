@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "kwm/device_ops.h"
 #include "kwm/rng.h"
 
 enum { CLASSES_MAX = 64 };
@@ -91,6 +92,15 @@ void kwm_observe(const struct kwm_model *model, int64_t n, const float *logits, 
   }
 }
 
+static double uniform_of(const struct kwm_draw *draw, int64_t i) {
+  return kwm_rng_uniform(draw->seed, KWM_RNG_LABELS, draw->step, draw->index + (uint64_t)i);
+}
+
+static double normal_of(const struct kwm_draw *draw, int64_t i, int64_t k) {
+  const uint64_t at = draw->index + (uint64_t)i;
+  return kwm_rng_normal(draw->seed, KWM_RNG_LABELS, draw->step, at * CLASSES_MAX + (uint64_t)k);
+}
+
 /* A class drawn from p, at the keyed uniform number. */
 static int64_t draw_class(int64_t classes, const float *p, double uniform) {
   double sum = 0;
@@ -120,17 +130,51 @@ void kwm_observe_sampled(const struct kwm_model *model, int64_t n, const float *
   KWM_ASSERT(m <= CLASSES_MAX);
   for (int64_t i = 0; i < n; i++) {
     const float *const z = logits + i * m;
-    const uint64_t at = draw->index + (uint64_t)i;
     if (R > 0) {
       observe_gaussian(R, m, z, labels[i], NULL, NULL, sums);
       for (int64_t k = 0; k < m; k++) {
-        const double normal = kwm_rng_normal(draw->seed, KWM_RNG_LABELS, draw->step, at * CLASSES_MAX + (uint64_t)k);
         g[i * m + k] = (float)(((k == labels[i]) - (double)z[k]) / R);
-        h[i * m + k] = (float)(normal / sqrt(R));
+        h[i * m + k] = (float)(normal_of(draw, i, k) / sqrt(R));
       }
       continue;
     }
-    const double uniform = kwm_rng_uniform(draw->seed, KWM_RNG_LABELS, draw->step, at);
-    sample_categorical(m, z, labels[i], uniform, g + i * m, h + i * m, sums);
+    sample_categorical(m, z, labels[i], uniform_of(draw, i), g + i * m, h + i * m, sums);
   }
+}
+
+/* ---- on a device */
+
+int64_t kwm_draws_width(const struct kwm_model *model) {
+  return model->noise_variance > 0 ? model->classes : 1;
+}
+
+void kwm_draws(const struct kwm_model *model, int64_t n, const struct kwm_draw *draw, double *draws) {
+  const int64_t width = kwm_draws_width(model);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t k = 0; k < width; k++)
+      draws[i * width + k] = model->noise_variance > 0 ? normal_of(draw, i, k) : uniform_of(draw, i);
+}
+
+static struct kwm_device_observation observation(const struct kwm_model *model, int64_t n, const float *logits,
+                                                 const uint8_t *labels, double *facts) {
+  return (struct kwm_device_observation){.n = n,
+                                         .classes = model->classes,
+                                         .noise = model->noise_variance,
+                                         .logits = logits,
+                                         .labels = labels,
+                                         .facts = facts};
+}
+
+void kwm_observe_on(kwm_device *device, const struct kwm_model *model, int64_t n, const float *logits,
+                    const uint8_t *labels, float *e, float *J, double *facts) {
+  const struct kwm_device_observation seen = observation(model, n, logits, labels, facts);
+  KWM_ASSERT(model->classes <= CLASSES_MAX);
+  if (n > 0) device->ops->observe(device, &seen, e, J);
+}
+
+void kwm_observe_sampled_on(kwm_device *device, const struct kwm_model *model, int64_t n, const float *logits,
+                            const uint8_t *labels, const double *draws, float *g, float *h, double *facts) {
+  const struct kwm_device_observation seen = observation(model, n, logits, labels, facts);
+  KWM_ASSERT(model->classes <= CLASSES_MAX);
+  if (n > 0) device->ops->observe_sampled(device, &seen, draws, g, h);
 }

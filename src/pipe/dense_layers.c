@@ -71,21 +71,16 @@ size_t dense_bytes(const struct kwm_model *model, const struct kwm_stages *stage
 
 /* ---- making */
 
-static kwm_status allocate(int n, const struct layer_array *arrays) {
+static kwm_status allocate(kwm_device *device, int n, const struct layer_array *arrays) {
   for (int k = 0; k < n; k++)
     if (arrays[k].floats > 0)
-      KWM_TRY(kwm_alloc((void **)arrays[k].at, arrays[k].floats * sizeof(float), "activations"));
+      KWM_TRY(kwm_device_alloc(device, (void **)arrays[k].at, arrays[k].floats * sizeof(float), "activations"));
   return KWM_OK;
-}
-
-/* The 1 that layer 0's inputs end in; the others' come from kwm_relu_forward. */
-static void append_ones(struct dense_pipe *pipe) {
-  const int64_t d_i = pipe->common.model->length + 1;
-  for (int64_t i = 0; i < pipe->common.n_max && pipe->layer[0].a != NULL; i++) pipe->layer[0].a[(i + 1) * d_i - 1] = 1;
 }
 
 kwm_status dense_create(struct kwm_pipe **common, const struct kwm_pipe *filled) {
   const struct kwm_model *const model = filled->model;
+  kwm_device *const device = filled->spec.device;
   struct layer_array layers[LAYER_ARRAYS], readouts[READOUT_ARRAYS];
   KWM_TRY(kwm_alloc((void **)common, sizeof(struct dense_pipe), "pipe"));
   struct dense_pipe *const pipe = (struct dense_pipe *)*common;
@@ -93,24 +88,25 @@ kwm_status dense_create(struct kwm_pipe **common, const struct kwm_pipe *filled)
   pipe->per_sample = kwm_pipe_rows(model, filled->spec.evidence);
   for (int l = 0; l <= model->n_layers; l++) {
     layer_arrays(model, filled->stages, filled->me, l, filled->n_max, &filled->spec, &pipe->layer[l], layers);
-    KWM_TRY(allocate(LAYER_ARRAYS, layers));
+    KWM_TRY(allocate(device, LAYER_ARRAYS, layers));
     if (!dense_has_readout(model, l)) continue;
     readout_arrays(model, filled->stages, filled->me, l, filled->n_max, &filled->spec, &pipe->readout[l], readouts);
-    KWM_TRY(allocate(READOUT_ARRAYS, readouts));
+    KWM_TRY(allocate(device, READOUT_ARRAYS, readouts));
   }
-  append_ones(pipe);
-  return kwm_alloc((void **)&pipe->labels, (size_t)filled->n_max, "labels");
+  /* The 1 that layer 0's inputs end in; the others' come from kwm_relu_forward. */
+  if (pipe->layer[0].a != NULL) KWM_TRY(pipe_append_ones(&pipe->common, model->length + 1, pipe->layer[0].a));
+  return kwm_device_alloc(device, (void **)&pipe->common.labels, (size_t)filled->n_max, "labels");
 }
 
 void dense_destroy(struct kwm_pipe *common) {
   struct dense_pipe *const pipe = (struct dense_pipe *)common;
+  kwm_device *const device = common->spec.device;
   for (int l = 0; l <= common->model->n_layers; l++) {
     struct layer_array layers[LAYER_ARRAYS], readouts[READOUT_ARRAYS];
     layer_arrays(common->model, common->stages, common->me, l, 0, &common->spec, &pipe->layer[l], layers);
-    for (int k = 0; k < LAYER_ARRAYS; k++) kwm_free(*layers[k].at);
+    for (int k = 0; k < LAYER_ARRAYS; k++) kwm_device_free(device, *layers[k].at);
     if (!dense_has_readout(common->model, l)) continue;
     readout_arrays(common->model, common->stages, common->me, l, 0, &common->spec, &pipe->readout[l], readouts);
-    for (int k = 0; k < READOUT_ARRAYS; k++) kwm_free(*readouts[k].at);
+    for (int k = 0; k < READOUT_ARRAYS; k++) kwm_device_free(device, *readouts[k].at);
   }
-  kwm_free(pipe->labels);
 }

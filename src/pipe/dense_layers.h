@@ -19,7 +19,6 @@ struct dense_pipe {
   struct kwm_pipe common;
   struct dense_layer layer[KWM_LAYERS_MAX + 1];
   struct dense_layer readout[KWM_LAYERS_MAX]; /* of hidden layers that have one of their own */
-  uint8_t *labels;                            /* (n) */
   int64_t per_sample;                         /* rows of the Jacobian */
 };
 

@@ -53,29 +53,20 @@ kwm_status kwm_pipe_create(kwm_pipe **pipe, struct kwm_layout *layout, const str
                                                                : block,
                                   .me = layout->stage * layout->owners + layout->owner,
                                   .requests_max = requests_of(model, stages, spec->chunks)};
+  KWM_CHECK(spec->device == NULL || spec->evidence != KWM_EVIDENCE_OUTPUTS, KWM_ERR_USAGE,
+            "pipe: wanted rows of the plain outputs on the host, found backend %s", kwm_device_name(spec->device));
   KWM_TRY(filled.ops->create(pipe, &filled));
+  KWM_TRY(pipe_place_init(*pipe));
   return kwm_alloc((void **)&(*pipe)->requests, (size_t)filled.requests_max * sizeof(MPI_Request), "requests");
 }
 
 void kwm_pipe_destroy(kwm_pipe *pipe) {
   if (pipe == NULL) return;
   pipe->ops->destroy(pipe);
+  pipe_place_fini(pipe);
+  kwm_device_free(pipe->spec.device, pipe->labels);
   kwm_free(pipe->requests);
   kwm_free(pipe);
-}
-
-void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats) {
-  KWM_ASSERT(pipe->n_requests < pipe->requests_max);
-  pipe->requests[pipe->n_requests++] = kwm_par_send(pipe->layout, to, tag, data, floats * (int64_t)sizeof(float));
-}
-
-void pipe_receive(struct kwm_pipe *pipe, int from, int tag, float *data, int64_t floats) {
-  kwm_par_receive(pipe->layout, from, tag, data, floats * (int64_t)sizeof(float));
-}
-
-void pipe_wait(struct kwm_pipe *pipe) {
-  kwm_par_wait(pipe->layout, pipe->n_requests, pipe->requests);
-  pipe->n_requests = 0;
 }
 
 void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
@@ -86,9 +77,31 @@ void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const str
   memset(lin, 0, sizeof *lin);
   lin->chunks = local;
   lin->batch = n;
+  lin->device = pipe->spec.device;
+  lin->facts = pipe->place.facts;
+  lin->categorical = !(pipe->model->noise_variance > 0);
   for (int64_t c = 0; c <= local; c++) lin->bounds[c] = kwm_pipe_chunk_start(n, chunks, base + c) - start;
   KWM_ASSERT(lin->bounds[local] <= pipe->n_max);
   pipe->ops->linearise(pipe, means, batch, start, lin);
+}
+
+/* sums += the facts of what a device predicted; nothing on the host, which added as it went. */
+static void add_facts(const struct kwm_pipe *pipe, struct pipe_span span, struct kwm_innovation *sums) {
+  if (pipe->place.seen == NULL) return;
+  kwm_device_wait(pipe->spec.device);
+  kwm_innovation_facts(sums, !(pipe->model->noise_variance > 0), span.n, pipe_facts(pipe->place.seen, span.at));
+}
+
+/* A device's surprisals, once all chunks are on their way. */
+static void read_surprisal(const struct kwm_pipe *pipe, int64_t n, double *surprisal) {
+  const int64_t chunks = pipe->spec.chunks, local = chunks / pipe->layout->replicas;
+  const int64_t base = local * pipe->layout->replica, start = kwm_pipe_chunk_start(n, chunks, base);
+  for (int64_t c = 0; c < local && pipe->place.seen != NULL; c++) {
+    const int64_t from = kwm_pipe_chunk_start(n, chunks, base + c), to = kwm_pipe_chunk_start(n, chunks, base + c + 1);
+    struct kwm_innovation sums = {0};
+    add_facts(pipe, (struct pipe_span){from - start, to - from}, &sums);
+    surprisal[c] = sums.surprisal;
+  }
 }
 
 void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
@@ -105,24 +118,28 @@ void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const str
     surprisal[c] = sums.surprisal;
   }
   pipe_wait(pipe);
+  read_surprisal(pipe, n, surprisal);
 }
 
 void kwm_pipe_predict(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,
                       struct kwm_innovation *sums) {
   const int64_t replicas = pipe->layout->replicas, block = pipe->block, slots = pipe->n_max / block;
   int32_t index[BLOCK_MAX];
-  int64_t slot = 0;
+  struct pipe_span done = {0, 0};
   memset(sums, 0, sizeof *sums);
   pipe->ops->begin(pipe, means);
   for (int64_t first = block * pipe->layout->replica; first < images->n; first += block * replicas) {
     const int64_t n = images->n - first < block ? images->n - first : block;
     for (int64_t i = 0; i < n; i++) index[i] = (int32_t)(first + i);
-    pipe->ops->predict(pipe, means, images, (struct pipe_span){slot * block, n}, index, sums);
-    if (++slot < slots) continue;
+    pipe->ops->predict(pipe, means, images, (struct pipe_span){done.n, n}, index, sums);
+    done.n += n;
+    if (done.n < slots * block) continue;
     pipe_wait(pipe);
-    slot = 0;
+    add_facts(pipe, done, sums);
+    done.n = 0;
   }
   pipe_wait(pipe);
+  add_facts(pipe, done, sums);
   kwm_par_sum_world(pipe->layout, KWM_INNOVATION_FIELDS, (double *)sums);
 }
 
@@ -132,5 +149,5 @@ const float *kwm_pipe_outputs(const kwm_pipe *pipe) {
 
 double kwm_pipe_message_bytes(const struct kwm_model *model, const struct kwm_stages *stages,
                               const struct kwm_pipe_spec *spec, int64_t n) {
-  return ops_of(model)->message_bytes(model, stages, spec, n);
+  return ops_of(model)->message_bytes(model, stages, spec, n, EVERYONE);
 }

@@ -4,10 +4,10 @@
      backward   rows of the Jacobian at the logits, pulled back to each layer's outputs u_l and sent on to the layer
                 before (adjoint), or from a layer's own read-out only (readouts)
 
-   All ranks walk through the chunks and their layers in the same order, so blocking receives cannot deadlock. */
-#include "dense_layers.h"
+   All ranks walk through the chunks and their layers in the same order, so blocking receives cannot deadlock.
 
-#include <string.h>
+   On a device all arrays are the device's, and the samples come there before the chunks. */
+#include "dense_layers.h"
 
 #include "kwm/layer.h"
 
@@ -34,23 +34,40 @@ static void take_pixels(struct dense_pipe *pipe, struct pipe_span span, const st
   }
 }
 
+/* Layer 0's inputs, where it is, and the labels. */
+static void take(struct dense_pipe *pipe, struct pipe_span span, const struct kwm_images *images,
+                 const int32_t *index) {
+  kwm_device *const device = pipe->common.spec.device;
+  const int64_t length = images->length;
+  if (device == NULL) {
+    if (here(pipe, 0)) take_pixels(pipe, span, images, index);
+    for (int64_t i = 0; i < span.n; i++) pipe->common.labels[span.at + i] = images->labels[index[i]];
+    return;
+  }
+  pipe_gather(&pipe->common, span, images, index);
+  if (here(pipe, 0) && span.n > 0)
+    device->ops->pixels(device, span.n, length, pipe->common.place.pixels + span.at * length,
+                        pipe->layer[0].a + span.at * (length + 1));
+}
+
 /* u <- a Wᵀ; framed: W is VᵀWU, so u = ((a U) (VᵀWU)ᵀ) Vᵀ. */
 static void multiply(struct dense_pipe *pipe, struct pipe_span span, int l, const struct kwm_means *means) {
   const struct kwm_group *const g = dense_group(pipe->common.model, l);
   const int index = kwm_model_layer(pipe->common.model, l);
   const struct kwm_frame frame = means->frame[index];
+  kwm_device *const device = pipe->common.spec.device;
   struct dense_layer *const layer = &pipe->layer[l];
   const float *const a = layer->a + span.at * g->d_i;
   float *const u = layer->u + span.at * g->d_o;
   if (frame.U == NULL) {
-    kwm_dense_forward(span.n, g->d_i, g->d_o, means->at[index], a, u, g->d_o);
+    kwm_dense_forward(device, span.n, g->d_i, g->d_o, means->at[index], a, u, g->d_o);
     return;
   }
   KWM_ASSERT(l == 0);
   float *const aU = layer->aU + span.at * g->d_i, *const y = layer->y + span.at * g->d_o;
-  kwm_dense_turn(span.n, g->d_i, frame.U, a, aU);
-  kwm_dense_forward(span.n, g->d_i, g->d_o, means->at[index], aU, y, g->d_o);
-  kwm_dense_forward(span.n, g->d_o, g->d_o, frame.V, y, u, g->d_o);
+  kwm_dense_turn(device, span.n, g->d_i, frame.U, a, aU);
+  kwm_dense_forward(device, span.n, g->d_i, g->d_o, means->at[index], aU, y, g->d_o);
+  kwm_dense_forward(device, span.n, g->d_o, g->d_o, frame.V, y, u, g->d_o);
 }
 
 static void layer_forward(struct dense_pipe *pipe, struct pipe_span span, int l, const struct kwm_means *means) {
@@ -63,15 +80,12 @@ static void layer_forward(struct dense_pipe *pipe, struct pipe_span span, int l,
   multiply(pipe, span, l, means);
   if (l == model->n_layers) return;
   float *const act = pipe->layer[l + 1].a + span.at * d_next;
-  kwm_relu_forward(span.n, g->d_o, pipe->layer[l].u + span.at * g->d_o, act);
+  kwm_relu_forward(pipe->common.spec.device, span.n, g->d_o, pipe->layer[l].u + span.at * g->d_o, act);
   if (!here(pipe, l + 1))
     pipe_send(&pipe->common, dense_owner(pipe->common.stages, model, l + 1), TAG_ACT, act, span.n * d_next);
 }
 
-static void forward(struct dense_pipe *pipe, struct pipe_span span, const struct kwm_images *images,
-                    const int32_t *index, const struct kwm_means *means) {
-  if (here(pipe, 0)) take_pixels(pipe, span, images, index);
-  for (int64_t i = 0; i < span.n; i++) pipe->labels[span.at + i] = images->labels[index[i]];
+static void forward(struct dense_pipe *pipe, struct pipe_span span, const struct kwm_means *means) {
   for (int l = 0; l <= pipe->common.model->n_layers; l++)
     if (here(pipe, l)) layer_forward(pipe, span, l, means);
 }
@@ -87,31 +101,45 @@ static float *e_at(const struct dense_layer *layer, int64_t at, int64_t m) {
   return layer->e == NULL ? NULL : layer->e + at * m;
 }
 
-/* Rows at the logits of `layer`. first: the chunk's first sample's place in the mini-batch. */
+/* What is seen of a chunk. draw: of its first sample. facts: of all samples, on a device. */
+static struct kwm_sens_seen seen_at(struct dense_pipe *pipe, int64_t at, const struct kwm_draw *draw, double *facts,
+                                    struct kwm_innovation *sums) {
+  const double *const draws = pipe->common.place.draws;
+  return (struct kwm_sens_seen){.labels = pipe->common.labels + at,
+                                .draw = *draw,
+                                .sums = sums,
+                                .draws = draws == NULL ? NULL : draws + at * kwm_draws_width(pipe->common.model),
+                                .facts = pipe_facts(facts, at)};
+}
+
+/* Rows at the logits of `layer`. */
 static void observe(struct dense_pipe *pipe, struct pipe_span span, struct dense_layer *layer,
-                    const struct kwm_batch *batch, int64_t first, struct kwm_innovation *sums) {
+                    const struct kwm_sens_seen *seen) {
   const struct kwm_model *const model = pipe->common.model;
   const int64_t m = model->classes;
-  const struct kwm_draw draw = {pipe->common.spec.seed, batch->step, (uint64_t)first};
   const struct kwm_sens_rows rows = rows_at(pipe, &layer->rows, span.at, m);
-  kwm_sens_observe(model, pipe->common.spec.evidence, span.n, layer->u + span.at * m, pipe->labels + span.at, &draw,
-                   &rows, e_at(layer, span.at, m), sums);
+  kwm_sens_observe(pipe->common.spec.device, model, pipe->common.spec.evidence, span.n, layer->u + span.at * m, seen,
+                   &rows, e_at(layer, span.at, m));
 }
 
 /* A hidden layer's rows from its own read-out. */
 static void readout_rows(struct dense_pipe *pipe, struct pipe_span span, int l, const struct kwm_means *means,
-                         const struct kwm_batch *batch, int64_t first) {
+                         const struct kwm_draw *draw) {
   const struct kwm_model *const model = pipe->common.model;
   const int64_t m = model->classes, d_o = dense_group(model, l)->d_o;
   const float *const W = means->at[kwm_model_readout(model, l)];
   struct dense_layer *const readout = &pipe->readout[l], *const layer = &pipe->layer[l];
   struct kwm_innovation own = {0};
-  kwm_dense_forward(span.n, d_o + 1, m, W, pipe->layer[l + 1].a + span.at * (d_o + 1), readout->u + span.at * m, m);
-  observe(pipe, span, readout, batch, first, &own);
+  kwm_device *const device = pipe->common.spec.device;
+  const struct kwm_sens_seen seen = seen_at(pipe, span.at, draw, pipe->common.place.unread, &own);
+  kwm_dense_forward(device, span.n, d_o + 1, m, W, pipe->layer[l + 1].a + span.at * (d_o + 1), readout->u + span.at * m,
+                    m);
+  observe(pipe, span, readout, &seen);
   const struct kwm_sens_rows from = rows_at(pipe, &readout->rows, span.at, m);
   const struct kwm_sens_rows to = rows_at(pipe, &layer->rows, span.at, d_o);
-  kwm_sens_pull(span.n, pipe->per_sample, m, d_o + 1, W, &from, &to);
-  if (layer->e != NULL) memcpy(layer->e + span.at * m, readout->e + span.at * m, (size_t)(span.n * m) * sizeof(float));
+  kwm_sens_pull(device, span.n, pipe->per_sample, m, d_o + 1, W, &from, &to);
+  if (layer->e != NULL)
+    kwm_device_copy(device, layer->e + span.at * m, readout->e + span.at * m, (size_t)(span.n * m) * sizeof(float));
 }
 
 /* Layer l's rows to the outputs of the layer before it. */
@@ -120,13 +148,14 @@ static void pull_back(struct dense_pipe *pipe, struct pipe_span span, int l, con
   const struct kwm_group *const g = dense_group(model, l);
   const int64_t d = g->d_i - 1, m = model->classes;
   const bool local = here(pipe, l - 1);
+  kwm_device *const device = pipe->common.spec.device;
   struct dense_layer *const layer = &pipe->layer[l], *const before = &pipe->layer[l - 1];
   const struct kwm_sens_rows from = rows_at(pipe, &layer->rows, span.at, g->d_o);
   const struct kwm_sens_rows to = rows_at(pipe, local ? &before->rows : &layer->below, span.at, d);
   const float *const e = e_at(layer, span.at, m);
   KWM_ASSERT(means->frame[kwm_model_layer(model, l)].U == NULL);
-  kwm_sens_pull(span.n, pipe->per_sample, g->d_o, g->d_i, means->at[kwm_model_layer(model, l)], &from, &to);
-  if (local && e != NULL) memcpy(e_at(before, span.at, m), e, (size_t)(span.n * m) * sizeof(float));
+  kwm_sens_pull(device, span.n, pipe->per_sample, g->d_o, g->d_i, means->at[kwm_model_layer(model, l)], &from, &to);
+  if (local && e != NULL) kwm_device_copy(device, e_at(before, span.at, m), e, (size_t)(span.n * m) * sizeof(float));
   if (local) return;
   const int to_rank = dense_owner(pipe->common.stages, model, l - 1);
   pipe_send(&pipe->common, to_rank, TAG_ROWS, to.J, span.n * pipe->per_sample * d);
@@ -146,15 +175,16 @@ static void receive_rows(struct dense_pipe *pipe, struct pipe_span span, int l) 
 }
 
 static void layer_backward(struct dense_pipe *pipe, struct pipe_span span, int l, const struct kwm_means *means,
-                           const struct kwm_batch *batch, int64_t first, struct kwm_innovation *sums) {
+                           const struct kwm_draw *draw, struct kwm_innovation *sums) {
   const struct kwm_model *const model = pipe->common.model;
   const int64_t d = dense_group(model, l)->d_o;
-  if (l == model->n_layers) observe(pipe, span, &pipe->layer[l], batch, first, sums);
-  if (dense_has_readout(model, l)) readout_rows(pipe, span, l, means, batch, first);
+  const struct kwm_sens_seen seen = seen_at(pipe, span.at, draw, pipe->common.place.facts, sums);
+  if (l == model->n_layers) observe(pipe, span, &pipe->layer[l], &seen);
+  if (dense_has_readout(model, l)) readout_rows(pipe, span, l, means, draw);
   if (dense_follows(model, l) && !here(pipe, l + 1)) receive_rows(pipe, span, l);
   if (l < model->n_layers) {
     const struct kwm_sens_rows rows = rows_at(pipe, &pipe->layer[l].rows, span.at, d);
-    kwm_sens_relu(span.n, pipe->per_sample, d, pipe->layer[l].u + span.at * d, &rows);
+    kwm_sens_relu(pipe->common.spec.device, span.n, pipe->per_sample, d, pipe->layer[l].u + span.at * d, &rows);
   }
   if (l > 0 && dense_follows(model, l - 1)) pull_back(pipe, span, l, means);
 }
@@ -189,15 +219,22 @@ static void dense_linearise(struct kwm_pipe *common, const struct kwm_means *mea
   const struct kwm_model *const model = common->model;
   const int32_t *const order = batch->order + start;
   const int64_t n = lin->bounds[lin->chunks];
+  struct kwm_draw draw = {common->spec.seed, batch->step, (uint64_t)start};
+  if (common->spec.device != NULL) {
+    take(pipe, pipe_whole(lin), batch->images, order);
+    pipe_draw(common, n, &draw);
+  }
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct pipe_span span = pipe_chunk(lin, c);
-    forward(pipe, span, batch->images, order + span.at, means);
+    if (common->spec.device == NULL) take(pipe, span, batch->images, order + span.at);
+    forward(pipe, span, means);
   }
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct pipe_span span = pipe_chunk(lin, c);
     struct kwm_innovation of_chunk = {0};
+    draw.index = (uint64_t)(start + span.at);
     for (int l = model->n_layers; l >= 0; l--)
-      if (here(pipe, l)) layer_backward(pipe, span, l, means, batch, start + span.at, &of_chunk);
+      if (here(pipe, l)) layer_backward(pipe, span, l, means, &draw, &of_chunk);
     pipe_observed(lin, c, &of_chunk);
   }
   pipe_wait(common);
@@ -219,10 +256,13 @@ static void dense_predict(struct kwm_pipe *common, const struct kwm_means *means
                           struct pipe_span span, const int32_t *index, struct kwm_innovation *sums) {
   struct dense_pipe *const pipe = (struct dense_pipe *)common;
   const int64_t m = common->model->classes;
-  forward(pipe, span, images, index, means);
+  const struct kwm_sens_seen seen = {
+      .labels = common->labels + span.at, .sums = sums, .facts = pipe_facts(common->place.seen, span.at)};
+  take(pipe, span, images, index);
+  forward(pipe, span, means);
   if (here(pipe, common->model->n_layers))
-    kwm_observe(common->model, span.n, pipe->layer[common->model->n_layers].u + span.at * m, pipe->labels + span.at,
-                NULL, NULL, sums);
+    kwm_sens_facts(common->spec.device, common->model, span.n, pipe->layer[common->model->n_layers].u + span.at * m,
+                   &seen);
 }
 
 static const float *dense_outputs(const struct kwm_pipe *common) {
@@ -230,13 +270,14 @@ static const float *dense_outputs(const struct kwm_pipe *common) {
 }
 
 static double dense_message_bytes(const struct kwm_model *model, const struct kwm_stages *stages,
-                                  const struct kwm_pipe_spec *spec, int64_t n) {
+                                  const struct kwm_pipe_spec *spec, int64_t n, int rank) {
   const bool sampled = spec->evidence == KWM_EVIDENCE_SAMPLED;
   const double m = (double)model->classes, rows = (double)kwm_pipe_rows(model, spec->evidence);
   double floats = 0;
   for (int l = 1; l <= model->n_layers; l++) {
     const double d = (double)dense_group(model, l)->d_i;
-    if (dense_owner(stages, model, l) == dense_owner(stages, model, l - 1)) continue;
+    const int from = dense_owner(stages, model, l - 1), to = dense_owner(stages, model, l);
+    if (from == to || (rank != EVERYONE && rank != from && rank != to)) continue;
     floats += d;
     if (dense_follows(model, l - 1)) floats += (rows + sampled) * (d - 1) + (sampled ? 0 : m);
   }

@@ -6,10 +6,10 @@
      hidden's owner     ∂ŷ/∂h                                -> e and each owner's columns of it to the units' owners
 
    A rank may be several of these; a message to oneself is a copy or nothing at all. All ranks walk through chunks in
-   the same order, so blocking receives cannot deadlock. */
-#include "pipe_ops.h"
+   the same order, so blocking receives cannot deadlock.
 
-#include <string.h>
+   On a device all arrays are the device's, and the samples come there before the chunks. */
+#include "pipe_ops.h"
 
 #include "kwm/layer.h"
 #include "kwm/sens.h"
@@ -30,7 +30,6 @@ struct gated_pipe {
   float *staging;        /* hidden: (n, m, 2, units of q) for every owner q in turn */
   float *arriving;       /* hidden: (n, 2, width) states of one owner */
   float *logits, *J_out; /* output: (n, m), (n, m, m) */
-  uint8_t *labels;       /* output: (n) */
 };
 
 /* Array sizes of a rank in floats: one list for allocation and for `kwm plan`. */
@@ -83,6 +82,7 @@ static size_t gated_bytes(const struct kwm_model *model, const struct kwm_stages
 }
 
 static kwm_status allocate(struct gated_pipe *pipe) {
+  kwm_device *const device = pipe->common.spec.device;
   const struct pipe_sizes s = sizes_of(pipe->common.model, pipe->common.stages, pipe->common.me, pipe->common.n_max);
   const struct {
     float **at;
@@ -101,8 +101,9 @@ static kwm_status allocate(struct gated_pipe *pipe) {
               {&pipe->logits, s.logits},
               {&pipe->J_out, s.J_out}};
   for (size_t k = 0; k < sizeof list / sizeof list[0]; k++)
-    KWM_TRY(kwm_alloc((void **)list[k].at, list[k].floats * sizeof(float), "activations"));
-  return kwm_alloc((void **)&pipe->labels, (size_t)pipe->common.n_max, "labels");
+    if (device == NULL || list[k].floats > 0)
+      KWM_TRY(kwm_device_alloc(device, (void **)list[k].at, list[k].floats * sizeof(float), "activations"));
+  return kwm_device_alloc(device, (void **)&pipe->common.labels, (size_t)pipe->common.n_max, "labels");
 }
 
 static kwm_status gated_create(struct kwm_pipe **common, const struct kwm_pipe *filled) {
@@ -117,9 +118,9 @@ static kwm_status gated_create(struct kwm_pipe **common, const struct kwm_pipe *
   pipe->output_here = stages->owner[KWM_GROUP_OUTPUT] == filled->me;
   pipe->units = stages->share[KWM_GROUP_RECURRENCE][filled->me].count;
   KWM_TRY(allocate(pipe));
-  if (pipe->units > 0) KWM_TRY(kwm_gated_create(&pipe->gated, pipe->units, filled->model->length, filled->n_max));
-  for (int64_t i = 0; i < filled->n_max && pipe->hidden_here; i++) pipe->z[(i + 1) * row - 1] = 1;
-  return KWM_OK;
+  if (pipe->units > 0)
+    KWM_TRY(kwm_gated_create(&pipe->gated, filled->spec.device, pipe->units, filled->model->length, filled->n_max));
+  return pipe->hidden_here ? pipe_append_ones(&pipe->common, row, pipe->z) : KWM_OK;
 }
 
 static void gated_destroy(struct kwm_pipe *common) {
@@ -127,9 +128,8 @@ static void gated_destroy(struct kwm_pipe *common) {
   float *const arrays[] = {pipe->h,        pipe->S,      pipe->J_units, pipe->e,       pipe->z,
                            pipe->u,        pipe->act,    pipe->J_act,   pipe->J_state, pipe->staging,
                            pipe->arriving, pipe->logits, pipe->J_out};
-  for (size_t k = 0; k < sizeof arrays / sizeof arrays[0]; k++) kwm_free(arrays[k]);
+  for (size_t k = 0; k < sizeof arrays / sizeof arrays[0]; k++) kwm_device_free(common->spec.device, arrays[k]);
   kwm_gated_destroy(pipe->gated);
-  kwm_free(pipe->labels);
 }
 
 static void units_forward(struct gated_pipe *pipe, struct pipe_span span, const struct kwm_images *images,
@@ -138,7 +138,10 @@ static void units_forward(struct gated_pipe *pipe, struct pipe_span span, const 
   const int64_t wide = KWM_GATED_CHANNELS * pipe->units;
   float *const h = pipe->h + span.at * wide;
   float *const S = sensitivities ? pipe->S + span.at * wide * KWM_GATED_PARAMS : NULL;
-  kwm_gated_forward(pipe->gated, span.n, images->pixels, index, h, S);
+  if (pipe->common.spec.device == NULL)
+    kwm_gated_forward(pipe->gated, span.n, images->pixels, index, h, S);
+  else
+    kwm_gated_forward(pipe->gated, span.n, pipe->common.place.pixels + span.at * images->length, NULL, h, S);
   if (!pipe->hidden_here)
     pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_STATE, h, span.n * wide);
 }
@@ -155,10 +158,9 @@ static void collect_states(struct gated_pipe *pipe, struct pipe_span span) {
       pipe_receive(&pipe->common, q, TAG_STATE, pipe->arriving, span.n * wide);
       from = pipe->arriving;
     }
-    for (int64_t i = 0; i < span.n; i++)
-      for (int64_t c = 0; c < KWM_GATED_CHANNELS; c++)
-        memcpy(pipe->z + (span.at + i) * row + c * width + share.first,
-               from + (i * KWM_GATED_CHANNELS + c) * share.count, (size_t)share.count * sizeof(float));
+    for (int64_t c = 0; c < KWM_GATED_CHANNELS; c++)
+      kwm_device_copy_rows(pipe->common.spec.device, span.n, share.count,
+                           pipe->z + span.at * row + c * width + share.first, row, from + c * share.count, wide);
   }
 }
 
@@ -167,8 +169,8 @@ static void hidden_forward(struct gated_pipe *pipe, struct pipe_span span, const
   const int64_t d_i = model->groups[KWM_GROUP_HIDDEN].d_i, hidden = model->hidden;
   float *const u = pipe->u + span.at * hidden, *const act = pipe->act + span.at * (hidden + 1);
   collect_states(pipe, span);
-  kwm_dense_forward(span.n, d_i, hidden, W, pipe->z + span.at * d_i, u, hidden);
-  kwm_relu_forward(span.n, hidden, u, act);
+  kwm_dense_forward(pipe->common.spec.device, span.n, d_i, hidden, W, pipe->z + span.at * d_i, u, hidden);
+  kwm_relu_forward(pipe->common.spec.device, span.n, hidden, u, act);
   if (!pipe->output_here)
     pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_ACT, act, span.n * (hidden + 1));
 }
@@ -182,7 +184,12 @@ static void receive_act(struct gated_pipe *pipe, struct pipe_span span) {
 
 static void take_labels(struct gated_pipe *pipe, struct pipe_span span, const struct kwm_images *images,
                         const int32_t *index) {
-  for (int64_t i = 0; i < span.n; i++) pipe->labels[span.at + i] = images->labels[index[i]];
+  if (pipe->common.spec.device != NULL) return; /* pipe_gather brought them */
+  for (int64_t i = 0; i < span.n; i++) pipe->common.labels[span.at + i] = images->labels[index[i]];
+}
+
+static struct kwm_sens_seen seen_at(struct gated_pipe *pipe, int64_t at, double *facts, struct kwm_innovation *sums) {
+  return (struct kwm_sens_seen){.labels = pipe->common.labels + at, .sums = sums, .facts = pipe_facts(facts, at)};
 }
 
 static void output_linearise(struct gated_pipe *pipe, struct pipe_span span, const float *W,
@@ -192,9 +199,10 @@ static void output_linearise(struct gated_pipe *pipe, struct pipe_span span, con
                                       .e = pipe->e + span.at * m,
                                       .J = pipe->J_out + span.at * m * m,
                                       .J_act = pipe->J_act + span.at * m * hidden};
+  const struct kwm_sens_seen seen = seen_at(pipe, span.at, pipe->common.place.facts, sums);
   receive_act(pipe, span);
-  kwm_sens_output(pipe->common.model, span.n, W, pipe->act + span.at * (hidden + 1), pipe->labels + span.at, &out,
-                  sums);
+  kwm_sens_output(pipe->common.spec.device, pipe->common.model, span.n, W, pipe->act + span.at * (hidden + 1), &seen,
+                  &out);
   if (pipe->hidden_here) return;
   pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_INNOVATION, out.e, span.n * m);
   pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_J_ACT, out.J_act, span.n * m * hidden);
@@ -208,8 +216,7 @@ static const float *columns_for(struct gated_pipe *pipe, struct pipe_span span, 
   if (share.count == width) return J;
   float *const to = pipe->staging + pipe->common.n_max * m * KWM_GATED_CHANNELS * share.first +
                     span.at * m * KWM_GATED_CHANNELS * share.count;
-  for (int64_t row = 0; row < rows; row++)
-    memcpy(to + row * share.count, J + row * width + share.first, (size_t)share.count * sizeof(float));
+  kwm_device_copy_rows(pipe->common.spec.device, rows, share.count, to, share.count, J + share.first, width);
   return to;
 }
 
@@ -220,7 +227,7 @@ static void hidden_linearise(struct gated_pipe *pipe, struct pipe_span span, con
     pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_INNOVATION, e, span.n * m);
     pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_J_ACT, J_act, span.n * m * hidden);
   }
-  kwm_sens_hidden(pipe->common.model, span.n, W, pipe->u + span.at * hidden, J_act,
+  kwm_sens_hidden(pipe->common.spec.device, pipe->common.model, span.n, W, pipe->u + span.at * hidden, J_act,
                   pipe->J_state + span.at * m * KWM_GATED_CHANNELS * pipe->common.model->width);
   for (int q = 0; q < pipe->common.stages->ranks; q++) {
     const struct kwm_share share = pipe->common.stages->share[KWM_GROUP_RECURRENCE][q];
@@ -252,15 +259,26 @@ static void fill_jacobians(struct gated_pipe *pipe, int64_t n, struct kwm_lin *l
   lin->jac[KWM_GROUP_OUTPUT] = kwm_sens_jac(model, KWM_GROUP_OUTPUT, n, 1, pipe->J_out, pipe->act, pipe->e);
 }
 
+/* Nothing is sent from where the hidden layer is: there a device takes all samples at once. */
+static void units_linearise(struct gated_pipe *pipe, const struct kwm_lin *lin, const struct kwm_images *images,
+                            const int32_t *order) {
+  if (pipe->common.spec.device != NULL && pipe->hidden_here) {
+    units_forward(pipe, pipe_whole(lin), images, order, true);
+    return;
+  }
+  for (int64_t c = 0; c < lin->chunks; c++) {
+    const struct pipe_span span = pipe_chunk(lin, c);
+    units_forward(pipe, span, images, order + span.at, true);
+  }
+}
+
 static void gated_linearise(struct kwm_pipe *common, const struct kwm_means *means, const struct kwm_batch *batch,
                             int64_t start, struct kwm_lin *lin) {
   struct gated_pipe *const pipe = (struct gated_pipe *)common;
   const int32_t *const order = batch->order + start;
   if (pipe->units > 0) kwm_gated_refresh(pipe->gated, means->at[KWM_GROUP_RECURRENCE]);
-  for (int64_t c = 0; c < lin->chunks; c++) {
-    const struct pipe_span span = pipe_chunk(lin, c);
-    units_forward(pipe, span, batch->images, order + span.at, true);
-  }
+  if (common->spec.device != NULL) pipe_gather(common, pipe_whole(lin), batch->images, order);
+  units_linearise(pipe, lin, batch->images, order);
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct pipe_span span = pipe_chunk(lin, c);
     if (pipe->hidden_here) hidden_forward(pipe, span, means->at[KWM_GROUP_HIDDEN]);
@@ -286,28 +304,31 @@ static void gated_predict(struct kwm_pipe *common, const struct kwm_means *means
                           struct pipe_span span, const int32_t *index, struct kwm_innovation *sums) {
   struct gated_pipe *const pipe = (struct gated_pipe *)common;
   const int64_t classes = pipe->common.model->classes;
+  const struct kwm_sens_seen seen = seen_at(pipe, span.at, common->place.seen, sums);
+  if (common->spec.device != NULL) pipe_gather(common, span, images, index);
   units_forward(pipe, span, images, index, false);
   if (pipe->hidden_here) hidden_forward(pipe, span, means->at[KWM_GROUP_HIDDEN]);
   if (!pipe->output_here) return;
   float *const logits = pipe->logits + span.at * classes;
   receive_act(pipe, span);
   take_labels(pipe, span, images, index);
-  kwm_dense_forward(span.n, pipe->common.model->hidden + 1, classes, means->at[KWM_GROUP_OUTPUT],
+  kwm_dense_forward(common->spec.device, span.n, pipe->common.model->hidden + 1, classes, means->at[KWM_GROUP_OUTPUT],
                     pipe->act + span.at * (pipe->common.model->hidden + 1), logits, classes);
-  kwm_observe(pipe->common.model, span.n, logits, pipe->labels + span.at, NULL, NULL, sums);
+  kwm_sens_facts(common->spec.device, common->model, span.n, logits, &seen);
 }
 
 static double gated_message_bytes(const struct kwm_model *model, const struct kwm_stages *stages,
-                                  const struct kwm_pipe_spec *spec, int64_t n) {
+                                  const struct kwm_pipe_spec *spec, int64_t n, int rank) {
   (void)spec;
+  const int hidden = stages->owner[KWM_GROUP_HIDDEN], output = stages->owner[KWM_GROUP_OUTPUT];
   const double m = (double)model->classes, samples = (double)n * sizeof(float);
   double bytes = 0;
   for (int q = 0; q < stages->ranks; q++) {
     const double units = (double)stages->share[KWM_GROUP_RECURRENCE][q].count;
-    if (q == stages->owner[KWM_GROUP_HIDDEN] || units == 0) continue;
+    if (q == hidden || units == 0 || (rank != EVERYONE && rank != q && rank != hidden)) continue;
     bytes += samples * (KWM_GATED_CHANNELS * units * (1 + m) + m);
   }
-  if (stages->owner[KWM_GROUP_OUTPUT] != stages->owner[KWM_GROUP_HIDDEN])
+  if (output != hidden && (rank == EVERYONE || rank == output || rank == hidden))
     bytes += samples * ((double)model->hidden * (1 + m) + 1 + m);
   return bytes;
 }

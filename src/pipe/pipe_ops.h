@@ -1,12 +1,10 @@
 /* Private to pipe: what the models' pipes share, and the operations in which they differ. */
 #pragma once
 
-#include "kwm/pipe.h"
+#include "kwm/device_ops.h"
+#include "place.h"
 
-/* Samples [at, at + n) of the buffers: a chunk in hand. */
-struct pipe_span {
-  int64_t at, n;
-};
+enum { EVERYONE = -1 };
 
 struct pipe_ops {
   /* Messages that a rank may have under way for each chunk. */
@@ -22,11 +20,13 @@ struct pipe_ops {
                     struct kwm_lin *lin);
   /* Before the first predict at new means. */
   void (*begin)(struct kwm_pipe *pipe, const struct kwm_means *means);
+  /* sums: added to; on a device untouched, the facts of the span take their place. */
   void (*predict)(struct kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,
                   struct pipe_span span, const int32_t *index, struct kwm_innovation *sums);
   const float *(*outputs)(const struct kwm_pipe *pipe);
+  /* kwm_pipe_message_bytes, of the messages that this rank of the group sends or gets; EVERYONE: of all. */
   double (*message_bytes)(const struct kwm_model *model, const struct kwm_stages *stages,
-                          const struct kwm_pipe_spec *spec, int64_t n);
+                          const struct kwm_pipe_spec *spec, int64_t n, int rank);
 };
 extern const struct pipe_ops pipe_gated, pipe_dense;
 
@@ -37,8 +37,10 @@ struct kwm_pipe {
   const struct kwm_stages *stages;
   struct kwm_pipe_spec spec;
   int64_t n_max;
-  int64_t block; /* samples predicted together: one size on every layout, so that results agree bitwise */
-  int me;        /* rank in the replica's group */
+  int64_t block;           /* samples predicted together: one size on every layout, so that results agree bitwise */
+  int me;                  /* rank in the replica's group */
+  uint8_t *labels;         /* (n_max), where the activations are */
+  struct pipe_place place; /* zeros without a device */
   MPI_Request *requests;
   int n_requests, requests_max;
 };
@@ -47,13 +49,23 @@ static inline struct pipe_span pipe_chunk(const struct kwm_lin *lin, int64_t c) 
   return (struct pipe_span){lin->bounds[c], lin->bounds[c + 1] - lin->bounds[c]};
 }
 
+/* All local samples of a step. */
+static inline struct pipe_span pipe_whole(const struct kwm_lin *lin) {
+  return (struct pipe_span){0, lin->bounds[lin->chunks]};
+}
+
+/* Where a device leaves the facts of sample `at` and those after it. */
+static inline double *pipe_facts(double *facts, int64_t at) {
+  return facts == NULL ? NULL : facts + at * KWM_FACTS;
+}
+
 /* lin <- the innovation of its chunk c. */
 static inline void pipe_observed(struct kwm_lin *lin, int64_t c, const struct kwm_innovation *of_chunk) {
   lin->surprisal[c] = of_chunk->surprisal;
   kwm_innovation_add(&lin->innovation, of_chunk);
 }
 
-/* Messages of floats; data stays untouched until pipe_wait. */
+/* Messages of floats; on the host data stays untouched until pipe_wait. */
 void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats);
 void pipe_receive(struct kwm_pipe *pipe, int from, int tag, float *data, int64_t floats);
 void pipe_wait(struct kwm_pipe *pipe);

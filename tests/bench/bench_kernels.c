@@ -147,7 +147,7 @@ static void bench_recurrence(const struct kwm_model *model, const char *folder, 
     fprintf(stderr, "%s\n", kwm_error_message());
     exit(3);
   }
-  if (kwm_gated_create(&r->gated, model->width, r->images.length, SAMPLES) != KWM_OK) exit(1);
+  if (kwm_gated_create(&r->gated, NULL, model->width, r->images.length, SAMPLES) != KWM_OK) exit(1);
   r->theta = floats(model->width * KWM_GATED_PARAMS);
   r->h = floats(SAMPLES * 2 * model->width);
   r->S = floats(SAMPLES * 2 * KWM_GATED_PARAMS * model->width);

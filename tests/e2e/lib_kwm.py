@@ -212,6 +212,10 @@ def contents(folder):
     return found
 
 
+def log_of(folder):
+    return _text(os.path.join(folder, "kwm.log"))
+
+
 def checkpoints(folder):
     return sorted(glob.glob(os.path.join(folder, "checkpoints", "step-*.h5")))
 

@@ -22,8 +22,8 @@ static void same_bits(struct kwm_layout *layout) {
     struct kwm_treesum whole, share;
     const int64_t local = chunks / layout->replicas;
     float scratch[LENGTH];
-    assert_all(kwm_treesum_init(&whole, LENGTH, chunks) == KWM_OK);
-    assert_all(kwm_treesum_init(&share, LENGTH, local) == KWM_OK);
+    assert_all(kwm_treesum_init(&whole, NULL, LENGTH, chunks) == KWM_OK);
+    assert_all(kwm_treesum_init(&share, NULL, LENGTH, local) == KWM_OK);
     add_chunks(&whole, 0, chunks);
     add_chunks(&share, local * layout->replica, local);
     const float *const wanted = kwm_treesum_finish(&whole);

@@ -63,7 +63,7 @@ static struct run run_kernel(int64_t count, int64_t length, int64_t n, const int
   make_pixels(run.pixels);
   kwm_gated *gated = NULL;
   const size_t before = kwm_mem_bytes();
-  assert_ok(kwm_gated_create(&gated, count, length, n));
+  assert_ok(kwm_gated_create(&gated, NULL, count, length, n));
   assert_int_equal(kwm_mem_bytes() - before, kwm_gated_bytes(count, length, n));
   kwm_gated_refresh(gated, run.theta);
   kwm_gated_forward(gated, n, run.pixels, index, run.h, sensitivities ? run.S : NULL);
@@ -159,7 +159,7 @@ static void test_refresh(void **state) {
   const int32_t index[1] = {0};
   struct run run = run_kernel(16, LENGTH, 1, index, true);
   kwm_gated *gated = NULL;
-  assert_ok(kwm_gated_create(&gated, 16, LENGTH, 1));
+  assert_ok(kwm_gated_create(&gated, NULL, 16, LENGTH, 1));
   kwm_gated_refresh(gated, run.theta);
   run.theta[8] += 1;
   float *const h = new_floats(32);
@@ -184,7 +184,7 @@ static void test_operations(void **state) {
   (void)state;
   struct run run = run_kernel(16, LENGTH, SEQUENCES, all_in_some_order, true);
   kwm_gated *gated = NULL;
-  assert_ok(kwm_gated_create(&gated, 16, LENGTH, SEQUENCES));
+  assert_ok(kwm_gated_create(&gated, NULL, 16, LENGTH, SEQUENCES));
   double plain = 0, plain_ink = 0, executed = 0;
   const double ink = executed_for(gated, run.pixels, 1, &plain_ink), symbol = ink / LENGTH;
   assert_close(plain_ink, 11.0 * 12 * 16 * LENGTH, 1e-15, 0);

@@ -137,12 +137,13 @@ static void test_state_rows(void **state) {
   const struct kwm_sens_output out = {.logits = logits, .e = e, .J = J, .J_act = J_act};
   struct kwm_innovation sums = {0};
   const uint8_t label = 3;
+  const struct kwm_sens_seen seen = {.labels = &label, .sums = &sums};
   for (int64_t k = 0; k < wide; k++) z[k] = (double)(z_f32[k] = (float)test_normal(60, k));
   z_f32[wide] = 1;
-  kwm_dense_forward(1, wide + 1, SMALL_HIDDEN, small.params.mean[KWM_GROUP_HIDDEN], z_f32, u, SMALL_HIDDEN);
-  kwm_relu_forward(1, SMALL_HIDDEN, u, act);
-  kwm_sens_output(&small.model, 1, small.params.mean[KWM_GROUP_OUTPUT], act, &label, &out, &sums);
-  kwm_sens_hidden(&small.model, 1, small.params.mean[KWM_GROUP_HIDDEN], u, J_act, J_state);
+  kwm_dense_forward(NULL, 1, wide + 1, SMALL_HIDDEN, small.params.mean[KWM_GROUP_HIDDEN], z_f32, u, SMALL_HIDDEN);
+  kwm_relu_forward(NULL, 1, SMALL_HIDDEN, u, act);
+  kwm_sens_output(NULL, &small.model, 1, small.params.mean[KWM_GROUP_OUTPUT], act, &seen, &out);
+  kwm_sens_hidden(NULL, &small.model, 1, small.params.mean[KWM_GROUP_HIDDEN], u, J_act, J_state);
   double p[SMALL_CLASSES], above[SMALL_CLASSES], below[SMALL_CLASSES];
   double *const wanted = dense_new(SMALL_CLASSES * wide);
   ref_readout(&reference, z, above);
@@ -168,9 +169,9 @@ static void test_relu(void **state) {
   (void)state;
   const float u[4] = {-1, 0, 2, NAN};
   float act[5], J[8] = {1, 2, 3, 4, 5, 6, 7, 8};
-  kwm_relu_forward(1, 4, u, act);
+  kwm_relu_forward(NULL, 1, 4, u, act);
   assert_true(act[0] == 0 && act[1] == 0 && act[2] == 2 && isnan(act[3]) && act[4] == 1);
-  kwm_relu_pull_back(1, 2, 3, u, J);
+  kwm_relu_pull_back(NULL, 1, 2, 3, u, J);
   const float wanted[8] = {0, 0, 3, 0, 0, 6, 7, 8};
   assert_memory_equal(J, wanted, sizeof J);
 }

@@ -33,7 +33,7 @@ static void test_powers_of_two(void **state) {
   for (int64_t chunks = 1; chunks <= CHUNKS_MAX; chunks *= 2) {
     struct kwm_treesum sum;
     const size_t before = kwm_mem_bytes();
-    assert_ok(kwm_treesum_init(&sum, LENGTH, chunks));
+    assert_ok(kwm_treesum_init(&sum, NULL, LENGTH, chunks));
     assert_int_equal(kwm_mem_bytes() - before, kwm_treesum_bytes(LENGTH, chunks));
     for (int round = 0; round < 2; round++) {
       push_all(&sum, round, chunks);
@@ -64,7 +64,7 @@ static void test_order_shows(void **state) {
 static void test_fewer(void **state) {
   (void)state;
   struct kwm_treesum sum;
-  assert_ok(kwm_treesum_init(&sum, LENGTH, 8));
+  assert_ok(kwm_treesum_init(&sum, NULL, LENGTH, 8));
   push_all(&sum, 0, 7);
   const float *const total = kwm_treesum_finish(&sum);
   for (int64_t k = 0; k < LENGTH; k++) {
@@ -77,7 +77,7 @@ static void test_fewer(void **state) {
 static void test_empty(void **state) {
   (void)state;
   struct kwm_treesum sum;
-  assert_ok(kwm_treesum_init(&sum, 0, 4));
+  assert_ok(kwm_treesum_init(&sum, NULL, 0, 4));
   for (int c = 0; c < 4; c++) {
     kwm_treesum_leaf(&sum);
     kwm_treesum_push(&sum);

@@ -13,31 +13,27 @@ size_t kwm_treesum_bytes(int64_t n, int64_t chunks) {
   return (size_t)(levels_for(chunks) + 1) * kwm_mem_rounded((size_t)n * sizeof(float));
 }
 
-kwm_status kwm_treesum_init(struct kwm_treesum *sum, int64_t n, int64_t chunks) {
+kwm_status kwm_treesum_init(struct kwm_treesum *sum, kwm_device *device, int64_t n, int64_t chunks) {
   memset(sum, 0, sizeof *sum);
+  sum->device = device;
   sum->n = n;
   sum->levels = levels_for(chunks);
   KWM_ASSERT(sum->levels <= KWM_TREESUM_LEVELS);
-  KWM_TRY(kwm_alloc((void **)&sum->leaf, (size_t)n * sizeof(float), "chunk sums"));
+  KWM_TRY(kwm_device_alloc(device, (void **)&sum->leaf, (size_t)n * sizeof(float), "chunk sums"));
   for (int i = 0; i < sum->levels; i++)
-    KWM_TRY(kwm_alloc((void **)&sum->level[i], (size_t)n * sizeof(float), "chunk sums"));
+    KWM_TRY(kwm_device_alloc(device, (void **)&sum->level[i], (size_t)n * sizeof(float), "chunk sums"));
   return KWM_OK;
 }
 
 void kwm_treesum_fini(struct kwm_treesum *sum) {
-  kwm_free(sum->leaf);
-  for (int i = 0; i < KWM_TREESUM_LEVELS; i++) kwm_free(sum->level[i]);
+  kwm_device_free(sum->device, sum->leaf);
+  for (int i = 0; i < KWM_TREESUM_LEVELS; i++) kwm_device_free(sum->device, sum->level[i]);
   memset(sum, 0, sizeof *sum);
 }
 
 float *kwm_treesum_leaf(struct kwm_treesum *sum) {
-  memset(sum->leaf, 0, (size_t)sum->n * sizeof(float));
+  kwm_device_zero(sum->device, sum->leaf, (size_t)sum->n * sizeof(float));
   return sum->leaf;
-}
-
-/* newer <- older + newer */
-static void add(int64_t n, const float *older, float *newer) {
-  for (int64_t k = 0; k < n; k++) newer[k] = older[k] + newer[k];
 }
 
 static void swap(float **a, float **b) {
@@ -49,7 +45,7 @@ static void swap(float **a, float **b) {
 void kwm_treesum_push(struct kwm_treesum *sum) {
   int i = 0;
   for (; sum->filled & (1u << i); i++) {
-    add(sum->n, sum->level[i], sum->leaf);
+    kwm_device_add(sum->device, sum->n, sum->level[i], sum->leaf);
     sum->filled &= ~(1u << i);
   }
   KWM_ASSERT(i < sum->levels);
@@ -62,7 +58,7 @@ float *kwm_treesum_finish(struct kwm_treesum *sum) {
   for (int i = 0; i < sum->levels; i++) {
     if (!(sum->filled & (1u << i))) continue;
     if (total != NULL)
-      add(sum->n, sum->level[i], total);
+      kwm_device_add(sum->device, sum->n, sum->level[i], total);
     else
       total = sum->level[i];
   }

@@ -1,0 +1,99 @@
+/* The measurement update of a large symmetric matrix in double precision: H P, P - ZᵀZ and L⁻¹Z, each by what is
+   fastest for so many rows: own kernels (cuda_large.cu and cuda_large_solve.cu, with the reasons) or cuBLAS. */
+#include "cuda_large.h"
+#include "cuda_state.h"
+
+/* Rows from which cuBLAS forms P - ZᵀZ faster; size of the blocks of L that are inverted, and rows above which they
+   are. */
+enum { GRAM_MANY = 400, INVERSE = 2 * CUDA_LARGE_SOLVE };
+
+static int processors_of(const kwm_device *d) {
+  int processors = 0;
+  CUDA_MUST(cuda, cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, d->index));
+  return processors;
+}
+
+/* alpha 0 takes no notice of A, as with BLAS. */
+void cuda_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C) {
+  const int64_t rows = alpha == 0 ? 0 : k;
+  if (rows < GRAM_MANY)
+    CUDA_LAUNCH(d, large_gram, n, rows, alpha, A, beta, C);
+  else
+    CUDA_MUST(blas, cublasDsyrk_64(cuda_state_of(d)->blas, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, n, k, &alpha, A, n,
+                                   &beta, C, n));
+}
+
+/* False: there is no memory for it. */
+static bool symm_few(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C) {
+  const struct cuda_large_cut cut = cuda_large_cut_of(n, processors_of(d));
+  double *const parts = cuda_room(d, (size_t)(cut.parts * m * n));
+  if (parts == NULL) return false;
+  CUDA_LAUNCH(d, large_symm, &cut, m, n, A, B, parts, C);
+  return true;
+}
+
+void cuda_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C) {
+  const double one = 1, zero = 0;
+  if (m <= CUDA_LARGE_FEW && symm_few(d, m, n, A, B, C)) return;
+  CUDA_MUST(blas, cublasDsymm_64(cuda_state_of(d)->blas, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_LOWER, n, m, &one, A, n, B,
+                                 n, &zero, C, n));
+}
+
+static int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+/* Rows [first, first + rows) of B (n, k), less what the rows above have to do with them. */
+static double *rest_of(kwm_device *d, int64_t n, int64_t k, const double *L, int64_t first, int64_t rows, double *B) {
+  double *const own = B + first * k;
+  if (first > 0) cuda_gemm_f64(d, false, false, rows, k, first, -1, L + first * n, n, B, k, 1, own, k);
+  return own;
+}
+
+static void solve_by_rows(kwm_device *d, int64_t n, int64_t k, const double *L, double *B) {
+  for (int64_t first = 0; first < n; first += CUDA_LARGE_SOLVE) {
+    const struct cuda_large_lower lower = {smaller(n - first, CUDA_LARGE_SOLVE), 1, L + first * (n + 1), n, 0};
+    double *const own = rest_of(d, n, k, L, first, lower.n, B);
+    CUDA_LAUNCH(d, large_solve, &lower, k, own, k, 0);
+  }
+}
+
+/* C <- alpha A B for the `count` squares (CUDA_LARGE_SOLVE, same) that stand in a row of blocks on the diagonal of (N,
+   N), of each. */
+static void multiply(kwm_device *d, int64_t N, double alpha, const double *A, const double *B, double *C) {
+  const int64_t size = CUDA_LARGE_SOLVE, apart = INVERSE * (N + 1);
+  const double zero = 0;
+  CUDA_MUST(blas, cublasDgemmStridedBatched_64(cuda_state_of(d)->blas, CUBLAS_OP_N, CUBLAS_OP_N, size, size, size,
+                                               &alpha, B, N, apart, A, N, apart, &zero, C, N, apart, N / INVERSE));
+}
+
+/* Blocks (INVERSE, INVERSE) on the diagonal of inverse (N, N) <- inverses of those of L (n, n), in a frame of the unit
+   matrix. The quarter of `framed` (N, N) above the diagonal holds the first of two products. */
+static void invert(kwm_device *d, int64_t n, const double *L, int64_t N, double *framed, double *inverse) {
+  const int64_t size = CUDA_LARGE_SOLVE, below = size * N, last = below + size;
+  const struct cuda_large_lower lower = {size, N / size, framed, N, last};
+  CUDA_LAUNCH(d, large_frame, n, L, N, framed, inverse);
+  CUDA_LAUNCH(d, large_solve, &lower, size, inverse, N, last);
+  multiply(d, N, 1, framed + below, inverse, framed + size);
+  multiply(d, N, -1, inverse + last, framed + size, inverse + below);
+}
+
+/* False: there is no memory for it. */
+static bool solve_by_inverses(kwm_device *d, int64_t n, int64_t k, const double *L, double *B) {
+  const int64_t N = (n + INVERSE - 1) / INVERSE * INVERSE, square = N * N;
+  double *const framed = cuda_room(d, (size_t)(2 * square + INVERSE * k));
+  if (framed == NULL) return false;
+  double *const inverse = framed + square, *const rest = inverse + square;
+  invert(d, n, L, N, framed, inverse);
+  for (int64_t first = 0; first < n; first += INVERSE) {
+    const int64_t rows = smaller(n - first, INVERSE);
+    double *const own = rest_of(d, n, k, L, first, rows, B);
+    cuda_copy_rows(d, 1, (size_t)(rows * k) * sizeof *rest, rest, 0, own, 0);
+    cuda_gemm_f64(d, false, false, rows, k, rows, 1, inverse + first * (N + 1), N, rest, k, 0, own, k);
+  }
+  return true;
+}
+
+void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B) {
+  if (n <= INVERSE || !solve_by_inverses(d, n, k, L, B)) solve_by_rows(d, n, k, L, B);
+}

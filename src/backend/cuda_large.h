@@ -1,0 +1,42 @@
+/* Private to the CUDA backend: launchers of cuda_large.cu and cuda_large_solve.cu, which say what they do. */
+#pragma once
+
+#include "cuda_kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How Z = H P is cut for at most CUDA_LARGE_FEW rows: strips of P, blocks of threads (at most CUDA_LARGE_BLOCKS to a
+   processor), parts (m, n) that are added. */
+enum { CUDA_LARGE_FEW = 16, CUDA_LARGE_BLOCKS = 2 };
+struct cuda_large_cut {
+  int64_t strips, blocks, parts;
+};
+struct cuda_large_cut cuda_large_cut_of(int64_t n, int processors);
+
+/* Z (m, n) <- H P for symmetric P (n, n), upper triangle read; parts (cut's parts, m, n) scratch. */
+void cuda_large_symm(const struct cuda_large_cut *cut, int64_t m, int64_t n, const double *P, const double *H,
+                     double *parts, double *Z, cudaStream_t stream);
+
+/* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n); alpha may be 0 only if k is. */
+void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, double *C, cudaStream_t stream);
+
+/* `count` lower triangles L (n, n), n <= CUDA_LARGE_SOLVE, ld numbers from row to row, apart from one to the next. */
+enum { CUDA_LARGE_SOLVE = 128 };
+struct cuda_large_lower {
+  int64_t n, count;
+  const double *L;
+  int64_t ld, apart;
+};
+
+/* Each B (n, k) <- L⁻¹B */
+void cuda_large_solve(const struct cuda_large_lower *lower, int64_t k, double *B, int64_t ldb, int64_t apart,
+                      cudaStream_t stream);
+
+/* to (N, N) <- L (n, n), zeros above the diagonal, ones on the rest of it; units (N, N) <- the unit matrix */
+void cuda_large_frame(int64_t n, const double *L, int64_t N, double *to, double *units, cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif

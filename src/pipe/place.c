@@ -1,0 +1,114 @@
+/* A pipe on a device: its samples' way there, and its messages. */
+#include "place.h"
+
+#include <string.h>
+
+#include "kwm/device_ops.h"
+#include "pipe_ops.h"
+
+static size_t larger(size_t a, size_t b) {
+  return a > b ? a : b;
+}
+
+kwm_status pipe_place_init(struct kwm_pipe *pipe) {
+  kwm_device *const device = pipe->spec.device;
+  const struct kwm_model *const model = pipe->model;
+  struct pipe_place *const place = &pipe->place;
+  const size_t n = (size_t)pipe->n_max, facts = n * KWM_FACTS * sizeof(double);
+  const bool sampled = pipe->spec.evidence == KWM_EVIDENCE_SAMPLED;
+  if (device == NULL) return KWM_OK;
+  const size_t pixels = pipe->stages->share[0][pipe->me].count > 0 ? n * (size_t)model->length : 0;
+  const size_t draws = sampled ? n * (size_t)kwm_draws_width(model) * sizeof(double) : 0;
+  place->room = (size_t)pipe->ops->message_bytes(model, pipe->stages, &pipe->spec, pipe->n_max, pipe->me);
+  if (pixels > 0) KWM_TRY(kwm_device_alloc(device, (void **)&place->pixels, pixels, "pixels"));
+  if (draws > 0) KWM_TRY(kwm_device_alloc(device, (void **)&place->draws, draws, "draws"));
+  if (pipe->stages->owner[model->n_groups - 1] == pipe->me) {
+    KWM_TRY(kwm_device_share(device, (void **)&place->facts, facts, "facts"));
+    KWM_TRY(kwm_device_share(device, (void **)&place->seen, facts, "facts"));
+  }
+  if (model->readouts) KWM_TRY(kwm_device_share(device, (void **)&place->unread, facts, "facts"));
+  KWM_TRY(kwm_alloc((void **)&place->messages, place->room, "messages"));
+  return kwm_alloc(&place->gathered, larger(larger(pixels, draws), n), "samples");
+}
+
+void pipe_place_fini(struct kwm_pipe *pipe) {
+  kwm_device *const device = pipe->spec.device;
+  struct pipe_place *const place = &pipe->place;
+  void *const theirs[] = {place->pixels, place->draws, place->facts, place->seen, place->unread};
+  for (size_t k = 0; k < sizeof theirs / sizeof theirs[0]; k++) kwm_device_free(device, theirs[k]);
+  kwm_free(place->gathered);
+  kwm_free(place->messages);
+}
+
+void pipe_gather(struct kwm_pipe *pipe, struct pipe_span span, const struct kwm_images *images, const int32_t *index) {
+  kwm_device *const device = pipe->spec.device;
+  const int64_t length = pipe->model->length;
+  uint8_t *const rows = pipe->place.gathered;
+  if (pipe->place.pixels != NULL) {
+    for (int64_t i = 0; i < span.n; i++) memcpy(rows + i * length, images->pixels + index[i] * length, (size_t)length);
+    kwm_device_put(device, pipe->place.pixels + span.at * length, rows, (size_t)(span.n * length));
+  }
+  for (int64_t i = 0; i < span.n; i++) rows[i] = images->labels[index[i]];
+  kwm_device_put(device, pipe->labels + span.at, rows, (size_t)span.n);
+}
+
+void pipe_draw(struct kwm_pipe *pipe, int64_t n, const struct kwm_draw *draw) {
+  if (pipe->place.draws == NULL) return;
+  kwm_draws(pipe->model, n, draw, pipe->place.gathered);
+  kwm_device_put(pipe->spec.device, pipe->place.draws, pipe->place.gathered,
+                 (size_t)(n * kwm_draws_width(pipe->model)) * sizeof(double));
+}
+
+kwm_status pipe_append_ones(const struct kwm_pipe *pipe, int64_t width, float *a) {
+  kwm_device *const device = pipe->spec.device;
+  const int64_t n = pipe->n_max;
+  const size_t bytes = (size_t)n * sizeof(float);
+  float *here = NULL, *there = NULL;
+  kwm_status status = kwm_alloc((void **)&here, bytes, "ones");
+  if (status == KWM_OK) status = kwm_device_alloc(device, (void **)&there, bytes, "ones");
+  if (status == KWM_OK) {
+    for (int64_t i = 0; i < n; i++) here[i] = 1;
+    kwm_device_put(device, there, here, bytes);
+    kwm_device_copy_rows(device, n, 1, a + width - 1, width, there, 1);
+  }
+  kwm_device_free(device, there);
+  kwm_free(here);
+  return status;
+}
+
+/* Room for one more message until pipe_wait. */
+static char *message(struct kwm_pipe *pipe, size_t bytes) {
+  struct pipe_place *const place = &pipe->place;
+  KWM_ASSERT(place->used + bytes <= place->room);
+  place->used += bytes;
+  return place->messages + place->used - bytes;
+}
+
+void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats) {
+  const size_t bytes = (size_t)floats * sizeof(float);
+  const void *from = data;
+  KWM_ASSERT(pipe->n_requests < pipe->requests_max);
+  if (pipe->spec.device != NULL) {
+    char *const staged = message(pipe, bytes);
+    kwm_device_get(pipe->spec.device, staged, data, bytes);
+    from = staged;
+  }
+  pipe->requests[pipe->n_requests++] = kwm_par_send(pipe->layout, to, tag, from, (int64_t)bytes);
+}
+
+void pipe_receive(struct kwm_pipe *pipe, int from, int tag, float *data, int64_t floats) {
+  const size_t bytes = (size_t)floats * sizeof(float);
+  if (pipe->spec.device == NULL) {
+    kwm_par_receive(pipe->layout, from, tag, data, (int64_t)bytes);
+    return;
+  }
+  char *const staged = message(pipe, bytes);
+  kwm_par_receive(pipe->layout, from, tag, staged, (int64_t)bytes);
+  kwm_device_put(pipe->spec.device, data, staged, bytes);
+}
+
+void pipe_wait(struct kwm_pipe *pipe) {
+  kwm_par_wait(pipe->layout, pipe->n_requests, pipe->requests);
+  pipe->n_requests = 0;
+  pipe->place.used = 0;
+}

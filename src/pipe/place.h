@@ -1,0 +1,34 @@
+/* Private to pipe: what a pipe on a device holds beside its arrays. Images stay on the host: the pixels and labels of
+   the samples in hand are gathered there and put. Messages pass through the host. Without a device nothing of this is
+   held. */
+#pragma once
+
+#include "kwm/pipe.h"
+
+/* Samples [at, at + n) of the buffers: a chunk in hand. */
+struct pipe_span {
+  int64_t at, n;
+};
+
+struct pipe_place {
+  uint8_t *pixels; /* device: (n_max, length); NULL where no layer reads them */
+  double *draws;   /* device: (n_max, kwm_draws_width); sampled only */
+  double *facts;   /* shared: (n_max, KWM_FACTS), on the output's owner, else NULL: those of the last linearise */
+  double *seen;    /* shared: the same of the samples that are predicted */
+  double *unread;  /* shared: the same of hidden layers' own read-outs, whose facts nobody asks for */
+  void *gathered;  /* host: pixels, labels or draws on their way */
+  char *messages;  /* host: every message of a step that this rank sends or gets has a place of its own */
+  size_t room, used;
+};
+
+kwm_status pipe_place_init(struct kwm_pipe *pipe);
+void pipe_place_fini(struct kwm_pipe *pipe);
+
+/* Device only. Pixels, where they are read, and labels of the span <- those of images[index[0..n)]. */
+void pipe_gather(struct kwm_pipe *pipe, struct pipe_span span, const struct kwm_images *images, const int32_t *index);
+
+/* Device only. draws <- those of the first n samples. */
+void pipe_draw(struct kwm_pipe *pipe, int64_t n, const struct kwm_draw *draw);
+
+/* The last column of a (n_max, width) <- 1. */
+kwm_status pipe_append_ones(const struct kwm_pipe *pipe, int64_t width, float *a);

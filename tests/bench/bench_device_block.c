@@ -1,0 +1,301 @@
+/* The measurement update of one large dense block on a device, P (p, p) in double precision by r rows, against what the
+   device can do at least, measured in the same run: a copy of a matrix as large as P (bytes read and written a second),
+   and a large product of matrices in double precision (operations a second).
+
+   The step is that of kwm_cov: project, condition and apply on the device, and what they exchange with the host; the
+   host's factor of S is not timed, and making the rows of H is taken off. Floors, with T the bytes of a triangle of P:
+
+     whole   the larger of 3 T and of all operations: 3 p²r for P, 2 pr² for S and its factor's solve
+     parts   the larger of T and 2 p²r for H P, plus the larger of 2 T and p²r for P - ZᵀZ, plus 2 pr²
+
+   The device's part is what the step asks of the device, without a wait in between; the rest is the host's.
+
+   Every p rows a step looks at P besides (p³/3): it shows in the column of the most. Then the kernels alone, and the
+   same products on full storage. usage: bench_device_block [BACKEND [PARAMETERS [REPETITIONS]]]   (cuda 5120 21) */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kwm/backend.h"
+#include "kwm/cov.h"
+#include "kwm/device_ops.h"
+#include "kwm/par.h"
+
+enum { REPETITIONS_MAX = 199, D_O = 16, OUTPUTS = 10, CALLS = 5 };
+static const int64_t samples[] = {1, 10, 100};
+
+/* What is timed: the step, then kernels alone. */
+enum {
+  PROJECT,
+  CONDITION,
+  APPLY,
+  ROWS,
+  SYMM,
+  SHARE,
+  DELTA,
+  SEE,
+  SOLVE,
+  GRAM,
+  GEMM_SYMM,
+  GEMM_GRAM,
+  COPY,
+  GEMM,
+  CHAIN,
+  WHOLE,
+  TIMED
+};
+static const char *const words[TIMED] = {"project, with the rows of H",
+                                         "condition",
+                                         "apply",
+                                         "rows of H alone",
+                                         "H P alone",
+                                         "Z H' alone",
+                                         "Z'w alone",
+                                         "δ to the host alone",
+                                         "Z <- Z/L alone",
+                                         "P - Z'Z alone",
+                                         "H P, full storage",
+                                         "P - Z'Z, full storage",
+                                         "copy of P",
+                                         "large product",
+                                         "the device's part",
+                                         "the whole step"};
+
+struct bench {
+  kwm_device *device;
+  int64_t p, n, rows, repetitions;
+  kwm_cov cov;
+  struct kwm_jac jac; /* the device's */
+  float *J, *a, *mean;
+  double *S, *w;                       /* the host's */
+  double *P, *W, *H, *Z, *L, *v, *out; /* the device's, for the kernels alone */
+  double *seen;                        /* shared */
+  double seconds[TIMED][REPETITIONS_MAX];
+};
+
+static void must(kwm_status status) {
+  if (status == KWM_OK) return;
+  fprintf(stderr, "bench_device_block: %s\n", kwm_error_message());
+  exit(1);
+}
+
+static void *array(size_t bytes) {
+  void *at = NULL;
+  must(kwm_alloc(&at, bytes, "benchmark"));
+  return at;
+}
+
+static double number(int64_t k) {
+  return (double)(((uint64_t)k * 2654435761u >> 8) % 1000) * 1e-3 - 0.5;
+}
+
+/* n numbers on the device. */
+static double *doubles(struct bench *b, int64_t n) {
+  const size_t bytes = (size_t)n * sizeof(double);
+  void *at = NULL;
+  double *const values = array(bytes);
+  for (int64_t k = 0; k < n; k++) values[k] = number(k);
+  must(kwm_device_alloc(b->device, &at, bytes, "benchmark"));
+  kwm_device_put(b->device, at, values, bytes);
+  kwm_free(values);
+  return at;
+}
+
+static float *floats(struct bench *b, int64_t n) {
+  const size_t bytes = (size_t)n * sizeof(float);
+  void *at = NULL;
+  float *const values = array(bytes);
+  for (int64_t k = 0; k < n; k++) values[k] = (float)number(k + 7919);
+  must(kwm_device_alloc(b->device, &at, bytes, "benchmark"));
+  kwm_device_put(b->device, at, values, bytes);
+  kwm_free(values);
+  return at;
+}
+
+/* A symmetric matrix. */
+static double *symmetric(struct bench *b) {
+  const int64_t p = b->p;
+  double *const values = array((size_t)(p * p) * sizeof(double));
+  void *to = NULL;
+  for (int64_t i = 0; i < p; i++)
+    for (int64_t j = 0; j < p; j++) values[i * p + j] = number(i < j ? i * p + j : j * p + i);
+  must(kwm_device_alloc(b->device, &to, (size_t)(p * p) * sizeof(double), "benchmark"));
+  kwm_device_put(b->device, to, values, (size_t)(p * p) * sizeof(double));
+  kwm_free(values);
+  return to;
+}
+
+static double lower(int64_t r, int64_t i, int64_t j) {
+  return i == j ? 1 : i > j ? 1e-3 * number(i * r + j) : 0;
+}
+
+/* L is nearly the unit matrix, so that what is solved again and again stays as large as it is. */
+static double *unit(struct bench *b, int64_t n) {
+  double *const values = array((size_t)(n * n) * sizeof(double)), *const at = doubles(b, n * n);
+  for (int64_t k = 0; k < n * n; k++) values[k] = lower(n, k / n, k % n);
+  kwm_device_put(b->device, at, values, (size_t)(n * n) * sizeof(double));
+  kwm_free(values);
+  return at;
+}
+
+static void setup(struct bench *b) {
+  const int64_t d_i = b->p / D_O, r = b->rows;
+  const struct kwm_cov_spec spec = {.name = "benchmark",
+                                    .form = KWM_FORM_INNOVATION,
+                                    .real = KWM_REAL_DOUBLE,
+                                    .count = 1,
+                                    .total = 1,
+                                    .params = b->p,
+                                    .d_o = D_O,
+                                    .d_i = d_i,
+                                    .prior_precision = 100,
+                                    .forgetting = 1,
+                                    .n_max = b->n,
+                                    .m = OUTPUTS,
+                                    .device = b->device};
+  must(kwm_cov_create(&b->cov, &kwm_cov_block, &spec));
+  b->J = floats(b, r * D_O), b->a = floats(b, b->n * d_i), b->mean = floats(b, b->p);
+  b->jac =
+      (struct kwm_jac){.shape = KWM_JAC_OUTER, .n = b->n, .m = OUTPUTS, .d_o = D_O, .d_i = d_i, .J = b->J, .a = b->a};
+  b->S = array((size_t)(r * r) * sizeof(double)), b->w = array((size_t)r * sizeof(double));
+  b->P = symmetric(b), b->W = doubles(b, b->p * b->p);
+  b->H = doubles(b, r * b->p), b->Z = doubles(b, r * b->p);
+  must(kwm_device_share(b->device, (void **)&b->seen, (size_t)b->p * sizeof(double), "benchmark"));
+  b->L = unit(b, r), b->v = doubles(b, r), b->out = doubles(b, r * r > b->p ? r * r : b->p);
+}
+
+static void drop(struct bench *b) {
+  void *const arrays[] = {b->J, b->a, b->mean, b->P, b->W, b->H, b->Z, b->L, b->v, b->out, b->seen};
+  kwm_cov_destroy(&b->cov);
+  for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++) kwm_device_free(b->device, arrays[k]);
+  kwm_free(b->S), kwm_free(b->w);
+}
+
+static void step(struct bench *b, int64_t turn) {
+  const int64_t r = b->rows;
+  memset(b->S, 0, (size_t)(r * r) * sizeof *b->S);
+  kwm_device_wait(b->device);
+  const double begin = kwm_par_seconds();
+  kwm_cov_project(&b->cov, &b->jac, b->S);
+  const double projected = kwm_par_seconds();
+  for (int64_t k = 0; k < r; k++) b->S[k * r + k] += 1, b->w[k] = number(k);
+  if (!kwm_cholesky_f64(r, b->S, r)) exit(1);
+  kwm_cholesky_solve_f64(r, b->S, r, b->w);
+  const double factored = kwm_par_seconds();
+  if (!kwm_cov_condition(&b->cov, &b->jac, b->S, b->w)) exit(1);
+  const double conditioned = kwm_par_seconds();
+  kwm_cov_apply(&b->cov, 1, b->mean);
+  kwm_device_wait(b->device);
+  b->seconds[PROJECT][turn] = projected - begin;
+  b->seconds[CONDITION][turn] = conditioned - factored;
+  b->seconds[APPLY][turn] = kwm_par_seconds() - conditioned;
+}
+
+static void call(struct bench *b, int which) {
+  kwm_device *const d = b->device;
+  const struct kwm_device_ops *const ops = d->ops;
+  const int64_t p = b->p, r = b->rows, n = p < 4096 ? p : 4096;
+  switch (which) {
+  case ROWS: ops->outer_rows(d, b->n, OUTPUTS, D_O, p / D_O, b->J, b->a, b->H); break;
+  case SYMM: ops->symm_f64(d, r, p, b->P, b->H, b->Z); break;
+  case SHARE: ops->gemm_f64(d, false, true, r, r, p, 1, b->Z, p, b->H, p, 0, b->out, r); break;
+  case DELTA: ops->gemm_f64(d, false, false, 1, p, r, 1, b->v, r, b->Z, p, 0, b->out, p); break;
+  case SEE: kwm_device_copy(d, b->seen, b->out, (size_t)p * sizeof(double)); break;
+  case SOLVE: ops->solve_lower_f64(d, r, p, b->L, b->Z); break;
+  case GRAM: ops->gram_f64(d, p, r, -1e-9, b->H, 1, b->P); break;
+  case GEMM_SYMM: ops->gemm_f64(d, false, false, r, p, p, 1, b->H, p, b->P, p, 0, b->Z, p); break;
+  case GEMM_GRAM: ops->gemm_f64(d, true, false, p, p, r, -1e-9, b->H, p, b->H, p, 1, b->P, p); break;
+  case COPY: ops->copy_rows(d, 1, (size_t)(p * p) * sizeof(double), b->W, 0, b->P, 0); break;
+  case CHAIN: call(b, SYMM), call(b, SHARE), call(b, DELTA), call(b, SEE), call(b, SOLVE), call(b, GRAM); break;
+  default: ops->gemm_f64(d, false, false, n, n, n, 1, b->P, p, b->P, p, 0, b->W, p); break;
+  }
+}
+
+/* Some calls to one wait: what it costs to wait is the step's, not theirs. */
+static void alone(struct bench *b, int64_t turn) {
+  for (int which = ROWS; which < WHOLE; which++) {
+    kwm_device_wait(b->device);
+    const double begin = kwm_par_seconds();
+    for (int k = 0; k < CALLS; k++) call(b, which);
+    kwm_device_wait(b->device);
+    b->seconds[which][turn] = (kwm_par_seconds() - begin) / CALLS;
+  }
+  b->seconds[WHOLE][turn] =
+      b->seconds[PROJECT][turn] + b->seconds[CONDITION][turn] + b->seconds[APPLY][turn] - b->seconds[ROWS][turn];
+}
+
+static int ascending(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+static double largest(double a, double b) {
+  return a > b ? a : b;
+}
+
+/* The median; the numbers are then in order. */
+static double middle(struct bench *b, int which) {
+  qsort(b->seconds[which], (size_t)b->repetitions, sizeof(double), ascending);
+  return b->seconds[which][b->repetitions / 2];
+}
+
+static void report(struct bench *b) {
+  const double p = (double)b->p, r = (double)b->rows, n = largest(0, p < 4096 ? p : 4096);
+  const double bytes = 16 * p * p / middle(b, COPY), rate = 2 * n * n * n / middle(b, GEMM), T = 4 * p * (p + 1);
+  const double symm = largest(T / bytes, 2 * p * p * r / rate), gram = largest(2 * T / bytes, p * p * r / rate);
+  const double others = 2 * p * r * r / rate, whole = largest(3 * T / bytes, 3 * p * p * r / rate + others);
+  const double floors[TIMED] = {[SYMM] = symm,
+                                [SHARE] = 2 * p * r * r / rate,
+                                [SOLVE] = p * r * r / rate,
+                                [GRAM] = gram,
+                                [GEMM_SYMM] = symm,
+                                [GEMM_GRAM] = gram,
+                                [CHAIN] = whole,
+                                [WHOLE] = whole};
+  printf("p = %lld, r = %lld, %lld repetitions; copy %.0f GB/s, product %.2f TFLOP/s\n", (long long)b->p,
+         (long long)b->rows, (long long)b->repetitions, 1e-9 * bytes, 1e-12 * rate);
+  printf("  %-30s %10s %10s %10s %10s %8s\n", "ms", "median", "least", "most", "floor", "floor %");
+  for (int k = 0; k < TIMED; k++) {
+    const double median = middle(b, k);
+    printf("  %-30s %10.4f %10.4f %10.4f", words[k], 1e3 * median, 1e3 * b->seconds[k][0],
+           1e3 * b->seconds[k][b->repetitions - 1]);
+    if (floors[k] > 0) printf(" %10.4f %8.1f", 1e3 * floors[k], 100 * floors[k] / median);
+    printf("\n");
+  }
+  const double parts = symm + gram + others;
+  printf("  %-30s %32s %10.4f %8.1f\n\n", "the whole step, part by part", "", 1e3 * parts,
+         100 * parts / middle(b, WHOLE));
+}
+
+static int64_t argument(int argc, char **argv, int k, int64_t otherwise) {
+  return argc > k ? strtoll(argv[k], NULL, 10) : otherwise;
+}
+
+int main(int argc, char **argv) {
+  static struct bench b;
+  const struct kwm_device_spec spec = {0};
+  kwm_backend_kernels(argv);
+  kwm_backend_start();
+  b.p = argument(argc, argv, 2, 5120) / D_O * D_O;
+  b.repetitions = argument(argc, argv, 3, 21);
+  if (b.p < 1 || b.repetitions < 1 || b.repetitions > REPETITIONS_MAX) {
+    fprintf(stderr, "usage: bench_device_block [BACKEND [PARAMETERS [REPETITIONS]]]\n");
+    return 2;
+  }
+  must(kwm_device_open(&b.device, argc > 1 ? argv[1] : "cuda", &spec));
+  if (b.device == NULL) {
+    fprintf(stderr, "bench_device_block: wanted a device, found the host\n");
+    return 2;
+  }
+  printf("%s: %s\n", kwm_device_name(b.device), b.device->words);
+  for (size_t k = 0; k < sizeof samples / sizeof *samples; k++) {
+    b.n = samples[k], b.rows = b.n * OUTPUTS;
+    setup(&b);
+    step(&b, 0), alone(&b, 0);
+    for (int64_t turn = 0; turn < b.repetitions; turn++) step(&b, turn), alone(&b, turn);
+    report(&b);
+    drop(&b);
+  }
+  kwm_device_close(b.device);
+  return 0;
+}
