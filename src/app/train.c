@@ -82,8 +82,11 @@ static kwm_status write_manifest(const struct kwm_run *run, const char *names) {
   for (int r = 0; r < ranks; r++) hosts[r] = names + r * KWM_HOST_BYTES;
   const char *libraries[LIBRARIES_MAX][2];
   int n_libraries = kwm_run_libraries(libraries, LIBRARIES_MAX - 1);
+  char backend[sizeof run->device->words + 16];
+  snprintf(backend, sizeof backend, "%s%s%s", kwm_device_name(run->device), run->device == NULL ? "" : ": ",
+           run->device == NULL ? "" : run->device->words);
   libraries[n_libraries][0] = "backend";
-  libraries[n_libraries++][1] = run->device == NULL ? "cpu" : run->device->words;
+  libraries[n_libraries++][1] = backend;
   struct kwm_file_facts files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
                                             run->test.files[1]};
   int n_files = 4;

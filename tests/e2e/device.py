@@ -62,6 +62,8 @@ def pair(words, keys, ranks=1, layout=ONE):
 def on_device(words, keys, **options):
     folder, host = pair(words, keys, **options)
     log = t.log_of(folder)
+    with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+        t.check('"backend": "%s: ' % BACKEND in file.read(), words + ": wanted the backend in manifest.json")
     t.check("backend %s" % BACKEND in log and "learner works on the host" not in log, "%s: wanted the learner on the device: %s" % (words, log))
     return folder, host
 
