@@ -13,7 +13,7 @@
 #include "config_schema.h"
 
 enum { FROM_DEFAULT = -2, FROM_FILE = -1 }; /* or the number of an override */
-enum { GROUPS_MAX = 24, NAME_BYTES = 24, NO_KEY = KWM_MAX_KEYS };
+enum { GROUPS_MAX = 48, NAME_BYTES = 24, NO_KEY = KWM_MAX_KEYS };
 enum { TEXT_BYTES_MAX = 65536 }; /* bounds the search for a line */
 
 /* Where the values come from; from[i] is the source of key i. */
