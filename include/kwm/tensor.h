@@ -23,7 +23,8 @@ struct kwm_attention {
   int64_t sequences, context, heads, size;
 };
 
-/* Facts of a row's categorical innovation: surprisal of the target, entropy, sum of p², 1 if the target is likeliest. */
+/* Facts of a row's categorical innovation: surprisal of the target, entropy, sum of p², 1 if the target is likeliest.
+ */
 enum { KWM_TOKEN_SURPRISAL, KWM_TOKEN_ENTROPY, KWM_TOKEN_SQUARES, KWM_TOKEN_CORRECT, KWM_TOKEN_FACTS };
 
 /* Rows of a table that occur in a batch, and where: kind k is row kinds[k], found at places[begin[k] .. begin[k+1]),
@@ -33,7 +34,7 @@ struct kwm_gather {
   const int32_t *kinds, *begin, *places;
 };
 
-/* One step of the scalar Riccati recursion in every coordinate (equations.md 3(e); kwm/riccati.h says what it means):
+/* One step of the scalar Riccati recursion in every coordinate (equations.md 3(a); kwm/riccati.h says what it means):
    f <- f + rate_f (y² - f), on `first` f <- y²; m <- m + rate_m (y - m);
    p <- steady ? (sqrt(q² + 4 q / f) - q) / 2 : (p + q) / (1 + (p + q) f), at most p0;  x <- p m. */
 struct kwm_riccati_step {
@@ -41,8 +42,8 @@ struct kwm_riccati_step {
   bool first, steady;
 };
 
-/* One step of Adam, uphill: m, v the running means; the step is rate m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps),
-   then mean <- (1 - decay) mean + step. score is multiplied by `scale` first. t counts from 1. */
+/* One step of Adam, uphill: m, v the running means; the step is rate m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) +
+   eps), then mean <- (1 - decay) mean + step. score is multiplied by `scale` first. t counts from 1. */
 struct kwm_adam_step {
   float rate, beta1, beta2, epsilon, decay, scale;
   int64_t t;
@@ -66,8 +67,8 @@ struct kwm_tensor_ops {
   void (*norm_adjoint)(kwm_device *d, int64_t n, int64_t width, const float *x, const float *g, const float *inv,
                        const float *sy, const float *more, float *sx, float *sg, float *scratch);
 
-  /* out (n, width) <- softmax of causal q kᵀ / sqrt(size), applied to v, head by head; qkv (n, 3 width): q, k, v side by
-     side, each its heads side by side. weights (sequences, heads, context, context) <- the softmax, 0 above the
+  /* out (n, width) <- softmax of causal q kᵀ / sqrt(size), applied to v, head by head; qkv (n, 3 width): q, k, v side
+     by side, each its heads side by side. weights (sequences, heads, context, context) <- the softmax, 0 above the
      diagonal. Adjoint: sqkv (n, 3 width) <- ; `weights` is overwritten. */
   void (*attention)(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights, float *out);
   void (*attention_adjoint)(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights,

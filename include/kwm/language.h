@@ -1,0 +1,87 @@
+/* The pipe of the language model: which rank holds which layers, and how one step's tokens pass through the ranks of a
+   replica, micro-batch after micro-batch.
+
+   Activations go forward by non-blocking messages. sensitivity stage: each stage reads its own prediction, carries the
+   score back through its own layers at once, and is done with the micro-batch: nothing comes back over a stage's
+   boundary, and nothing is kept beyond one stage and one micro-batch. adjoint: scores come back through all ranks, one
+   forward and one backward in turn; rank r of R keeps the activations of up to R - r micro-batches. The score of the
+   embedded tokens goes from the first rank to the last, which owns the embedding; the others read a copy, sent anew
+   after every correction. Ranks: layout.stages of them hold consecutive layers (owners 1); replicas take other
+   sequences of the step. */
+#pragma once
+
+#include "kwm/par.h"
+#include "kwm/sublayer.h"
+#include "kwm/transformer.h"
+
+typedef struct kwm_language kwm_language;
+
+struct kwm_language_spec {
+  int64_t batch;      /* sequences of a step over all replicas */
+  int64_t micro;      /* micro-batches of a step over all replicas; divides batch, replicas divide it */
+  uint64_t seed;      /* of what is dropped */
+  kwm_device *device; /* borrowed: where means and activations are; NULL: host */
+};
+
+/* Which rank of a replica holds what. */
+struct kwm_language_place {
+  int ranks;
+  int first_layer[KWM_TRANSFORMER_LAYERS_MAX + 1], first_stage[KWM_TRANSFORMER_LAYERS_MAX + 1]; /* (ranks + 1) */
+};
+
+/* Stages and layers spread over `ranks`: whole stages if there are several. KWM_ERR_USAGE: more ranks than that. */
+kwm_status kwm_language_spread(struct kwm_language_place *place, const struct kwm_transformer *model, int ranks);
+/* The rank of a replica that holds tensor t, corrects it and writes it. */
+int kwm_language_holder(const struct kwm_language_place *place, const struct kwm_transformer *model, int t);
+
+/* Collective over the layout. Layout and model are borrowed. KWM_ERR_USAGE: micro-batches that do not divide. */
+kwm_status kwm_language_create(kwm_language **language, struct kwm_layout *layout, const struct kwm_transformer *model,
+                               const struct kwm_language_spec *spec);
+void kwm_language_destroy(kwm_language *language); /* accepts NULL */
+const struct kwm_language_place *kwm_language_places(const kwm_language *language);
+
+/* Bytes that create takes on the device (host: of the host) on rank r of `ranks`. */
+double kwm_language_bytes(const struct kwm_transformer *model, const struct kwm_language_spec *spec, int ranks, int r,
+                          int64_t replicas);
+
+/* Sums over a stage's tokens. Squared innovation |y - p|² and its expectation 1 - sum p² (their ratio is the NIS of a
+   categorical, kwm/lin.h). */
+enum {
+  KWM_READ_TOKENS,
+  KWM_READ_SURPRISAL,
+  KWM_READ_ENTROPY,
+  KWM_READ_SQUARED,
+  KWM_READ_EXPECTED,
+  KWM_READ_CORRECT,
+  KWM_READ_SUMS
+};
+struct kwm_reading {
+  double of[KWM_TRANSFORMER_STAGES_MAX][KWM_READ_SUMS];
+};
+
+/* One step's tokens, the same on all ranks: ids and targets (batch, context). */
+struct kwm_language_batch {
+  const int32_t *ids, *targets;
+  uint64_t step; /* keys what is dropped */
+};
+
+/* Collective over the replica's group: forward and back for this replica's sequences at the means (n_tensors pointers,
+   where the device says, NULL for what is not held). What tensors see goes to the sink, the embedding's as
+   KWM_TENSOR_EMBED: matrix for its reading, vector for the sum of embedded tokens' scores. reading <- sums over this
+   rank's stages and this replica's tokens, 0 elsewhere. Waits for the device at its end. */
+void kwm_language_step(kwm_language *language, float *const *means, const struct kwm_language_batch *batch,
+                       const struct kwm_sink *sink, struct kwm_reading *reading);
+
+/* Collective over the replica's group: the embedding's copies <- its holder's mean. */
+void kwm_language_share(kwm_language *language, float *const *means);
+
+/* Collective over world: surprisal (stages, n - 1) <- that of tokens ids[1 .. n) in windows of `context` that do not
+   overlap, by each stage's reading; the same on all ranks. Nothing is dropped. */
+void kwm_language_predict(kwm_language *language, float *const *means, int64_t n, const int32_t *ids,
+                          double *surprisal);
+
+/* Bytes that this rank sent since create, by kind. */
+struct kwm_language_traffic {
+  double forward, back, embedded, copies;
+};
+struct kwm_language_traffic kwm_language_sent(const kwm_language *language);

@@ -1,0 +1,164 @@
+/* Schedules of the language model's pipe: one step, and prediction. */
+#include "kwm/language.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "language_state.h"
+
+static void put_micro(struct kwm_language *language, const struct kwm_language_batch *batch, int64_t j) {
+  const int64_t at = language_sequence(language, j) * language->model->context;
+  language_tokens(language, batch->ids + at, batch->targets + at);
+}
+
+static const float *leaving(const struct language_slot *slot, int layers) {
+  return slot->x[layers];
+}
+
+/* sensitivity stage: each stage here learns from its own reading before the next one begins; the next rank gets its
+   input before that. */
+static void stage_micro(struct kwm_language *language, const struct language_pass *pass, int64_t j) {
+  const struct language_slot *const slot = &language->slots[0];
+  const bool last = language->rank == language->ranks - 1;
+  put_micro(language, pass->batch, j);
+  language_input(language, pass, j, slot->x[0]);
+  for (int s = language->first_stage; s < language->first_stage + language->stages; s++) {
+    const int first = kwm_transformer_first(language->model, s), end = kwm_transformer_first(language->model, s + 1);
+    language_forward(language, pass, j, slot, first, end);
+    if (s + 1 == language->first_stage + language->stages && !last)
+      language_send(language, LANGUAGE_FORWARD, language->rank + 1, j, leaving(slot, end - first));
+    language_read(language, pass, j, s, leaving(slot, end - first));
+    language_adjoint(language, pass, j, slot, first, end);
+    if (s == 0) language_embedded(language, pass, j);
+    kwm_device_copy(language->spec.device, slot->x[0], leaving(slot, end - first),
+                    (size_t)(language->n * language->model->width) * sizeof(float));
+  }
+}
+
+/* sensitivity adjoint: forward of micro-batch j through this rank's layers, the last rank's reading included. */
+static void forward_micro(struct kwm_language *language, const struct language_pass *pass, int64_t j) {
+  const struct language_slot *const slot = &language->slots[j % language->n_slots];
+  put_micro(language, pass->batch, j);
+  language_input(language, pass, j, slot->x[0]);
+  language_forward(language, pass, j, slot, language->first_layer, language->first_layer + language->layers);
+  if (language->rank < language->ranks - 1)
+    language_send(language, LANGUAGE_FORWARD, language->rank + 1, j, leaving(slot, language->layers));
+  else
+    language_read(language, pass, j, 0, leaving(slot, language->layers));
+}
+
+static void backward_micro(struct kwm_language *language, const struct language_pass *pass, int64_t j) {
+  const struct language_slot *const slot = &language->slots[j % language->n_slots];
+  if (language->rank < language->ranks - 1) language_receive(language, LANGUAGE_BACK, language->rank + 1, language->s);
+  language_adjoint(language, pass, j, slot, language->first_layer, language->first_layer + language->layers);
+  if (language->rank > 0)
+    language_send(language, LANGUAGE_BACK, language->rank - 1, j, language->s);
+  else
+    language_embedded(language, pass, j);
+}
+
+/* One forward, one backward, after as many forwards as there are ranks behind this one. */
+static void adjoint_step(struct kwm_language *language, const struct language_pass *pass) {
+  const int64_t micros = language->micros, ahead = language->n_slots - 1;
+  for (int64_t j = 0; j < micros + ahead; j++) {
+    if (j < micros) forward_micro(language, pass, j);
+    if (j >= ahead) backward_micro(language, pass, j - ahead);
+  }
+}
+
+/* The last rank: scores of the embedded tokens from the first one. */
+static void receive_embedded(struct kwm_language *language, const struct language_pass *pass) {
+  if (language->ranks == 1 || language->rank < language->ranks - 1) return;
+  for (int64_t j = 0; j < language->micros; j++) {
+    language_receive(language, LANGUAGE_EMBEDDED, 0, language->s);
+    language_gather(language, pass, j, language->s);
+  }
+}
+
+static void add_token(double of[KWM_READ_SUMS], const float *facts) {
+  of[KWM_READ_TOKENS]++;
+  of[KWM_READ_SURPRISAL] += facts[KWM_TOKEN_SURPRISAL];
+  of[KWM_READ_ENTROPY] += facts[KWM_TOKEN_ENTROPY];
+  of[KWM_READ_SQUARED] += 1 - 2 * exp(-facts[KWM_TOKEN_SURPRISAL]) + facts[KWM_TOKEN_SQUARES];
+  of[KWM_READ_EXPECTED] += 1 - facts[KWM_TOKEN_SQUARES];
+  of[KWM_READ_CORRECT] += facts[KWM_TOKEN_CORRECT];
+}
+
+/* Facts (stages here, tokens, FACTS) to the host. */
+static void fetch_facts(struct kwm_language *language) {
+  const int64_t floats = language->stages * language->micros * language->n * KWM_TOKEN_FACTS;
+  kwm_device_get(language->spec.device, language->host_facts, language->facts, (size_t)floats * sizeof(float));
+}
+
+void kwm_language_step(kwm_language *language, float *const *means, const struct kwm_language_batch *batch,
+                       const struct kwm_sink *sink, struct kwm_reading *reading) {
+  const struct language_pass pass = {.means = means, .batch = batch, .sink = sink};
+  memset(reading, 0, sizeof *reading);
+  if (language->model->stages > 1)
+    for (int64_t j = 0; j < language->micros; j++) stage_micro(language, &pass, j);
+  else
+    adjoint_step(language, &pass);
+  receive_embedded(language, &pass);
+  language_flush(language);
+  kwm_device_wait(language->spec.device);
+  if (language->stages == 0) return;
+  fetch_facts(language);
+  const int64_t tokens = language->micros * language->n;
+  for (int s = 0; s < language->stages; s++)
+    for (int64_t r = 0; r < tokens; r++)
+      add_token(reading->of[language->first_stage + s], language->host_facts + (s * tokens + r) * KWM_TOKEN_FACTS);
+}
+
+/* Windows [first, first + sequences) of ids (n), short and missing ones padded with token 0. */
+static void pad_windows(struct kwm_language *language, int64_t n, const int32_t *ids, int64_t first) {
+  int32_t *const inputs = language->padded, *const targets = inputs + language->n;
+  const int64_t from = first * language->model->context;
+  for (int64_t r = 0; r < language->n; r++) {
+    const bool there = from + r + 1 < n;
+    inputs[r] = there ? ids[from + r] : 0;
+    targets[r] = there ? ids[from + r + 1] : 0;
+  }
+}
+
+static void predict_windows(struct kwm_language *language, const struct language_pass *pass, int64_t from, int64_t n,
+                            double *surprisal) {
+  const struct language_slot *const slot = &language->slots[0];
+  language_tokens(language, language->padded, language->padded + language->n);
+  language_input(language, pass, 0, slot->x[0]);
+  for (int layer = language->first_layer; layer < language->first_layer + language->layers; layer++) {
+    language_forward(language, pass, 0, slot, layer, layer + 1);
+    kwm_device_copy(language->spec.device, slot->x[0], slot->x[1],
+                    (size_t)(language->n * language->model->width) * sizeof(float));
+    for (int s = language->first_stage; s < language->first_stage + language->stages; s++)
+      if (kwm_transformer_first(language->model, s + 1) == layer + 1) language_read(language, pass, 0, s, slot->x[0]);
+  }
+  if (language->rank < language->ranks - 1)
+    language_send(language, LANGUAGE_FORWARD, language->rank + 1, 0, slot->x[0]);
+  if (language->stages > 0) fetch_facts(language);
+  for (int s = 0; s < language->stages; s++)
+    for (int64_t r = 0; r < language->n && from + r + 1 < n; r++)
+      surprisal[(language->first_stage + s) * (n - 1) + from + r] =
+          language->host_facts[(s * language->micros * language->n + r) * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL];
+  language_flush(language);
+}
+
+void kwm_language_predict(kwm_language *language, float *const *means, int64_t n, const int32_t *ids,
+                          double *surprisal) {
+  const struct language_pass pass = {.means = means};
+  const int64_t context = language->model->context, sequences = language->shape.a.sequences;
+  const int64_t windows = (n - 1 + context - 1) / context, replicas = language->layout->replicas;
+  memset(surprisal, 0, (size_t)(language->model->stages * (n - 1)) * sizeof *surprisal);
+  for (int64_t first = language->layout->replica * sequences; first < windows; first += replicas * sequences) {
+    pad_windows(language, n, ids, first);
+    predict_windows(language, &pass, first * context, n, surprisal);
+  }
+  kwm_par_sum_world(language->layout, language->model->stages * (n - 1), surprisal);
+}
+
+const struct kwm_language_place *kwm_language_places(const kwm_language *language) {
+  return &language->place;
+}
+
+struct kwm_language_traffic kwm_language_sent(const kwm_language *language) {
+  return language->sent;
+}

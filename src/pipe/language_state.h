@@ -1,0 +1,79 @@
+/* Private to pipe/language*.c: what a rank of the language model's pipe holds. */
+#pragma once
+
+#include "kwm/language.h"
+
+enum language_kind { LANGUAGE_FORWARD, LANGUAGE_BACK, LANGUAGE_EMBEDDED, LANGUAGE_KINDS };
+
+/* Rows of one micro-batch that are read at once: bounds the logits. */
+enum { LANGUAGE_ROWS = 2048 };
+
+/* One micro-batch on its way through this rank's layers. */
+struct language_slot {
+  struct kwm_layer_kept *kept; /* (layers) owned */
+  float **x;                   /* (layers + 1): inputs of the layers, and what leaves the last; owned */
+};
+
+struct kwm_language {
+  struct kwm_layout *layout;
+  const struct kwm_transformer *model;
+  struct kwm_language_spec spec;
+  struct kwm_language_place place;
+  int rank, ranks;                              /* in the replica */
+  int first_layer, layers, first_stage, stages; /* here */
+  int64_t micros, n, rows;                      /* micro-batches here, rows of one, rows read at once */
+  struct kwm_sublayer shape;
+  int n_slots, depth; /* micro-batches kept at once, layers kept of each */
+  struct language_slot *slots;
+  float *memory; /* the device's; owned: all of the following up to the next blank line */
+  struct kwm_sublayer_room room;
+  float *s, *y, *inv, *logits, *facts; /* (n, width), (n, width), (n), (rows, types), (stages, micros n, FACTS) */
+  float *copy;                         /* (types, width): the embedding, where it is not held; else NULL */
+
+  int32_t *numbers;                  /* the device's, owned: */
+  int32_t *ids, *targets;            /* (n) each */
+  int32_t *kinds, *begin, *places;   /* (n), (n + 1), (n) */
+  float *host_facts;                 /* as facts; owned */
+  int32_t *host_begin, *host_kinds;  /* (n + 1), (n); owned */
+  int32_t *host_places, *host_order; /* (n), (types); owned */
+  int32_t *padded;                   /* (2, n): ids and targets of windows; owned */
+  float *in, *out[LANGUAGE_KINDS];   /* host (n, width), (micros n, width); owned */
+  float *staged;                     /* host (types, width): the embedding between device and message; owned */
+  MPI_Request *requests;             /* (LANGUAGE_KINDS micros); owned */
+  int n_requests;
+  struct kwm_language_traffic sent;
+};
+
+/* language_memory.c: sizes from layout, model and spec; then the memory. */
+kwm_status language_measure(struct kwm_language *language);
+kwm_status language_allocate(struct kwm_language *language);
+int64_t language_floats(const struct kwm_language *language);
+
+/* language_messages.c: rows (n, width) of micro-batch j. Sends are waited for by language_flush. */
+void language_send(struct kwm_language *language, enum language_kind kind, int to, int64_t j, const float *rows);
+void language_receive(struct kwm_language *language, enum language_kind kind, int from, float *rows);
+void language_flush(struct kwm_language *language);
+
+/* language_pass.c: micro-batch j of a step, or windows. `sink` NULL: nothing is learned, nothing dropped. */
+struct language_pass {
+  float *const *means;
+  const struct kwm_language_batch *batch;
+  const struct kwm_sink *sink;
+};
+/* Tokens of micro-batch j to the device. */
+void language_tokens(struct kwm_language *language, const int32_t *ids, const int32_t *targets);
+/* Where sequence 0 of micro-batch j is in the step's. */
+int64_t language_sequence(const struct kwm_language *language, int64_t j);
+void language_input(struct kwm_language *language, const struct language_pass *pass, int64_t j, float *x);
+/* Layers [first, end) of the model, the slot's arrays counting from `first`. */
+void language_forward(struct kwm_language *language, const struct language_pass *pass, int64_t j,
+                      const struct language_slot *slot, int first, int end);
+void language_adjoint(struct kwm_language *language, const struct language_pass *pass, int64_t j,
+                      const struct language_slot *slot, int first, int end);
+/* Reads stage's prediction from x; with a sink, s <- the score of x. Facts of micro-batch j. */
+void language_read(struct kwm_language *language, const struct language_pass *pass, int64_t j, int stage,
+                   const float *x);
+/* The score s of the embedded tokens: to positions, and to whoever holds the embedding. */
+void language_embedded(struct kwm_language *language, const struct language_pass *pass, int64_t j);
+/* rows (n, width) of micro-batch j -> sums for each token in the embedding's score. */
+void language_gather(struct kwm_language *language, const struct language_pass *pass, int64_t j, const float *rows);
