@@ -1,0 +1,64 @@
+/* Learners of the language model: kalman (kwm/riccati.h) and adam, on the same scores. Every tensor is corrected by the
+   rank that holds it; replicas sum scores and factors and correct alike. Collective over the layout unless said. */
+#pragma once
+
+#include "kwm/health.h"
+#include "kwm/language.h"
+#include "kwm/riccati.h"
+
+struct kwm_language_learn_spec {
+  bool adam; /* else kalman */
+  uint64_t seed;
+  int64_t tokens;                 /* of a step over all replicas */
+  int64_t total_steps, warmup;    /* the schedule rises over `warmup` steps, then falls as a cosine to */
+  double floor;                   /* this share; total_steps 0: it stays */
+  double average;                 /* rate of the running mean of the means; 0: none */
+  double prior[KWM_TENSOR_ROLES]; /* kalman: precision 1/p0 */
+  bool left[KWM_TENSOR_ROLES], right[KWM_TENSOR_ROLES]; /* bases */
+  double step[KWM_TENSOR_ROLES];                        /* root of the process noise q a step, before the schedule */
+  double pull;                                          /* the mean decays by pull * step: dynamics of an AR(1) */
+  double rate_f, rate_m, rate_factor;
+  int64_t refresh, factor_every,
+      anew; /* steps between refreshes and observations; every anew-th refresh is exact, 0: first only */
+  bool steady;
+  double gate;                                     /* skip a step of a larger mean surprisal; 0: never */
+  double rate, beta1, beta2, epsilon, decay, clip; /* adam; decay: times rate; clip: bound on the mean score's norm */
+};
+
+typedef struct kwm_language_learner kwm_language_learner;
+
+/* layout, model and language are borrowed. */
+kwm_status kwm_language_learner_create(kwm_language_learner **learner, struct kwm_layout *layout,
+                                       const struct kwm_transformer *model, kwm_language *language, kwm_device *device,
+                                       const struct kwm_language_learn_spec *spec);
+void kwm_language_learner_destroy(kwm_language_learner *learner); /* accepts NULL */
+
+/* Bytes on the device (NULL: host) that create takes on rank r. Local. */
+double kwm_language_learner_bytes(const struct kwm_transformer *model, const struct kwm_language_place *place, int r,
+                                  const struct kwm_language_learn_spec *spec);
+
+/* What one step did; the same on all ranks. */
+struct kwm_language_result {
+  enum kwm_verdict verdict;
+  struct kwm_reading reading; /* summed over the step's tokens */
+  double score_norm;          /* norm of the mean score over all tensors */
+  double schedule;
+};
+/* One step at the means: pipe, sums over replicas, correction, embedding's copies. */
+void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language_batch *batch,
+                        struct kwm_language_result *result);
+
+/* The means of this rank's tensors (n_tensors; NULL: not held); averaged: their running mean, if there is one. Local.
+   After an evaluation at averaged means the embedding's copies must be shared again. */
+float *const *kwm_language_means(const kwm_language_learner *learner, bool averaged);
+int64_t kwm_language_steps(const kwm_language_learner *learner);
+
+/* Sums of p and p0 over this rank's tensors of each role; zeros for adam. Local. */
+void kwm_language_health(const kwm_language_learner *learner, double trace[KWM_TENSOR_ROLES],
+                         double prior[KWM_TENSOR_ROLES]);
+
+/* /params, /cov (adam: /learner), /learner; load shares the embedding's copies. */
+kwm_status kwm_language_learner_save(kwm_language_learner *learner, kwm_ckpt *ckpt);
+kwm_status kwm_language_learner_load(kwm_language_learner *learner, kwm_ckpt *ckpt);
+/* The means alone (averaged ones if there are): for evaluation. */
+kwm_status kwm_language_learner_load_means(kwm_language_learner *learner, kwm_ckpt *ckpt);

@@ -1,0 +1,160 @@
+/* One step of the language model's learners: scores and factors from the pipe, then, tensor by tensor, the correction.
+ */
+#include "kwm/language_learn.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "language_state.h"
+
+static const int64_t EARLY[] = {1, 5,
+                                20}; /* steps with an exact basis of their own: the first factors are of few tokens */
+
+/* The sink of the pipe: the score of a matrix is sᵀa; its factors are observed on the way. */
+static void take_matrix(void *context, int t, int64_t n, int64_t d_o, int64_t d_i, const float *s, const float *a) {
+  kwm_language_learner *const learner = context;
+  kwm_device_gemm(learner->device, true, false, d_o, d_i, n, 1, s, d_o, a, d_i, 1, learner->score[t], d_i);
+  if (!learner->observes) return;
+  kwm_riccati_observe(&learner->cov[t], !learner->touched[t], n, learner->spec.tokens, s, a);
+  learner->touched[t] = true;
+}
+
+static float *take_vector(void *context, int t) {
+  return ((kwm_language_learner *)context)->score[t];
+}
+
+/* Rises, then falls (Loshchilov & Hutter 2017). */
+static double schedule_of(const struct kwm_language_learn_spec *spec, int64_t steps) {
+  const double rise = (double)(steps + 1) / (double)(spec->warmup + 1), rising = rise < 1 ? rise : 1;
+  if (spec->total_steps == 0) return rising;
+  const double done = (double)steps / (double)spec->total_steps;
+  return rising * (spec->floor + (1 - spec->floor) * 0.5 * (1 + cos(M_PI * (done < 1 ? done : 1))));
+}
+
+static void sum_scores(kwm_language_learner *learner) {
+  for (int t = 0; t < learner->model->n_tensors; t++)
+    if (learner->holds[t]) language_sum_replicas(learner, language_size(learner->model, t), learner->score[t]);
+}
+
+/* Sums of squares of all scores, over the replica's ranks. */
+static double score_norm(kwm_language_learner *learner) {
+  const struct kwm_tensor_ops *const ops = kwm_tensor_of(learner->device);
+  double sum = 0;
+  for (int t = 0; t < learner->model->n_tensors; t++)
+    if (learner->holds[t])
+      ops->norm2(learner->device, language_size(learner->model, t), learner->score[t], &learner->norms[t]);
+  kwm_device_wait(learner->device);
+  for (int t = 0; t < learner->model->n_tensors; t++)
+    if (learner->holds[t]) sum += learner->norms[t];
+  kwm_par_sum_group(learner->layout, 1, &sum);
+  return sqrt(sum) / (double)learner->spec.tokens;
+}
+
+static enum kwm_verdict judge(const kwm_language_learner *learner, const struct kwm_language_result *result) {
+  const double *const last = result->reading.of[learner->model->stages - 1];
+  const double surprisal = last[KWM_READ_SURPRISAL] / last[KWM_READ_TOKENS];
+  if (!isfinite(result->score_norm) || !isfinite(surprisal)) return KWM_STEP_NOT_FINITE;
+  return learner->spec.gate > 0 && surprisal > learner->spec.gate ? KWM_STEP_GATED : KWM_STEP_DONE;
+}
+
+/* New bases, when it is time: exact at first and every `anew`-th time, improved else. */
+static bool refresh(kwm_language_learner *learner) {
+  const int64_t step = learner->seen + 1;
+  bool due = step % learner->spec.refresh == 0, anew = false;
+  for (size_t k = 0; k < sizeof EARLY / sizeof EARLY[0]; k++) anew = anew || step == EARLY[k];
+  if (!due && !anew) return true;
+  if (due && learner->spec.anew > 0) anew = anew || step / learner->spec.refresh % learner->spec.anew == 0;
+  bool good = true;
+  language_sum_factors(learner);
+  for (int t = 0; t < learner->model->n_tensors && good; t++)
+    if (learner->holds[t] && (learner->cov[t].A != NULL || learner->cov[t].G != NULL))
+      good = kwm_riccati_refresh(&learner->cov[t], anew, learner->spec.tokens, &learner->room);
+  language_drop_shares(learner);
+  learner->refreshes++;
+  return good;
+}
+
+static void correct_kalman(kwm_language_learner *learner, int t, double schedule) {
+  const struct kwm_tensor_ops *const ops = kwm_tensor_of(learner->device);
+  const double step = learner->spec.step[learner->model->tensors[t].role] * schedule;
+  const float *const delta = kwm_riccati_gain(&learner->cov[t], step * step, learner->score[t], &learner->room);
+  ops->drift(learner->device, language_size(learner->model, t), (float)(1 - learner->spec.pull * step), 1, delta,
+             learner->mean[t]);
+}
+
+static void correct_adam(kwm_language_learner *learner, int t, double schedule, double clip) {
+  const struct kwm_language_learn_spec *const spec = &learner->spec;
+  const double rate = spec->rate * schedule;
+  const struct kwm_adam_step step = {.rate = (float)rate,
+                                     .beta1 = (float)spec->beta1,
+                                     .beta2 = (float)spec->beta2,
+                                     .epsilon = (float)spec->epsilon,
+                                     .decay = (float)(spec->decay * rate),
+                                     .scale = (float)(clip / (double)spec->tokens),
+                                     .t = learner->seen + 1};
+  kwm_tensor_of(learner->device)
+      ->adam(learner->device, language_size(learner->model, t), &step, learner->score[t], learner->first[t],
+             learner->second[t], learner->mean[t]);
+}
+
+/* The running mean of the means, a plain one until it is as long as the running one. */
+static void add_average(kwm_language_learner *learner) {
+  const double plain = 1 / (double)(learner->seen + 1);
+  const double rate = plain > learner->spec.average ? plain : learner->spec.average;
+  if (!(learner->spec.average > 0)) return;
+  for (int t = 0; t < learner->model->n_tensors; t++)
+    if (learner->holds[t])
+      kwm_tensor_of(learner->device)
+          ->drift(learner->device, language_size(learner->model, t), (float)(1 - rate), (float)rate, learner->mean[t],
+                  learner->average[t]);
+}
+
+static void correct(kwm_language_learner *learner, struct kwm_language_result *result) {
+  const double clip = learner->spec.clip, norm = result->score_norm;
+  if (!learner->spec.adam && kwm_par_any(learner->layout, !refresh(learner))) {
+    result->verdict = KWM_STEP_INDEFINITE;
+    return;
+  }
+  for (int t = 0; t < learner->model->n_tensors; t++) {
+    if (!learner->holds[t]) continue;
+    if (learner->spec.adam)
+      correct_adam(learner, t, result->schedule, clip > 0 && norm > clip ? clip / norm : 1);
+    else
+      correct_kalman(learner, t, result->schedule);
+  }
+  add_average(learner);
+  learner->seen++;
+}
+
+static void begin(kwm_language_learner *learner) {
+  learner->observes = !learner->spec.adam && (learner->steps % learner->spec.factor_every == 0 || learner->steps < 20);
+  memset(learner->touched, 0, sizeof learner->touched);
+  for (int t = 0; t < learner->model->n_tensors; t++)
+    if (learner->holds[t])
+      kwm_device_zero(learner->device, learner->score[t], (size_t)language_size(learner->model, t) * sizeof(float));
+}
+
+void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language_batch *batch,
+                        struct kwm_language_result *result) {
+  const struct kwm_sink sink = {.context = learner, .matrix = take_matrix, .vector = take_vector};
+  *result = (struct kwm_language_result){.schedule = schedule_of(&learner->spec, learner->steps)};
+  begin(learner);
+  kwm_language_step(learner->language, learner->mean, batch, &sink, &result->reading);
+  learner->observed += learner->observes;
+  sum_scores(learner);
+  kwm_par_sum_world(learner->layout, (int64_t)(sizeof result->reading / sizeof(double)), (double *)&result->reading);
+  result->score_norm = score_norm(learner);
+  result->verdict = judge(learner, result);
+  if (result->verdict == KWM_STEP_DONE) correct(learner, result);
+  learner->skipped += result->verdict != KWM_STEP_DONE;
+  learner->steps++;
+  kwm_language_share(learner->language, learner->mean);
+}
+
+float *const *kwm_language_means(const kwm_language_learner *learner, bool averaged) {
+  return averaged && learner->spec.average > 0 && learner->seen > 0 ? learner->average : learner->mean;
+}
+
+int64_t kwm_language_steps(const kwm_language_learner *learner) {
+  return learner->steps;
+}
