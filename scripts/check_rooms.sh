@@ -66,6 +66,7 @@ check_files() {
       library("(cyaml/.*|yaml[.]h)", "src/app/config[^/]*[.]c")
       library("jansson.*", "src/io/report[.]c")
       library("zlib[.]h", "src/data/.*")
+      library("lzma[.]h", "src/data/xz[.]c")
       library("Random123/.*", "src/base/rng[.]c|src/backend/dropout[.]h")
       library("mpi[.]h", "src/par/.*|src/io/(h5|ckpt)[.][ch]|src/cov/scalapack[.]h|src/main[.]c|include/kwm/(par|ckpt|full)[.]h")
       library("scalapack[.]h", "src/cov/full[^/]*[.]c")
