@@ -1,5 +1,6 @@
 /* A run's configuration: YAML, checked against one schema table, overridden by key=value. Local: every rank loads the
-   same text (rank 0 reads the file, the text is broadcast by the caller). */
+   same text (rank 0 reads the file, the text is broadcast by the caller).
+   size: a member for every key, group by group. */
 #pragma once
 
 #include "kwm/base.h"
@@ -11,6 +12,7 @@ struct kwm_config_cov {
   char *real;      /* double | float: what the state is kept in */
   double prior;    /* recurrence: factor on the built-in prior variances; hidden, output: prior precision 1/p0 */
   int64_t refresh; /* kron: steps between refreshes of the eigenbasis */
+  int64_t exact;   /* kron of a transformer: every so many refreshes an exact one, 0: only the first */
   int64_t rank;    /* lowrank: columns kept */
   char *kind;      /* lowrank: precision | covariance | subspace | diagonal */
 };
@@ -24,9 +26,10 @@ struct kwm_config {
   char *sensitivity; /* forward (gated) | stage | adjoint (dense) */
   bool reproducible;
   struct {
-    char *path;         /* folder with the four IDX files (plain or .gz) */
-    bool permute;       /* the pixels in one fixed random order (permuted task) */
-    int64_t validation; /* samples held out from the end of the training file, 0 for none */
+    char *path;                 /* folder with the four IDX files (plain or .gz), or with texts */
+    char *train, *valid, *test; /* texts: their files; "": found by name in the folder */
+    bool permute;               /* the pixels in one fixed random order (permuted task) */
+    int64_t validation;         /* samples held out from the end of the training file, 0 for none */
   } data;
   struct {
     char *kind; /* permuted | rotated | split | list; none: no stream */
@@ -46,19 +49,25 @@ struct kwm_config {
     double inflation; /* inflate: P <- inflation P, at most P0 */
   } change;
   struct {
-    char *kind;                  /* gated | dense */
-    char *widths;                /* dense: units of the hidden layers, "256 256" */
-    int64_t width;               /* gated: recurrent complex units */
-    int64_t hidden;              /* gated: read-out hidden units */
-    double decay_min, decay_max; /* initial |a| of the units is spread over [min, max] at gate 1/2 */
-    double phase_max;            /* initial phases are spread over (0, max], radians */
-    char *observation;           /* categorical | gaussian */
-    double noise_variance;       /* gaussian: R of every output */
+    char *kind;                            /* gated | dense | transformer */
+    int64_t layers, heads, context, ratio; /* transformer: tokens a sequence; feed-forward units per column of width */
+    int64_t readouts;                      /* transformer, sensitivity stage: stages with a reading of their own */
+    double dropout, dropout_embedding;     /* transformer: shares dropped of what sub-layers add, of embedded tokens */
+    char *widths;                          /* dense: units of the hidden layers, "256 256" */
+    int64_t width;                         /* gated: recurrent complex units */
+    int64_t hidden;                        /* gated: read-out hidden units */
+    double decay_min, decay_max;           /* initial |a| of the units is spread over [min, max] at gate 1/2 */
+    double phase_max;                      /* initial phases are spread over (0, max], radians */
+    char *observation;                     /* categorical | gaussian */
+    double noise_variance;                 /* gaussian: R of every output */
   } model;
   struct {
     int64_t epochs, max_steps; /* max_steps 0: no limit */
     int64_t batch;             /* samples per filter step */
-    char *schedule;            /* baselines: cosine | constant */
+    char *schedule;            /* baselines, transformer: cosine | constant */
+    int64_t warmup;            /* transformer: steps over which rate or process noise rise */
+    double floor;              /* transformer: what the cosine leaves of them */
+    double average;            /* transformer: rate of the running mean of the means, 0: none */
     int64_t chunks;            /* a batch is summed in this many chunks (a power of two) in a fixed tree */
   } train;
   struct {
@@ -66,18 +75,23 @@ struct kwm_config {
     double memory_gb; /* what a rank may take; 0: its share of what its host has */
   } layout;
   struct {
-    char *evidence;        /* exact | sampled: Fisher information of the outputs, or a draw of it */
-    double gain_factor;    /* innovation noise R is counted 1/gain_factor times */
-    double trust_region;   /* bound on the predicted KL per sample of one step, per group; 0: none */
-    double trust_expected; /* the same in units of its expectation under the model; 0: none */
-    bool line_search;      /* step length from one more forward pass of the mini-batch */
-    double process_noise;  /* Q = process_noise * P0 per step */
-    double adapt_process;  /* rate at which it follows the innovations, 0: fixed */
-    double adapt_noise;    /* rate at which R's scale does */
-    bool score_test;       /* successive-score test in metrics.tsv */
-    double forgetting;     /* stabilised forgetting factor lambda towards the prior */
-    double gate;           /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
-    int64_t max_skips;     /* this many skipped steps in a row stop the run with code 4 */
+    char *evidence;   /* exact | sampled: Fisher information of the outputs, or a draw; innovations (transformer) */
+    char *riccati;    /* transformer: steady | recursive */
+    double smoothing; /* transformer: what is kept of the running score in a step */
+    double evidence_rate, factor_rate; /* transformer: of the running information, of the bases' factors */
+    int64_t factor_every;              /* transformer: steps between observations of the factors */
+    double pull;                       /* transformer: the mean decays by this times the root of q */
+    double gain_factor;                /* innovation noise R is counted 1/gain_factor times */
+    double trust_region;               /* bound on the predicted KL per sample of one step, per group; 0: none */
+    double trust_expected;             /* the same in units of its expectation under the model; 0: none */
+    bool line_search;                  /* step length from one more forward pass of the mini-batch */
+    double process_noise;              /* Q = process_noise * P0 per step */
+    double adapt_process;              /* rate at which it follows the innovations, 0: fixed */
+    double adapt_noise;                /* rate at which R's scale does */
+    bool score_test;                   /* successive-score test in metrics.tsv */
+    double forgetting;                 /* stabilised forgetting factor lambda towards the prior */
+    double gate;                       /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
+    int64_t max_skips;                 /* this many skipped steps in a row stop the run with code 4 */
   } filter;
   struct {
     char *joint;      /* none | full: one exact covariance of all parameters in place of the groups' */
@@ -89,7 +103,8 @@ struct kwm_config {
   } sgd;
   struct {
     double rate, beta1, beta2, epsilon;
-  } adam; /* also the rule within ewc and si */
+    double decay, clip; /* transformer: weights decay by decay times rate; bound on the mean gradient's norm, 0: none */
+  } adam;               /* also the rule within ewc and si */
   struct {
     double rate, damping, decay;
     int64_t refresh; /* steps between inverses */
@@ -105,7 +120,8 @@ struct kwm_config {
     int64_t keep;  /* good checkpoints kept */
   } checkpoint;
   struct {
-    int64_t every; /* steps per row of metrics.tsv */
+    int64_t every;       /* steps per row of metrics.tsv */
+    int64_t evaluations; /* transformer: passes between evaluations */
   } report;
 };
 

@@ -1,141 +1,17 @@
 /* kwm train: the loop, its run directory, its signals. */
-#include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "checkpoint.h"
 #include "kwm/app.h"
 #include "kwm/log.h"
-#include "kwm_version.h"
 #include "plan.h"
+#include "rundir.h"
 #include "task_table.h"
 
-static volatile sig_atomic_t stop_requested;
-
-static void on_signal(int signal) {
-  (void)signal;
-  stop_requested = 1;
-}
-
-static void catch_signals(void) {
-  struct sigaction action;
-  memset(&action, 0, sizeof action);
-  action.sa_handler = on_signal;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGUSR1, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
-}
-
-/* mkdir -p */
-static kwm_status make_folders(const char *path) {
-  char part[4096];
-  KWM_CHECK(strlen(path) < sizeof part, KWM_ERR_USAGE, "output: wanted a shorter path");
-  for (size_t k = 1; k <= strlen(path); k++) {
-    if (path[k] != '/' && path[k] != '\0') continue;
-    snprintf(part, sizeof part, "%.*s", (int)k, path);
-    KWM_CHECK(mkdir(part, 0777) == 0 || errno == EEXIST, KWM_ERR_USAGE,
-              "output %s: wanted a folder that can be made, found: %s", part, strerror(errno));
-  }
-  return KWM_OK;
-}
-
-static kwm_status open_log(const char *dir) {
-  char path[4096];
-  snprintf(path, sizeof path, "%s/kwm.log", dir);
-  return kwm_log_open(path);
-}
-
-/* Rank 0: the run directory is new, or the run resumes. Nothing is written yet, but for the log of a run that goes on.
- */
-static kwm_status check_directory(const struct kwm_run *run, bool resume) {
-  struct stat info;
-  const char *const dir = run->config.output;
-  KWM_CHECK(dir[0] != '\0', KWM_ERR_USAGE, "output: wanted a run directory (--output DIR or key output), found none");
-  const bool exists = stat(dir, &info) == 0;
-  KWM_CHECK(!exists || resume, KWM_ERR_USAGE, "output %s: wanted a new folder, found one (go on with it: --resume)",
-            dir);
-  KWM_CHECK(!exists || S_ISDIR(info.st_mode), KWM_ERR_USAGE, "output %s: wanted a folder, found something else", dir);
-  return exists ? open_log(dir) : KWM_OK;
-}
-
-/* Rank 0: after everything that can refuse the run. */
-static kwm_status make_directory(const struct kwm_run *run) {
-  struct stat info;
-  const char *const dir = run->config.output;
-  if (stat(dir, &info) != 0) {
-    KWM_TRY(make_folders(dir));
-    KWM_TRY(open_log(dir));
-  }
-  return kwm_report_text(dir, "config.yaml", run->config_text);
-}
-
-/* Rank 0. names: (ranks, KWM_HOST_BYTES). */
-static kwm_status write_manifest(const struct kwm_run *run, const char *names) {
-  enum { LIBRARIES_MAX = 9, FILES_MAX = 64 };
-  const int ranks = run->layout.size;
-  const char **hosts = calloc((size_t)ranks, sizeof *hosts);
-  KWM_CHECK(hosts != NULL, KWM_ERR_SYSTEM, "memory: no room for %d host names", ranks);
-  for (int r = 0; r < ranks; r++) hosts[r] = names + r * KWM_HOST_BYTES;
-  const char *libraries[LIBRARIES_MAX][2];
-  int n_libraries = kwm_run_libraries(libraries, LIBRARIES_MAX - 1);
-  char backend[sizeof run->device->words + 16];
-  snprintf(backend, sizeof backend, "%s%s%s", kwm_device_name(run->device), run->device == NULL ? "" : ": ",
-           run->device == NULL ? "" : run->device->words);
-  libraries[n_libraries][0] = "backend";
-  libraries[n_libraries++][1] = backend;
-  struct kwm_file_facts files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
-                                            run->test.files[1]};
-  int n_files = 4;
-  if (run->stream != NULL)
-    for (n_files = 0; n_files < FILES_MAX && n_files < kwm_stream_files(run->stream); n_files++)
-      files[n_files] = *kwm_stream_file(run->stream, n_files);
-  const struct kwm_manifest manifest = {.version = KWM_VERSION,
-                                        .git = KWM_GIT,
-                                        .command = "train",
-                                        .ranks = ranks,
-                                        .stages = run->layout.stages,
-                                        .owners = run->layout.owners,
-                                        .replicas = run->layout.replicas,
-                                        .seed = run->config.seed,
-                                        .n_hosts = ranks,
-                                        .hosts = hosts,
-                                        .n_files = n_files,
-                                        .files = files};
-  const kwm_status status =
-      kwm_report_manifest(run->config.output, &manifest, n_libraries, (const char *const(*)[2])libraries);
-  free(hosts);
-  return status;
-}
-
-static kwm_status gather_manifest(struct kwm_run *run) {
-  char *names = NULL;
-  kwm_status status = KWM_OK;
-  if (run->layout.rank == 0) {
-    names = calloc((size_t)run->layout.size, KWM_HOST_BYTES);
-    if (names == NULL) status = KWM_RAISE(KWM_ERR_SYSTEM, "memory: no room for host names");
-  }
-  status = kwm_agree(run->layout.world, status);
-  if (status == KWM_OK) {
-    kwm_par_hosts(&run->layout, names);
-    status = kwm_agree(run->layout.world, run->layout.rank == 0 ? write_manifest(run, names) : KWM_OK);
-  }
-  free(names);
-  return status;
-}
-
-/* True if DIR holds at least one finished checkpoint, good or not. Collective. */
-static bool has_checkpoint(struct kwm_run *run) {
-  char dir[4096];
-  snprintf(dir, sizeof dir, "%s/checkpoints", run->config.output);
-  return kwm_par_any(&run->layout, run->layout.rank == 0 && kwm_ckpt_exists(dir));
-}
-
 static kwm_status resume_run(struct kwm_run *run, struct kwm_progress *progress) {
-  if (!has_checkpoint(run)) {
+  if (!kwm_rundir_has_checkpoint(run)) {
     kwm_log(KWM_LOG_INFO, "no checkpoint in %s yet: starting at the beginning", run->config.output);
     return KWM_OK;
   }
@@ -204,7 +80,7 @@ static kwm_status after_step(struct kwm_run *run, struct kwm_progress *progress,
   const struct kwm_lap lap = kwm_run_lap(run, step - 1);
   const bool lap_end = step == lap.first + lap.steps, last = step == progress->steps;
   /* At a pass's end the evaluation comes first, so that a resumed run's table lacks no row. */
-  *stop = kwm_par_any(&run->layout, stop_requested != 0) && !last && !lap_end;
+  *stop = kwm_par_any(&run->layout, kwm_rundir_stop_requested()) && !last && !lap_end;
   KWM_CHECK(progress->counts.skips_in_a_row < (double)config->filter.max_skips, KWM_ERR_NUMERIC,
             "step %lld: wanted a step that can be applied, found %lld skipped in a row", (long long)step,
             (long long)config->filter.max_skips);
@@ -265,6 +141,17 @@ static kwm_status open_tables(struct kwm_progress *progress, const char *dir) {
   return progress->tasks != NULL ? kwm_task_table_open(progress->tasks, progress, dir) : KWM_OK;
 }
 
+static kwm_status write_manifest(struct kwm_run *run) {
+  enum { FILES_MAX = 64 };
+  struct kwm_file_facts files[FILES_MAX] = {run->train.files[0], run->train.files[1], run->test.files[0],
+                                            run->test.files[1]};
+  int n_files = 4;
+  if (run->stream != NULL)
+    for (n_files = 0; n_files < FILES_MAX && n_files < kwm_stream_files(run->stream); n_files++)
+      files[n_files] = *kwm_stream_file(run->stream, n_files);
+  return kwm_rundir_manifest(run, n_files, files);
+}
+
 /* tasks: NULL without a stream. */
 static kwm_status train_built(struct kwm_run *run, const struct kwm_arguments *arguments,
                               struct kwm_task_table *tasks) {
@@ -273,8 +160,8 @@ static kwm_status train_built(struct kwm_run *run, const struct kwm_arguments *a
   kwm_progress_init(&progress, run);
   progress.tasks = tasks;
   if (arguments->resume) KWM_TRY(resume_run(run, &progress));
-  KWM_TRY(kwm_agree(run->layout.world, first ? make_directory(run) : KWM_OK));
-  KWM_TRY(gather_manifest(run));
+  KWM_TRY(kwm_agree(run->layout.world, first ? kwm_rundir_make(run) : KWM_OK));
+  KWM_TRY(write_manifest(run));
   KWM_TRY(kwm_agree(run->layout.world, first ? open_tables(&progress, run->config.output) : KWM_OK));
   kwm_log(KWM_LOG_INFO, "%s: %lld steps of %lld samples on %d ranks (%d replicas x %d stages x %d owners)",
           run->config.learner, (long long)progress.steps, (long long)run->config.train.batch, run->layout.size,
@@ -294,7 +181,7 @@ static kwm_status train(struct kwm_run *run, const struct kwm_arguments *argumen
   KWM_TRY(kwm_run_configure(run, arguments));
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
-  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? check_directory(run, arguments->resume) : KWM_OK));
+  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_rundir_check(run, arguments->resume) : KWM_OK));
   kwm_plan_measure(run);
   KWM_TRY(kwm_plan_check(run, &probe, false));
   KWM_TRY(kwm_run_read_data(run, true, true));
@@ -313,7 +200,7 @@ kwm_status kwm_command_train(int argc, char **argv) {
   struct kwm_arguments arguments;
   struct kwm_run run;
   memset(&run, 0, sizeof run);
-  catch_signals();
+  kwm_rundir_catch_signals();
   kwm_status status = kwm_arguments_read(&arguments, argc, argv);
   if (status == KWM_OK) status = train(&run, &arguments);
   kwm_run_fini(&run);
