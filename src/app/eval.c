@@ -8,6 +8,8 @@
 #include "checkpoint.h"
 #include "eval_stream.h"
 #include "kwm/app.h"
+#include "language_commands.h"
+#include "language_run.h"
 
 /* One "name<TAB>value" line per metric. */
 static void print_metrics(const char *split, bool gaussian, const struct kwm_innovation *sums) {
@@ -48,6 +50,10 @@ static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *argument
   free(text);
   KWM_TRY(status);
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "step", &step));
+  if (kwm_language_is(&run->config)) {
+    if (world.rank == 0) printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(*ckpt), (long long)step);
+    return kwm_language_eval(run, *ckpt);
+  }
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "pixels", &pixels));
   kwm_run_fit_layout(&run->config, false);
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "classes", &classes));

@@ -6,6 +6,8 @@
 
 #include "kwm/app.h"
 #include "kwm/full.h"
+#include "language_commands.h"
+#include "language_run.h"
 #include "task_table.h"
 
 /* What libraries take beyond what is resident at the start: OpenBLAS's packing buffers, HDF5's and MPI's pools, code
@@ -236,6 +238,7 @@ static void print_plan(const struct kwm_run *run, const struct kwm_probe *probe)
 static kwm_status plan(struct kwm_run *run, const struct kwm_arguments *arguments) {
   struct kwm_probe probe;
   KWM_TRY(kwm_run_configure(run, arguments));
+  if (kwm_language_is(&run->config)) return kwm_language_plan(run);
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
   kwm_plan_measure(run);

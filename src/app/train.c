@@ -6,6 +6,8 @@
 #include "checkpoint.h"
 #include "kwm/app.h"
 #include "kwm/log.h"
+#include "language_commands.h"
+#include "language_run.h"
 #include "plan.h"
 #include "rundir.h"
 #include "task_table.h"
@@ -179,6 +181,7 @@ static kwm_status train_built(struct kwm_run *run, const struct kwm_arguments *a
 static kwm_status train(struct kwm_run *run, const struct kwm_arguments *arguments) {
   struct kwm_probe probe;
   KWM_TRY(kwm_run_configure(run, arguments));
+  if (kwm_language_is(&run->config)) return kwm_language_train(run, arguments);
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
   KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_rundir_check(run, arguments->resume) : KWM_OK));
