@@ -187,6 +187,7 @@ static void shadow_close(kwm_device *d) {
 
 static const struct kwm_device_ops shadow_ops = {
     .name = "shadow",
+    .tensor = &shadow_tensor,
     .close = shadow_close,
     .alloc = shadow_alloc,
     .free = shadow_free,

@@ -7,6 +7,7 @@
      shadow_model.c   the observation
      shadow_kron.c    kron and diag
      shadow_block.c   blocks of units
+     shadow_tensor.c  a transformer's operations
 
    The loops are the definition of each kernel, written as plainly as can be. */
 #pragma once
@@ -87,3 +88,6 @@ void shadow_block_take(kwm_device *d, int64_t count, int64_t p, const float *evi
 void shadow_block_predict(kwm_device *d, int64_t count, int64_t p, double lambda, double q, const double *prior,
                           const float *anchor, double *M, double *W, float *mean, double *facts);
 void shadow_block_trace(kwm_device *d, int64_t count, int64_t p, const double *M, double *facts);
+
+/* shadow_tensor.c */
+extern const struct kwm_tensor_ops shadow_tensor;

@@ -39,7 +39,7 @@ struct tensor_newton {
    both ends of the interval land on one number, which is the next interval's lower end; its upper end is then 1. With b
    at most TENSOR_SPREAD the last interval is narrower than single precision can tell. */
 static TENSOR_DEVICE inline struct tensor_newton tensor_newton_of(int64_t n, double trace, double squares) {
-  struct tensor_newton newton = {0};
+  struct tensor_newton newton;
   const double column = sqrt(trace / (double)n), bound = sqrt(sqrt(squares));
   newton.scale = column > TENSOR_COLUMN ? TENSOR_COLUMN / column : 1;
   if (newton.scale * bound > TENSOR_SPREAD) newton.scale = TENSOR_SPREAD / bound;

@@ -2,6 +2,7 @@
    the table with the floor that the device's limits set. */
 #pragma once
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +14,27 @@ enum { ARRAYS = 8, REPETITIONS = 15, CALLS = 2000, MNIST_ROW = 28, THETA_PERIOD 
 static const double span = 3e-3; /* seconds between two waits, about */
 
 /* What an array holds: float on (-1, 1), on (0.5, 1.5), next to 1; the units' parameters; double on (0.5, 1.5); count
-   positive definite blocks (p, p); then the numbers of images and observations. */
-enum kind { SIGNED, POSITIVE, NEAR_ONE, THETA, TABLES, WIDE, BLOCKS, FACTS, PIXELS, LABELS, SYMBOLS, COUNTS };
-static const size_t bytes_of[] = {4, 4, 4, 4, 4, 8, 8, 8, 1, 1, 2, 4};
+   positive definite blocks (p, p); then the numbers of images and observations; of tokens: below m, where a kind's
+   places begin of n (frequent ones first, as words are), the places of n, a power of two; a symmetric float matrix. */
+enum kind {
+  SIGNED,
+  POSITIVE,
+  NEAR_ONE,
+  THETA,
+  TABLES,
+  WIDE,
+  BLOCKS,
+  FACTS,
+  PIXELS,
+  LABELS,
+  SYMBOLS,
+  COUNTS,
+  TOKENS,
+  BEGINS,
+  PLACES,
+  SPREAD
+};
+static const size_t bytes_of[] = {4, 4, 4, 4, 4, 8, 8, 8, 1, 1, 2, 4, 4, 4, 4, 4};
 
 /* How often a call must move an array at least. */
 enum { NONE, READ = 1, WRITE = 1, BOTH = 2 };
@@ -95,6 +114,16 @@ static double block_element(int64_t p, int64_t k, double x) {
   return row == column ? 4 * (double)p + x : 0.5 * draw((uint64_t)(row < column ? k : k + (column - row) * (p - 1)));
 }
 
+/* Symmetric, of order n, with a diagonal that falls from 1 to 1 / n. */
+static double spread_element(int64_t n, int64_t k) {
+  const int64_t i = k / n, j = k % n, low = i < j ? i : j, high = i < j ? j : i;
+  return i == j ? (double)(n - i) / (double)n : 1e-2 * draw((uint64_t)(low * n + high)) / (double)n;
+}
+
+static int32_t begin_of(int64_t n, int64_t count, int64_t k) {
+  return (int32_t)((double)n * log1p((double)k) / log1p((double)count));
+}
+
 static void fill(const struct kernel *kernel, int number, void *host) {
   const struct array *const array = &kernel->arrays[number];
   for (int64_t k = 0; k < array->count; k++) {
@@ -112,6 +141,10 @@ static void fill(const struct kernel *kernel, int number, void *host) {
     case LABELS: ((uint8_t *)host)[k] = (uint8_t)(mix((uint64_t)k) % (uint64_t)kernel->m); break;
     case SYMBOLS: ((uint16_t *)host)[k] = 1; break;
     case COUNTS: ((int32_t *)host)[k] = 1; break;
+    case TOKENS: ((int32_t *)host)[k] = (int32_t)(mix((uint64_t)k) % (uint64_t)kernel->m); break;
+    case BEGINS: ((int32_t *)host)[k] = begin_of(kernel->n, array->count - 1, k); break;
+    case PLACES: ((int32_t *)host)[k] = (int32_t)(k * 4099 % kernel->n); break;
+    case SPREAD: ((float *)host)[k] = (float)spread_element(kernel->n, k); break;
     }
   }
 }
@@ -177,8 +210,14 @@ static double floor_of(const struct bench *b, const struct kernel *k) {
   return longest;
 }
 
+/* Seconds of a row. */
+struct measured {
+  double median, floor;
+};
+
 /* Measures a kernel and prints its row. */
-__attribute__((format(printf, 3, 4))) static void row(const struct bench *b, struct kernel k, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static struct measured row(const struct bench *b, struct kernel k,
+                                                                 const char *format, ...) {
   double seconds[REPETITIONS];
   char size[48];
   va_list list;
@@ -199,4 +238,5 @@ __attribute__((format(printf, 3, 4))) static void row(const struct bench *b, str
   if (b->tsv != NULL)
     fprintf(b->tsv, "%s\t%s\t%.4f\t%.4f\t%.4f\t%.0f\t%.0f\t%.0f\t%.4f\t%.5f\n", k.name, size, MICRO * median,
             MICRO * seconds[0], MICRO * seconds[repetitions - 1], bytes, k.f32, k.f64, MICRO * least, least / median);
+  return (struct measured){median, least};
 }

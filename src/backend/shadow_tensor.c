@@ -1,0 +1,141 @@
+/* The shadow device's transformer operations: the host's (tensor_host.h), on what its arrays stand for. */
+#include "kwm/tensor.h"
+
+#include "shadow.h"
+
+#define FLOATS(d, at, n) ((float *)shadow_array((d), (at), (n), sizeof(float)))
+#define INDICES(d, at, n) ((const int32_t *)shadow_array((d), (at), (n), sizeof(int32_t)))
+#define IF_GIVEN(d, at, n) ((at) == NULL ? NULL : FLOATS((d), (at), (n)))
+
+/* Indices (n), each in [0, count). */
+static const int32_t *indices_below(kwm_device *d, const int32_t *at, int64_t n, int64_t count) {
+  const int32_t *const indices = INDICES(d, at, n);
+  for (int64_t k = 0; k < n; k++) KWM_ASSERT(indices[k] >= 0 && indices[k] < count && "an index of the range");
+  return indices;
+}
+
+/* E holds at least as many rows as the largest of the ids asks for. */
+static void embed(kwm_device *d, int64_t n, int64_t width, int64_t context, const int32_t *ids, const float *E,
+                  const float *pos, const struct kwm_dropout *drop, float *x) {
+  const int32_t *const tokens = indices_below(d, ids, n, INT32_MAX);
+  int32_t largest = 0;
+  for (int64_t k = 0; k < n; k++) largest = tokens[k] > largest ? tokens[k] : largest;
+  kwm_tensor_host.embed(NULL, n, width, context, tokens, FLOATS(d, E, (largest + 1) * width),
+                        FLOATS(d, pos, (n < context ? n : context) * width), drop, FLOATS(d, x, n * width));
+}
+
+static void gather(kwm_device *d, int64_t width, const struct kwm_gather *gather, const float *x, float *table) {
+  const int64_t count = gather->count, n = gather->n;
+  const struct kwm_gather open = {.count = count,
+                                  .n = n,
+                                  .kinds = indices_below(d, gather->kinds, count, INT32_MAX),
+                                  .begin = indices_below(d, gather->begin, count + 1, n + 1),
+                                  .places = indices_below(d, gather->places, n, n)};
+  int32_t largest = 0;
+  for (int64_t k = 0; k < count; k++) {
+    largest = open.kinds[k] > largest ? open.kinds[k] : largest;
+    KWM_ASSERT(open.begin[k] <= open.begin[k + 1] && "places of a kind");
+  }
+  kwm_tensor_host.gather(NULL, width, &open, FLOATS(d, x, n * width), FLOATS(d, table, (largest + 1) * width));
+}
+
+static void fold(kwm_device *d, int64_t n, int64_t width, int64_t context, const float *x, float *sums) {
+  kwm_tensor_host.fold(NULL, n, width, context, FLOATS(d, x, n * width), FLOATS(d, sums, context * width));
+}
+
+static void norm(kwm_device *d, int64_t n, int64_t width, const float *x, const float *g, float *y, float *inv) {
+  kwm_tensor_host.norm(NULL, n, width, FLOATS(d, x, n * width), FLOATS(d, g, width), FLOATS(d, y, n * width),
+                       FLOATS(d, inv, n));
+}
+
+static void norm_adjoint(kwm_device *d, int64_t n, int64_t width, const float *x, const float *g, const float *inv,
+                         const float *sy, const float *more, float *sx, float *sg, float *scratch) {
+  kwm_tensor_host.norm_adjoint(NULL, n, width, FLOATS(d, x, n * width), FLOATS(d, g, width), FLOATS(d, inv, n),
+                               FLOATS(d, sy, n * width), IF_GIVEN(d, more, n * width), FLOATS(d, sx, n * width),
+                               FLOATS(d, sg, width), FLOATS(d, scratch, kwm_tensor_norm_scratch(n, width)));
+}
+
+/* Elements of the output and of the weights. */
+static int64_t outputs(const struct kwm_attention *a) {
+  return a->sequences * a->context * a->heads * a->size;
+}
+
+static int64_t weights_of(const struct kwm_attention *a) {
+  return a->sequences * a->heads * a->context * a->context;
+}
+
+static void attention(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights, float *out) {
+  kwm_tensor_host.attention(NULL, a, FLOATS(d, qkv, 3 * outputs(a)), FLOATS(d, weights, weights_of(a)),
+                            FLOATS(d, out, outputs(a)));
+}
+
+static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights,
+                              const float *sout, float *sqkv) {
+  kwm_tensor_host.attention_adjoint(NULL, a, FLOATS(d, qkv, 3 * outputs(a)), FLOATS(d, weights, weights_of(a)),
+                                    FLOATS(d, sout, outputs(a)), FLOATS(d, sqkv, 3 * outputs(a)));
+}
+
+static void gelu(kwm_device *d, int64_t n, const float *u, float *y) {
+  kwm_tensor_host.gelu(NULL, n, FLOATS(d, u, n), FLOATS(d, y, n));
+}
+
+static void gelu_adjoint(kwm_device *d, int64_t n, const float *u, const float *sy, float *su) {
+  kwm_tensor_host.gelu_adjoint(NULL, n, FLOATS(d, u, n), FLOATS(d, sy, n), FLOATS(d, su, n));
+}
+
+static void residual(kwm_device *d, int64_t n, int64_t width, const struct kwm_dropout *drop, const float *x,
+                     const float *f, float *y) {
+  kwm_tensor_host.residual(NULL, n, width, drop, IF_GIVEN(d, x, n * width), FLOATS(d, f, n * width),
+                           FLOATS(d, y, n * width));
+}
+
+static void categorical(kwm_device *d, int64_t n, int64_t classes, int64_t ld, const int32_t *targets, bool innovate,
+                        float *logits, float *facts) {
+  kwm_tensor_host.categorical(NULL, n, classes, ld, indices_below(d, targets, n, classes), innovate,
+                              SHADOW_MATRIX(d, logits, n, classes, ld), FLOATS(d, facts, n * KWM_TOKEN_FACTS));
+}
+
+static void riccati(kwm_device *d, int64_t n, const struct kwm_riccati_step *step, const float *y, float *f, float *m,
+                    float *p, float *x) {
+  kwm_tensor_host.riccati(NULL, n, step, FLOATS(d, y, n), FLOATS(d, f, n), FLOATS(d, m, n), FLOATS(d, p, n),
+                          FLOATS(d, x, n));
+}
+
+static void adam(kwm_device *d, int64_t n, const struct kwm_adam_step *step, const float *score, float *m, float *v,
+                 float *mean) {
+  kwm_tensor_host.adam(NULL, n, step, FLOATS(d, score, n), FLOATS(d, m, n), FLOATS(d, v, n), FLOATS(d, mean, n));
+}
+
+static void drift(kwm_device *d, int64_t n, float keep, float scale, const float *x, float *mean) {
+  kwm_tensor_host.drift(NULL, n, keep, scale, IF_GIVEN(d, x, n), FLOATS(d, mean, n));
+}
+
+static void norm2(kwm_device *d, int64_t n, const float *x, double *sums) {
+  kwm_tensor_host.norm2(NULL, n, FLOATS(d, x, n), shadow_facts(d, sums, 1));
+}
+
+static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch) {
+  const bool good =
+      kwm_tensor_host.basis(NULL, n, anew, FLOATS(d, A, n * n), FLOATS(d, U, n * n), FLOATS(d, scratch, 4 * n * n));
+  if (anew) shadow_wait(d);
+  return good;
+}
+
+const struct kwm_tensor_ops shadow_tensor = {
+    .embed = embed,
+    .gather = gather,
+    .fold = fold,
+    .norm = norm,
+    .norm_adjoint = norm_adjoint,
+    .attention = attention,
+    .attention_adjoint = attention_adjoint,
+    .gelu = gelu,
+    .gelu_adjoint = gelu_adjoint,
+    .residual = residual,
+    .categorical = categorical,
+    .riccati = riccati,
+    .adam = adam,
+    .drift = drift,
+    .norm2 = norm2,
+    .basis = basis,
+};
