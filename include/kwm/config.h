@@ -52,14 +52,15 @@ struct kwm_config {
     char *kind;                            /* gated | dense | transformer */
     int64_t layers, heads, context, ratio; /* transformer: tokens a sequence; feed-forward units per column of width */
     int64_t readouts;                      /* transformer, sensitivity stage: stages with a reading of their own */
-    double dropout, dropout_embedding;     /* transformer: shares dropped of what sub-layers add, of embedded tokens */
-    char *widths;                          /* dense: units of the hidden layers, "256 256" */
-    int64_t width;                         /* gated: recurrent complex units */
-    int64_t hidden;                        /* gated: read-out hidden units */
-    double decay_min, decay_max;           /* initial |a| of the units is spread over [min, max] at gate 1/2 */
-    double phase_max;                      /* initial phases are spread over (0, max], radians */
-    char *observation;                     /* categorical | gaussian */
-    double noise_variance;                 /* gaussian: R of every output */
+    double dropout, dropout_embedding,
+        dropout_readout;         /* transformer: shares dropped of what sub-layers add, of embedded tokens */
+    char *widths;                /* dense: units of the hidden layers, "256 256" */
+    int64_t width;               /* gated: recurrent complex units */
+    int64_t hidden;              /* gated: read-out hidden units */
+    double decay_min, decay_max; /* initial |a| of the units is spread over [min, max] at gate 1/2 */
+    double phase_max;            /* initial phases are spread over (0, max], radians */
+    char *observation;           /* categorical | gaussian */
+    double noise_variance;       /* gaussian: R of every output */
   } model;
   struct {
     int64_t epochs, max_steps; /* max_steps 0: no limit */
@@ -80,18 +81,19 @@ struct kwm_config {
     double smoothing; /* transformer: what is kept of the running score in a step */
     double evidence_rate, factor_rate; /* transformer: of the running information, of the bases' factors */
     int64_t factor_every;              /* transformer: steps between observations of the factors */
-    double pull;                       /* transformer: the mean decays by this times the root of q */
-    double gain_factor;                /* innovation noise R is counted 1/gain_factor times */
-    double trust_region;               /* bound on the predicted KL per sample of one step, per group; 0: none */
-    double trust_expected;             /* the same in units of its expectation under the model; 0: none */
-    bool line_search;                  /* step length from one more forward pass of the mini-batch */
-    double process_noise;              /* Q = process_noise * P0 per step */
-    double adapt_process;              /* rate at which it follows the innovations, 0: fixed */
-    double adapt_noise;                /* rate at which R's scale does */
-    bool score_test;                   /* successive-score test in metrics.tsv */
-    double forgetting;                 /* stabilised forgetting factor lambda towards the prior */
-    double gate;                       /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
-    int64_t max_skips;                 /* this many skipped steps in a row stop the run with code 4 */
+    double stage_noise;    /* transformer: the root of q of stages before the last, share of the last one's */
+    double pull;           /* transformer: the mean decays by this times the root of q */
+    double gain_factor;    /* innovation noise R is counted 1/gain_factor times */
+    double trust_region;   /* bound on the predicted KL per sample of one step, per group; 0: none */
+    double trust_expected; /* the same in units of its expectation under the model; 0: none */
+    bool line_search;      /* step length from one more forward pass of the mini-batch */
+    double process_noise;  /* Q = process_noise * P0 per step */
+    double adapt_process;  /* rate at which it follows the innovations, 0: fixed */
+    double adapt_noise;    /* rate at which R's scale does */
+    bool score_test;       /* successive-score test in metrics.tsv */
+    double forgetting;     /* stabilised forgetting factor lambda towards the prior */
+    double gate;           /* a step whose mean surprisal exceeds this many nats is skipped; 0: none */
+    int64_t max_skips;     /* this many skipped steps in a row stop the run with code 4 */
   } filter;
   struct {
     char *joint;      /* none | full: one exact covariance of all parameters in place of the groups' */

@@ -16,6 +16,7 @@ struct kwm_language_learn_spec {
   double prior[KWM_TENSOR_ROLES]; /* kalman: precision 1/p0 */
   bool left[KWM_TENSOR_ROLES], right[KWM_TENSOR_ROLES]; /* bases */
   double step[KWM_TENSOR_ROLES];                        /* root of the process noise q a step, before the schedule */
+  double stage_noise;                                   /* factor on the step of stages before the last */
   double pull;                                          /* the mean decays by pull * step: dynamics of an AR(1) */
   double rate_f, rate_m, rate_factor;
   int64_t refresh, factor_every,

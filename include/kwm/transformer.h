@@ -40,7 +40,8 @@ enum {
 struct kwm_transformer {
   int64_t types, context, width, heads, ratio; /* vocabulary; tokens a sequence; columns; feed-forward widening */
   int layers, stages;
-  double dropout, dropout_embedding; /* shares dropped of what sub-layers add, and of the embedded tokens */
+  double dropout, dropout_embedding, dropout_readout; /* shares dropped: of what sub-layers add, of the embedded tokens,
+                                                         of what a prediction is read from */
   int n_tensors;
   struct kwm_tensor tensors[KWM_TENSORS_MAX];
 };

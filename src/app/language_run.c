@@ -78,7 +78,8 @@ static kwm_status lay_out_model(struct kwm_language_run *run) {
                                         .layers = (int)config->model.layers,
                                         .stages = is(config->sensitivity, "stage") ? (int)config->model.readouts : 1,
                                         .dropout = config->model.dropout,
-                                        .dropout_embedding = config->model.dropout_embedding};
+                                        .dropout_embedding = config->model.dropout_embedding,
+                                        .dropout_readout = config->model.dropout_readout};
   return kwm_transformer_lay_out(&run->model);
 }
 
@@ -113,6 +114,7 @@ struct kwm_language_learn_spec kwm_language_run_learn_spec(const struct kwm_lang
       .step = {[KWM_TENSOR_MATRIX] = sqrt(q / hidden),
                [KWM_TENSOR_EMBEDDING] = sqrt(q / output),
                [KWM_TENSOR_VECTOR] = sqrt(q / output)},
+      .stage_noise = config->filter.stage_noise,
       .pull = config->filter.pull,
       .rate_f = config->filter.evidence_rate,
       .rate_m = 1 - config->filter.smoothing,

@@ -76,7 +76,9 @@ static bool refresh(kwm_language_learner *learner) {
 
 static void correct_kalman(kwm_language_learner *learner, int t, double schedule) {
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(learner->device);
-  const double step = learner->spec.step[learner->model->tensors[t].role] * schedule;
+  const struct kwm_tensor *const tensor = &learner->model->tensors[t];
+  const bool early = tensor->stage < learner->model->stages - 1;
+  const double step = learner->spec.step[tensor->role] * schedule * (early ? learner->spec.stage_noise : 1);
   const float *const delta = kwm_riccati_gain(&learner->cov[t], step * step, learner->score[t], &learner->room);
   ops->drift(learner->device, language_size(learner->model, t), (float)(1 - learner->spec.pull * step), 1, delta,
              learner->mean[t]);

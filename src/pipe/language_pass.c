@@ -3,16 +3,26 @@
 
 #include <string.h>
 
-/* Sites of dropout: the embedded tokens, then two a layer. */
-static struct kwm_dropout dropout_of(const struct kwm_language *language, const struct language_pass *pass, int64_t j,
-                                     int layer) {
-  const struct kwm_transformer *const model = language->model;
-  const double rate = layer < 0 ? model->dropout_embedding : model->dropout;
+/* Sites of dropout: the embedded tokens, then two a layer, then the stages' readings. */
+enum { EMBEDDED = 0, FIRST_LAYER = 1 };
+
+static struct kwm_dropout dropout_at(const struct kwm_language *language, const struct language_pass *pass, int64_t j,
+                                     uint32_t site, double rate) {
   return (struct kwm_dropout){.seed = language->spec.seed,
                               .step = pass->sink != NULL ? pass->batch->step : 0,
-                              .site = layer < 0 ? 0 : (uint32_t)(1 + 2 * layer),
-                              .first = language_sequence(language, j) * model->context,
+                              .site = site,
+                              .first = language_sequence(language, j) * language->model->context,
                               .rate = pass->sink != NULL ? (float)rate : 0};
+}
+
+static struct kwm_dropout layer_dropout(const struct kwm_language *language, const struct language_pass *pass,
+                                        int64_t j, int layer) {
+  return dropout_at(language, pass, j, (uint32_t)(FIRST_LAYER + 2 * layer), language->model->dropout);
+}
+
+static struct kwm_dropout embedded_dropout(const struct kwm_language *language, const struct language_pass *pass,
+                                           int64_t j) {
+  return dropout_at(language, pass, j, EMBEDDED, language->model->dropout_embedding);
 }
 
 static const float *embedding_of(const struct kwm_language *language, const struct language_pass *pass) {
@@ -34,7 +44,7 @@ void language_input(struct kwm_language *language, const struct language_pass *p
     language_receive(language, LANGUAGE_FORWARD, language->rank - 1, x);
     return;
   }
-  const struct kwm_dropout drop = dropout_of(language, pass, j, -1);
+  const struct kwm_dropout drop = embedded_dropout(language, pass, j);
   kwm_tensor_of(language->spec.device)
       ->embed(language->spec.device, language->n, language->model->width, language->model->context, language->ids,
               embedding_of(language, pass), pass->means[KWM_TENSOR_POSITION], &drop, x);
@@ -50,7 +60,7 @@ void language_forward(struct kwm_language *language, const struct language_pass 
                       const struct language_slot *slot, int first, int end) {
   for (int layer = first; layer < end; layer++) {
     const struct kwm_layer_means means = means_of(pass, layer);
-    const struct kwm_dropout drop = dropout_of(language, pass, j, layer);
+    const struct kwm_dropout drop = layer_dropout(language, pass, j, layer);
     const int k = layer - first;
     kwm_layer_forward(&language->shape, &means, &drop, slot->x[k], &slot->kept[k], &language->room, slot->x[k + 1]);
   }
@@ -60,7 +70,7 @@ void language_adjoint(struct kwm_language *language, const struct language_pass 
                       const struct language_slot *slot, int first, int end) {
   for (int layer = end - 1; layer >= first; layer--) {
     const struct kwm_layer_means means = means_of(pass, layer);
-    const struct kwm_dropout drop = dropout_of(language, pass, j, layer);
+    const struct kwm_dropout drop = layer_dropout(language, pass, j, layer);
     const int k = layer - first;
     kwm_layer_adjoint(&language->shape, &means, &drop, slot->x[k], &slot->kept[k], &language->room,
                       kwm_transformer_tensor(layer, KWM_LAYER_NORM_A), pass->sink, language->s);
@@ -90,10 +100,15 @@ void language_read(struct kwm_language *language, const struct language_pass *pa
   const int64_t n = language->n, d = language->model->width, rows = language->rows;
   const int norm = kwm_transformer_readout(language->model, stage);
   float *const facts = language->facts + ((stage - language->first_stage) * language->micros + j) * n * KWM_TOKEN_FACTS;
+  const struct kwm_dropout drop =
+      dropout_at(language, pass, j, (uint32_t)(FIRST_LAYER + 2 * language->model->layers + stage),
+                 language->model->dropout_readout);
   ops->norm(device, n, d, x, pass->means[norm], language->y, language->inv);
+  if (drop.rate > 0) ops->residual(device, n, d, &drop, NULL, language->y, language->y);
   for (int64_t from = 0; from < n; from += rows)
     read_rows(language, pass, stage, from, n - from < rows ? n - from : rows, facts);
   if (pass->sink == NULL) return;
+  if (drop.rate > 0) ops->residual(device, n, d, &drop, NULL, language->room.narrow, language->room.narrow);
   ops->norm_adjoint(device, n, d, x, pass->means[norm], language->inv, language->room.narrow, NULL, language->s,
                     pass->sink->vector(pass->sink->context, norm), language->room.norm);
 }
@@ -134,7 +149,7 @@ void language_embedded(struct kwm_language *language, const struct language_pass
   kwm_device *const device = language->spec.device;
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(device);
   const int64_t n = language->n, d = language->model->width;
-  const struct kwm_dropout drop = dropout_of(language, pass, j, -1);
+  const struct kwm_dropout drop = embedded_dropout(language, pass, j);
   if (drop.rate > 0) ops->residual(device, n, d, &drop, NULL, language->s, language->s);
   ops->fold(device, n, d, language->model->context, language->s,
             pass->sink->vector(pass->sink->context, KWM_TENSOR_POSITION));
