@@ -49,7 +49,7 @@ check_files() {
       room("par", 2, "par.h")
       room("io", 3, "ckpt.h report.h")
       room("lin", 3, "lin.h health.h consistency.h change.h tasks.h")
-      room("data", 4, "data.h stream.h tokens.h")
+      room("data", 4, "data.h stream.h tokens.h shift.h")
       room("layer", 4, "layer.h sublayer.h")
       room("cov", 4, "cov.h cov_ops.h full.h riccati.h spectrum.h")
       room("model", 5, "model.h transformer.h")

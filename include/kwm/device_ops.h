@@ -1,7 +1,7 @@
 /* What a device computes: one table for each kind of device. All arrays are the device's, row-major and contiguous
    unless said, `_host` excepted; all sizes > 0. Kernels of equal arguments give equal bits. Comments give shapes; what
-   the numbers mean stands where the host's own loops do (the room named in each heading). Facts are doubles in memory of
-   kwm_device_share. */
+   the numbers mean stands where the host's own loops do (the room named in each heading). Facts are doubles in memory
+   of kwm_device_share. */
 #pragma once
 
 #include "kwm/device.h"

@@ -15,7 +15,9 @@ enum kwm_rng_purpose {
   KWM_RNG_TASK = 7,       /* tasks of a stream; step = use << 32 | task, index = position */
   KWM_RNG_LABELS = 8,     /* labels drawn from the model; step = step of the run, index = place in the mini-batch */
   KWM_RNG_PREDICTIVE = 9, /* logits drawn from their posterior; step = task << 32 | sample, index = draw and class */
-  KWM_RNG_DROPOUT = 10,   /* what is dropped; site in the purpose's word, step, row and column as counter (kwm/tensor.h) */
+  KWM_RNG_DROPOUT = 10,   /* what is dropped; site in the purpose's word; counter: step, row, column (kwm/tensor.h) */
+  KWM_RNG_SHIFT = 11,     /* shifted text; step = use, index = token or word */
+  KWM_RNG_TOPIC = 12,     /* topics of documents; step 0: hash of word index; step = attempt, index = centre */
 };
 
 /* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */

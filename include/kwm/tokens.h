@@ -66,6 +66,7 @@ const char *kwm_vocabulary_word(const kwm_vocabulary *vocabulary, int32_t id);
 struct kwm_text_streams {
   const int32_t *ids; /* (n) borrowed */
   int64_t n, streams, context;
+  const int32_t *targets; /* (n) borrowed: the tokens as targets, where these are others (kwm/shift.h); NULL: ids */
 };
 
 /* Steps of one pass: floor((floor(n / streams) - 1) / context), 0 if the text is too short. */

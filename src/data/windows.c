@@ -9,6 +9,10 @@ int64_t kwm_streams_steps(int64_t n, int64_t streams, int64_t context) {
   return length > 0 ? (length - 1) / context : 0;
 }
 
+static const int32_t *targets_of(const struct kwm_text_streams *text) {
+  return text->targets != NULL ? text->targets : text->ids;
+}
+
 void kwm_streams_batch(const struct kwm_text_streams *text, int64_t step, int64_t first, int64_t rows, int32_t *inputs,
                        int32_t *targets) {
   const int64_t length = text->n / text->streams, context = text->context;
@@ -16,9 +20,9 @@ void kwm_streams_batch(const struct kwm_text_streams *text, int64_t step, int64_
   KWM_ASSERT(first >= 0 && rows >= 0 && first + rows <= text->streams);
   const size_t bytes = (size_t)context * sizeof *inputs;
   for (int64_t row = 0; row < rows; row++) {
-    const int32_t *const from = text->ids + (first + row) * length + step * context;
-    memcpy(inputs + row * context, from, bytes);
-    memcpy(targets + row * context, from + 1, bytes);
+    const int64_t from = (first + row) * length + step * context;
+    memcpy(inputs + row * context, text->ids + from, bytes);
+    memcpy(targets + row * context, targets_of(text) + from + 1, bytes);
   }
 }
 
@@ -39,7 +43,7 @@ int64_t kwm_windows_batch(const struct kwm_text_streams *text, int64_t first, in
       const int64_t at = from + i;
       const bool target = at + 1 < text->n;
       inputs[row * context + i] = at < text->n ? text->ids[at] : 0;
-      targets[row * context + i] = target ? text->ids[at + 1] : KWM_NO_TARGET;
+      targets[row * context + i] = target ? targets_of(text)[at + 1] : KWM_NO_TARGET;
       predicted += target;
     }
   }

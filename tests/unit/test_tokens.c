@@ -88,6 +88,15 @@ static void takes_any_text(void **state) {
   kwm_vocabulary_destroy(vocabulary);
 }
 
+/* Pairs that have one hash, of one length and of two. */
+static void tells_colliding_words_apart(void **state) {
+  (void)state;
+  write_text("train.txt", "costarring dbotcuos liquid");
+  assert_encoded("liquid uapnmebm dbotcuos costarring", (const int32_t[]){2, 4, 1, 0}, 4);
+  write_text("train.txt", "liquid dbotcuos uapnmebm <unk>");
+  assert_encoded("uapnmebm dbotcuos costarring", (const int32_t[]){2, 1, 3}, 3);
+}
+
 static void encodes_a_prompt(void **state) {
   (void)state;
   write_text("train.txt", training);
@@ -107,6 +116,7 @@ static char *random_text(size_t count, unsigned seed) {
     draw = draw * 1664525u + 1013904223u;
     text[i] = letters[(draw >> 16) % (sizeof letters - 1)];
   }
+  for (size_t end = 1 << 15; end < count; end += 1 << 15) memcpy(text + end - 2, "abcd", 4);
   text[count] = '\0';
   return text;
 }
@@ -266,6 +276,7 @@ int main(void) {
       cmocka_unit_test_setup(numbers_words_by_first_occurrence, empty_folder),
       cmocka_unit_test_setup(adds_unk_last, empty_folder),
       cmocka_unit_test_setup(takes_any_text, empty_folder),
+      cmocka_unit_test_setup(tells_colliding_words_apart, empty_folder),
       cmocka_unit_test_setup(encodes_a_prompt, empty_folder),
       cmocka_unit_test_setup(agrees_with_plain_means, empty_folder),
       cmocka_unit_test_setup(reads_packed_files_of_several_streams, empty_folder),

@@ -33,7 +33,7 @@ static void streams_are_contiguous(void **state) {
   for (int64_t n = 0; n <= 60; n++)
     for (int64_t streams = 1; streams <= 5; streams++)
       for (int64_t context = 1; context <= 8; context++) {
-        const struct kwm_text_streams text = {ids, n, streams, context};
+        const struct kwm_text_streams text = {.ids = ids, .n = n, .streams = streams, .context = context};
         const int64_t steps = kwm_streams_steps(n, streams, context), length = n / streams;
         /* The last target lies in the stream, and one step more would leave it. */
         assert_true(steps == 0 || steps * context + 1 <= length);
@@ -80,7 +80,7 @@ static void windows_cover_the_text(void **state) {
   for (int64_t n = 0; n <= 40; n++)
     for (int64_t context = 1; context <= 12; context++)
       for (int64_t rows = 1; rows <= 6; rows++) {
-        const struct kwm_text_streams text = {ids, n, 1, context};
+        const struct kwm_text_streams text = {.ids = ids, .n = n, .context = context};
         assert_covers(&text, rows, false);
         assert_covers(&text, rows, true);
       }
@@ -89,7 +89,7 @@ static void windows_cover_the_text(void **state) {
 
 static void pads_the_last_window(void **state) {
   (void)state;
-  const struct kwm_text_streams text = {ids + 10, 6, 1, 4};
+  const struct kwm_text_streams text = {.ids = ids + 10, .n = 6, .context = 4};
   int32_t inputs[12], targets[12];
   assert_int_equal(kwm_windows_batch(&text, 0, 1, 3, inputs, targets), 5);
   static const int32_t wanted_inputs[12] = {10, 11, 12, 13, 14, 15};
@@ -98,11 +98,28 @@ static void pads_the_last_window(void **state) {
   assert_memory_equal(targets, wanted_targets, sizeof targets);
 }
 
+/* Targets of their own: each batch takes them from where its targets without them come from. */
+static void takes_targets_from_where_they_are(void **state) {
+  (void)state;
+  int32_t others[N_MAX], inputs[2][40], targets[2][40];
+  for (int32_t i = 0; i < N_MAX; i++) others[i] = 1000 + i;
+  struct kwm_text_streams text = {.ids = ids, .n = 50, .streams = 4, .context = 5};
+  for (int k = 0; k < 2; k++) {
+    text.targets = k == 0 ? NULL : others;
+    kwm_streams_batch(&text, 1, 0, 4, inputs[k], targets[k]);
+    assert_int_equal(kwm_windows_batch(&text, 6, 1, 4, inputs[k] + 20, targets[k] + 20), 19);
+  }
+  assert_memory_equal(inputs[0], inputs[1], sizeof inputs[0]);
+  for (int i = 0; i < 40; i++)
+    assert_int_equal(targets[1][i], targets[0][i] < 0 ? KWM_NO_TARGET : targets[0][i] + 1000);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(streams_are_contiguous),
       cmocka_unit_test(windows_cover_the_text),
       cmocka_unit_test(pads_the_last_window),
+      cmocka_unit_test(takes_targets_from_where_they_are),
   };
   return cmocka_run_group_tests(tests, count_up, NULL);
 }
