@@ -49,6 +49,17 @@ struct kwm_adam_step {
   int64_t t;
 };
 
+/* Reading out: logits y Eᵀ, their innovations e against the targets, and the scores of both sides. */
+struct kwm_read {
+  int64_t n, classes, width;
+  const float *y, *E;     /* (n, width), (classes, width) */
+  const int32_t *targets; /* (n) in [0, classes) */
+  float *facts;           /* (n, KWM_TOKEN_FACTS) <- */
+  float *sy, *sE;         /* (n, width) <- e E, (classes, width) += eᵀ y; both NULL: the facts alone */
+  bool half;              /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
+  float *room;            /* kwm_tensor_read_room floats */
+};
+
 struct kwm_tensor_ops {
   /* x (n, width) <- dropout(E[ids[r]] + pos[r % context]); E (types, width), pos (context, width). ids (n) are the
      device's, each in [0, types). */
@@ -104,13 +115,17 @@ struct kwm_tensor_ops {
      under 1e-7 of their sum, scaled down as a whole to a Frobenius norm of at most 1/2 a column on average; then U <- U
      (I + X) made orthonormal by Newton's iteration. scratch: 4 n² floats. */
   bool (*basis)(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
+
+  /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */
+  void (*read)(kwm_device *d, const struct kwm_read *read);
 };
 
 /* The table of a device; NULL: the host's. */
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device);
 
-/* Floats of norm_adjoint's scratch. */
+/* Floats of norm_adjoint's scratch, and of read's room. */
 int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width);
+int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half);
 
 /* The host's table, and the keep rule of dropout: the factor of element (row, column), 0 or 1 / (1 - rate). */
 extern const struct kwm_tensor_ops kwm_tensor_host;

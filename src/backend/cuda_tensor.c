@@ -242,4 +242,5 @@ const struct kwm_tensor_ops cuda_tensor = {
     .drift = drift,
     .norm2 = norm2,
     .basis = basis,
+    .read = cuda_tensor_read,
 };

@@ -43,8 +43,6 @@ void cuda_tensor_soften_adjoint(int64_t rows, int64_t context, const float *s, f
 /* cuda_tensor_learn.cu */
 void cuda_tensor_gelu(int64_t n, const float *u, float *y, cudaStream_t stream);
 void cuda_tensor_gelu_adjoint(int64_t n, const float *u, const float *sy, float *su, cudaStream_t stream);
-void cuda_tensor_categorical(int64_t n, int64_t classes, int64_t ld, const int32_t *targets, bool innovate,
-                             float *logits, float *facts, cudaStream_t stream);
 void cuda_tensor_riccati(int64_t n, const struct kwm_riccati_step *step, const float *y, float *f, float *m, float *p,
                          float *x, cudaStream_t stream);
 void cuda_tensor_adam(int64_t n, const struct kwm_adam_step *step, const float *score, float *m, float *v, float *mean,
@@ -52,6 +50,14 @@ void cuda_tensor_adam(int64_t n, const struct kwm_adam_step *step, const float *
 void cuda_tensor_drift(int64_t n, float keep, float scale, const float *x, float *mean, cudaStream_t stream);
 void cuda_tensor_norm2(int64_t n, const float *x, double *sums, const struct cuda_scratch *scratch,
                        cudaStream_t stream);
+
+/* cuda_tensor_read.cu. half: the innovation goes to e (n, ld), zeros after the classes; logits and e aligned, ld a
+   multiple of 4. narrow: to (all) <- x (n) rounded to bfloat16, then zeros; aligned. */
+void cuda_tensor_categorical(int64_t n, int64_t classes, int64_t ld, const int32_t *targets, bool innovate,
+                             float *logits, float *facts, cudaStream_t stream);
+void cuda_tensor_categorical_half(int64_t n, int64_t classes, int64_t ld, const int32_t *targets, float *logits,
+                                  uint16_t *e, float *facts, cudaStream_t stream);
+void cuda_tensor_narrow(int64_t n, int64_t all, const float *x, uint16_t *to, cudaStream_t stream);
 
 /* cuda_tensor_basis.cu: what lies between the products. *damping <- that of A (n, n). */
 void cuda_tensor_damping(int64_t n, const float *A, double *damping, cudaStream_t stream);
@@ -69,6 +75,9 @@ void cuda_tensor_bound(int64_t n, const float *G, struct tensor_newton *newton, 
                        cudaStream_t stream);
 void cuda_tensor_shift(int64_t n, int power, const struct tensor_newton *newton, float *M, cudaStream_t stream);
 void cuda_tensor_newton(int64_t n, int step, const struct tensor_newton *newton, float *M, cudaStream_t stream);
+
+/* cuda_tensor_read.c: the operation */
+void cuda_tensor_read(kwm_device *d, const struct kwm_read *read);
 
 #ifdef __cplusplus
 }

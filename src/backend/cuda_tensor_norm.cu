@@ -73,12 +73,13 @@ template <int QUADS>
 static __device__ void adjoint_row(const struct adjoint &a, int64_t row, const float4 g[QUADS], float4 score[QUADS]) {
   const int64_t quads = a.width / QUAD, lane = threadIdx.x % CUDA_WARP;
   const float over = a.inv[row];
-  float4 x[QUADS], s[QUADS];
+  float4 x[QUADS], s[QUADS], more[QUADS];
   float dot = 0;
 #pragma unroll
   for (int j = 0; j < QUADS; j++) {
     x[j] = quad_of(a.x + row * a.width, lane + j * CUDA_WARP, quads);
     s[j] = quad_of(a.sy + row * a.width, lane + j * CUDA_WARP, quads);
+    more[j] = a.more == NULL ? make_float4(0, 0, 0, 0) : quad_of(a.more + row * a.width, lane + j * CUDA_WARP, quads);
   }
 #pragma unroll
   for (int j = 0; j < QUADS; j++) {
@@ -92,9 +93,7 @@ static __device__ void adjoint_row(const struct adjoint &a, int64_t row, const f
   for (int j = 0; j < QUADS; j++) {
     const int64_t quad = lane + j * CUDA_WARP;
     if (quad >= quads) continue;
-    float4 to = over * (s[j] + along * x[j]);
-    if (a.more != NULL) to = to + ((const float4 *)(a.more + row * a.width))[quad];
-    ((float4 *)(a.sx + row * a.width))[quad] = to;
+    ((float4 *)(a.sx + row * a.width))[quad] = over * (s[j] + along * x[j]) + more[j];
   }
 }
 

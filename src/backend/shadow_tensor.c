@@ -121,6 +121,20 @@ static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U,
   return good;
 }
 
+static void read_out(kwm_device *d, const struct kwm_read *read) {
+  const int64_t n = read->n, classes = read->classes, width = read->width;
+  KWM_ASSERT((read->sy == NULL) == (read->sE == NULL) && "both scores or none");
+  struct kwm_read open = *read;
+  open.y = FLOATS(d, read->y, n * width);
+  open.E = FLOATS(d, read->E, classes * width);
+  open.targets = indices_below(d, read->targets, n, classes);
+  open.facts = FLOATS(d, read->facts, n * KWM_TOKEN_FACTS);
+  open.sy = IF_GIVEN(d, read->sy, n * width);
+  open.sE = IF_GIVEN(d, read->sE, classes * width);
+  open.room = FLOATS(d, read->room, kwm_tensor_read_room(n, classes, width, read->half));
+  kwm_tensor_host.read(NULL, &open);
+}
+
 const struct kwm_tensor_ops shadow_tensor = {
     .embed = embed,
     .gather = gather,
@@ -138,4 +152,5 @@ const struct kwm_tensor_ops shadow_tensor = {
     .drift = drift,
     .norm2 = norm2,
     .basis = basis,
+    .read = read_out,
 };

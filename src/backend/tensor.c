@@ -22,6 +22,11 @@ int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width) {
   return (n < TENSOR_NORM_PARTS ? n : TENSOR_NORM_PARTS) * width;
 }
 
+int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half) {
+  const int64_t ld = tensor_read_ld(classes);
+  return TENSOR_READ_COLUMNS + n * ld + (half ? (n * ld + ld * width + n * width) / 2 : 0);
+}
+
 static void drop_row(const struct kwm_dropout *drop, int64_t row, int64_t width, float *x) {
   if (!(drop->rate > 0)) return;
   for (int64_t first = 0; first < width; first += 4) {
@@ -78,6 +83,7 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .drift = tensor_drift,
     .norm2 = tensor_norm2,
     .basis = tensor_basis,
+    .read = tensor_read,
 };
 
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device) {

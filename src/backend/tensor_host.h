@@ -20,6 +20,14 @@
 /* norm_adjoint sums the score of g over at most so many pieces of the rows first. */
 enum { TENSOR_NORM_PARTS = 264 };
 
+/* read's rows of logits, of innovations and of E begin at multiples of so many numbers: what tensor cores and vectors
+   want. In its room, itself aligned so: logits (n, ld), and with `half` the innovations (n, ld), E (ld, width) and y
+   (n, width), 16 bits each. */
+enum { TENSOR_READ_COLUMNS = 64 };
+static inline int64_t tensor_read_ld(int64_t classes) {
+  return (classes + TENSOR_READ_COLUMNS - 1) / TENSOR_READ_COLUMNS * TENSOR_READ_COLUMNS;
+}
+
 /* basis: the damping of A by its mean diagonal, the smallest gap by the sum of two eigenvalues, the largest |X_ij|, the
    largest root mean square of a column of X, the largest bound of X's singular values; steps of Newton's iteration. */
 #define TENSOR_DAMPING 1e-6
@@ -76,3 +84,4 @@ void tensor_adam(kwm_device *d, int64_t n, const struct kwm_adam_step *step, con
 void tensor_drift(kwm_device *d, int64_t n, float keep, float scale, const float *x, float *mean);
 void tensor_norm2(kwm_device *d, int64_t n, const float *x, double *sums);
 bool tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
+void tensor_read(kwm_device *d, const struct kwm_read *read);

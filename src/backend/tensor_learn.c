@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "kwm/backend.h"
+
 /* One row of logits, with the likeliest's and the sum of exp(logit - top). */
 static void row_facts(int64_t classes, const float *logits, int32_t target, float top, double sum, float *facts) {
   const double log_sum = log(sum), over = 1 / sum;
@@ -32,6 +34,16 @@ void tensor_categorical(kwm_device *d, int64_t n, int64_t classes, int64_t ld, c
     for (int64_t c = 0; c < classes; c++) row[c] = -expf(row[c] - top) * over;
     row[targets[r]] += 1;
   }
+}
+
+void tensor_read(kwm_device *d, const struct kwm_read *read) {
+  const int64_t n = read->n, classes = read->classes, width = read->width;
+  float *const logits = read->room;
+  kwm_gemm(false, true, n, classes, width, 1, read->y, width, read->E, width, 0, logits, classes);
+  tensor_categorical(d, n, classes, classes, read->targets, read->sy != NULL, logits, read->facts);
+  if (read->sy == NULL) return;
+  kwm_gemm(false, false, n, width, classes, 1, logits, classes, read->E, width, 0, read->sy, width);
+  kwm_gemm(true, false, classes, width, n, 1, logits, classes, read->y, width, 1, read->sE, width);
 }
 
 /* The fixed point without the difference of two near numbers: (sqrt(q² + 4 q/f) - q)/2 = 2/(sqrt(f² + 4 f/q) + f). */

@@ -191,11 +191,47 @@ static void attention_rows(struct step *step, const struct sizes *s) {
 }
 
 static void run_categorical(const struct kernel *k) {
-  ops_of(k)->categorical(k->d, k->n, k->m, k->m, k->a[0], true, k->a[1], k->a[2]);
+  ops_of(k)->categorical(k->d, k->n, k->m, k->ld, k->a[0], true, k->a[1], k->a[2]);
+}
+
+static void run_read(const struct kernel *k) {
+  const struct kwm_read read = {.n = k->n,
+                                .classes = k->m,
+                                .width = k->w,
+                                .y = k->a[0],
+                                .E = k->a[1],
+                                .targets = k->a[2],
+                                .facts = k->a[3],
+                                .sy = k->a[4],
+                                .sE = k->a[5],
+                                .half = k->wide,
+                                .room = k->a[6]};
+  ops_of(k)->read(k->d, &read);
+}
+
+/* Three products, and the categorical's traffic; floors of the rounded ones at twice TF32's rate. */
+static void read_rows(struct step *step, const struct sizes *s) {
+  const int64_t n = s->sequences * s->context, w = s->heads * s->size, m = s->classes;
+  struct kernel k = {"read",
+                     run_read,
+                     .n = n,
+                     .m = m,
+                     .w = w,
+                     .f32 = 6.0 * (double)(n * m * w),
+                     .arrays = {{SIGNED, READ, n * w},
+                                {SIGNED, READ, m * w},
+                                {TOKENS, READ, n},
+                                {SIGNED, WRITE, n * KWM_TOKEN_FACTS},
+                                {SIGNED, WRITE, n * w},
+                                {SIGNED, BOTH, m * w},
+                                {SIGNED, NONE, kwm_tensor_read_room(n, m, w, true)}}};
+  add(step, k, 0, "as the device's");
+  k.wide = true, k.f32 /= 2;
+  add(step, k, 1, "bfloat16");
 }
 
 static void run_facts(const struct kernel *k) {
-  ops_of(k)->categorical(k->d, k->n, k->m, k->m, k->a[0], false, k->a[1], k->a[2]);
+  ops_of(k)->categorical(k->d, k->n, k->m, k->ld, k->a[0], false, k->a[1], k->a[2]);
 }
 
 static void run_adam(const struct kernel *k) {
@@ -220,10 +256,14 @@ static void learner_rows(struct step *step, const struct sizes *s) {
   const int64_t n = s->sequences * s->context, w = s->heads * s->size;
   const int64_t all = (s->classes + s->context + s->layers * (4 * w + 2 * s->hidden)) * w;
   struct kernel k = {
-      "categorical", run_categorical, .n = n, .m = s->classes,
+      "categorical",
+      run_categorical,
+      .n = n,
+      .m = s->classes,
+      .ld = s->classes,
       .arrays = {{TOKENS, READ, n}, {SIGNED, BOTH, n * s->classes}, {SIGNED, WRITE, n * KWM_TOKEN_FACTS}}};
   const struct array x = {SIGNED, READ, all}, y = {SIGNED, BOTH, all}, positive = {POSITIVE, BOTH, all};
-  add(step, k, 1, "innovation");
+  add(step, k, 0, "innovation");
   k.name = "categorical facts", k.run = run_facts, k.arrays[1].traffic = READ;
   add(step, k, 0, "facts");
   add(step, (struct kernel){"norm2", run_norm2, .n = all, .arrays = {x, {FACTS, WRITE, 1}}}, 1, "all");
@@ -298,7 +338,9 @@ int main(int argc, char **argv) {
   matrix(&step, n, w, w, s->layers);
   matrix(&step, n, s->hidden, w, s->layers);
   matrix(&step, n, w, s->hidden, s->layers);
-  matrix(&step, n, s->classes, w, 1);
+  matrix(&step, n, s->classes, w, 0);
+  matrix(&step, n, (s->classes + 63) / 64 * 64, w, 0);
+  read_rows(&step, s);
   learner_rows(&step, s);
   printf("limits: copy %.0f GB/s, products %.1f Tflop/s; a step of Adam: %.3f ms, floor %.3f ms\n", b.copy * 1e-9,
          b.f32 * 1e-12, 1e3 * step.total, 1e3 * step.floor);

@@ -63,7 +63,7 @@ class Model(nn.Module):
         x = self.norm(x)
         with torch.autocast("cuda", torch.bfloat16):
             logits = F.linear(x, self.tokens.weight)
-        return F.cross_entropy(logits.view(-1, CLASSES).float(), targets.view(-1))
+        return F.cross_entropy(logits.view(-1, CLASSES).float(), targets.reshape(-1))
 
 
 def measure(name, compiled):

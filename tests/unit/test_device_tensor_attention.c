@@ -1,4 +1,4 @@
-/* Causal attention and the categorical innovation of a transformer. */
+/* Causal attention, the categorical innovation and the read-out of a transformer. */
 #include "tensor_case.h"
 
 static const double CLOSE = 5e-6;
@@ -214,10 +214,70 @@ static void test_not_finite(void **state) {
   tensor_run_all(body_not_finite, sizes);
 }
 
+/* ---- the read-out as a whole: of rounded numbers only as near as 8 bits of mantissa are ---- */
+
+/* logits -> e in double, and their facts. */
+static void read_in_double(const struct kwm_read *r, double *logits, double *facts) {
+  double *const E = dense_new(r->classes * r->width), *const y = dense_new(r->n * r->width);
+  double *const turned = dense_new(r->classes * r->width);
+  for (int64_t k = 0; k < r->classes * r->width; k++) E[k] = (double)r->E[k];
+  for (int64_t k = 0; k < r->n * r->width; k++) y[k] = (double)r->y[k];
+  dense_transpose(r->classes, r->width, E, turned);
+  dense_multiply(r->n, r->classes, r->width, y, turned, logits);
+  for (int64_t i = 0; i < r->n; i++) {
+    float *const row = calloc((size_t)r->classes, sizeof *row);
+    assert_non_null(row);
+    for (int64_t k = 0; k < r->classes; k++) row[k] = (float)logits[i * r->classes + k];
+    row_in_double(r->classes, row, r->targets[i], logits + i * r->classes, facts + i * KWM_TOKEN_FACTS);
+    free(row);
+  }
+  free(E), free(y), free(turned);
+}
+
+static void read_case(struct device_case *c, const int64_t *size, bool half) {
+  const int64_t n = size[0], classes = size[1], w = size[2], facts = n * KWM_TOKEN_FACTS;
+  const double bound = half ? 2e-2 : 1e-5;
+  const float *const y = case_normals(c, n * w, 1, 1), *const E = case_normals(c, classes * w, 2, 0.3);
+  const float *const before = case_normals(c, classes * w, 4, 0.1);
+  const int32_t *const targets = case_indices(c, n, classes, 3);
+  struct kwm_read r = {.n = n, .classes = classes, .width = w, .y = y, .E = E, .targets = targets, .half = half};
+  double *const e = case_zeros(c, n * classes), *const wanted = case_zeros(c, facts), *const sy = case_zeros(c, n * w);
+  double *const turned = case_zeros(c, n * classes), *const sE = case_zeros(c, classes * w);
+  read_in_double(&r, e, wanted);
+  dense_multiply(n, w, classes, e, case_wide(c, classes * w, E), sy);
+  dense_transpose(n, classes, e, turned);
+  dense_multiply(classes, w, n, turned, case_wide(c, n * w, y), sE);
+  for (int64_t k = 0; k < classes * w; k++) sE[k] += (double)before[k];
+  r.y = case_copy(c, n * w, y), r.E = case_copy(c, classes * w, E), r.targets = case_copy(c, n, targets);
+  r.room = case_floats(c, kwm_tensor_read_room(n, classes, w, half));
+  r.facts = case_floats(c, facts);
+  case_ops(c)->read(c->device, &r);
+  const float *const alone = case_get(c, facts, sizeof *alone, r.facts);
+  r.sy = case_floats(c, n * w), r.sE = case_copy(c, classes * w, before);
+  case_ops(c)->read(c->device, &r);
+  assert_same(c, facts, r.facts, alone);
+  for (int64_t k = 0; k < facts; k++)
+    if (!half || k % KWM_TOKEN_FACTS != KWM_TOKEN_CORRECT) assert_close((double)alone[k], wanted[k], bound, bound);
+  assert_floats(c, n * w, r.sy, sy, bound);
+  assert_floats(c, classes * w, r.sE, sE, bound);
+}
+
+static void body_read(struct device_case *c, const int64_t *size) {
+  read_case(c, size, false);
+  read_case(c, size, true);
+}
+
+static void test_read(void **state) {
+  (void)state;
+  static const int64_t sizes[][3] = {{1, 2, 1}, {5, 7, 3}, {33, 65, 16}, {40, 513, 24}, {20, 3001, 64}, {128, 128, 32}};
+  tensor_run_all(body_read, sizes);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_attention),
     cmocka_unit_test(test_categorical),
     cmocka_unit_test(test_not_finite),
+    cmocka_unit_test(test_read),
 };
 
 DEVICE_TEST_MAIN(tests)
