@@ -66,10 +66,11 @@ struct kwm_config {
     int64_t epochs, max_steps; /* max_steps 0: no limit */
     int64_t batch;             /* samples per filter step */
     char *schedule;            /* baselines, transformer: cosine | constant */
-    int64_t warmup;            /* transformer: steps over which rate or process noise rise */
-    double floor;              /* transformer: what the cosine leaves of them */
-    double average;            /* transformer: rate of the running mean of the means, 0: none */
-    int64_t chunks;            /* a batch is summed in this many chunks (a power of two) in a fixed tree */
+    int64_t copy_every; /* transformer: steps between copies of the embedding for all but the last stage's reading */
+    int64_t warmup;     /* transformer: steps over which rate or process noise rise */
+    double floor;       /* transformer: what the cosine leaves of them */
+    double average;     /* transformer: rate of the running mean of the means, 0: none */
+    int64_t chunks;     /* a batch is summed in this many chunks (a power of two) in a fixed tree */
   } train;
   struct {
     int64_t stages, owners, replicas;

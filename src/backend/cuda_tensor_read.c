@@ -31,7 +31,7 @@ static void read_half(kwm_device *d, const struct kwm_read *r, float *logits) {
   }
   CUDA_LAUNCH(d, tensor_categorical_half, n, r->classes, ld, r->targets, logits, e, r->facts);
   half_gemm(d, false, false, n, width, ld, e, ld, E, width, 0, r->sy, width);
-  half_gemm(d, true, false, r->classes, width, n, e, ld, y, width, 1, r->sE, width);
+  if (r->sE != NULL) half_gemm(d, true, false, r->classes, width, n, e, ld, y, width, 1, r->sE, width);
 }
 
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *r) {
@@ -45,5 +45,5 @@ void cuda_tensor_read(kwm_device *d, const struct kwm_read *r) {
   CUDA_LAUNCH(d, tensor_categorical, n, classes, ld, r->targets, r->sy != NULL, logits, r->facts);
   if (r->sy == NULL) return;
   cuda_gemm(d, false, false, n, width, classes, 1, logits, ld, r->E, width, 0, r->sy, width);
-  cuda_gemm(d, true, false, classes, width, n, 1, logits, ld, r->y, width, 1, r->sE, width);
+  if (r->sE != NULL) cuda_gemm(d, true, false, classes, width, n, 1, logits, ld, r->y, width, 1, r->sE, width);
 }
