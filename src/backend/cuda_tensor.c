@@ -107,8 +107,18 @@ static void point(kwm_device *d, const struct kwm_attention *a, const float *qkv
   CUDA_LAUNCH(d, tensor_point, a->sequences, a->heads, sqkv == NULL ? OUT + 1 : TENSOR_VIEWS, views, pointers);
 }
 
+static bool in_tf32(kwm_device *d) {
+  cublasMath_t mode;
+  CUDA_MUST(blas, cublasGetMathMode(cuda_state_of(d)->blas, &mode));
+  return mode == CUBLAS_TF32_TENSOR_OP_MATH;
+}
+
 static void attention(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights, float *out) {
   const int64_t batch = a->sequences * a->heads, context = a->context, size = a->size, width = a->heads * size;
+  if (in_tf32(d) && cuda_tensor_heads_fit(a, (const void *const[]){qkv, weights, out, out})) {
+    CUDA_LAUNCH(d, tensor_heads, a, qkv, weights, out);
+    return;
+  }
   float **const pointers = room_of(d, (size_t)(TENSOR_VIEWS * batch) * sizeof *pointers);
   point(d, a, qkv, weights, out, NULL, NULL, pointers);
   products(d, batch, pointers, context, context, size, 1, (struct operand){Q, false, 3 * width},
@@ -123,6 +133,10 @@ static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, cons
   const int64_t batch = a->sequences * a->heads, context = a->context, size = a->size, width = a->heads * size;
   const size_t addresses = (size_t)(TENSOR_VIEWS * batch) * sizeof(float *);
   const float scale = (float)(1 / sqrt((double)size));
+  if (in_tf32(d) && cuda_tensor_heads_fit(a, (const void *const[]){qkv, weights, sout, sqkv})) {
+    CUDA_LAUNCH(d, tensor_heads_adjoint, a, qkv, weights, sout, sqkv);
+    return;
+  }
   char *const room = room_of(d, addresses + (size_t)(batch * context * context) * sizeof(float));
   float **const pointers = (float **)(void *)room, *const scores = (float *)(void *)(room + addresses);
   const struct operand w = {WEIGHTS, false, context}, wt = {WEIGHTS, true, context}, s = {OUT, false, width};
