@@ -54,13 +54,24 @@ static __device__ struct place place_of(const struct kwm_attention &a) {
   return {which / a.heads * a.context, which % a.heads * SIZE, which * a.context * a.context};
 }
 
-/* to (context, SIZE; PITCH) <- from (ld), rounded. */
+/* 16 bytes into shared memory, there after the wait for all but the last `pending` groups. */
+static __device__ void copy_async(float *to, const float *from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(from));
+}
+
+static __device__ void close_group(void) {
+  asm volatile("cp.async.commit_group;");
+}
+
+template <int PENDING> static __device__ void wait_groups(void) {
+  asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+}
+
+/* to (context, SIZE; PITCH) <- from (ld) */
 static __device__ void load_rows(int context, const float *from, int64_t ld, float *to) {
-#pragma unroll 4
   for (int at = (int)threadIdx.x; at < context * (SIZE / 4); at += (int)blockDim.x) {
     const int row = at / (SIZE / 4), column = at % (SIZE / 4) * 4;
-    const float4 v = *(const float4 *)(from + row * ld + column);
-    *(float4 *)(to + row * PITCH + column) = make_float4(rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w));
+    copy_async(to + row * PITCH + column, from + row * ld + column);
   }
 }
 
@@ -74,16 +85,21 @@ static __device__ void store_rows(const float c[STEPS][4], float scale, float *t
   }
 }
 
-/* c (16, tiles of 8) <- A (16, SIZE) Bᵀ of rows in shared memory; A's fragments of all steps. */
+/* c (16, tiles of 8) <- A (16, SIZE) Bᵀ of rows in shared memory; A's fragments of all steps. Tiles are even in number,
+   two at a time: products of one tile wait for each other. */
 static __device__ void rows_by_rows(int tiles, const float A[STEPS][4], const float *B, float c[TILES][4]) {
   const int g = (int)threadIdx.x % CUDA_WARP / 4, t = (int)threadIdx.x % 4;
 #pragma unroll
-  for (int n = 0; n < TILES; n++) {
+  for (int n = 0; n < TILES; n += 2) {
     if (n >= tiles) continue;
-    c[n][0] = c[n][1] = c[n][2] = c[n][3] = 0;
-    const float *const row = B + (n * STEP + g) * PITCH + t;
+    const float *const low = B + (n * STEP + g) * PITCH + t, *const high = low + STEP * PITCH;
 #pragma unroll
-    for (int k = 0; k < STEPS; k++) multiply(c[n], A[k], row[k * STEP], row[k * STEP + 4]);
+    for (int k = 0; k < 4; k++) c[n][k] = c[n + 1][k] = 0;
+#pragma unroll
+    for (int k = 0; k < STEPS; k++) {
+      multiply(c[n], A[k], rounded(low[k * STEP]), rounded(low[k * STEP + 4]));
+      multiply(c[n + 1], A[k], rounded(high[k * STEP]), rounded(high[k * STEP + 4]));
+    }
   }
 }
 
@@ -98,7 +114,7 @@ static __device__ void tiles_by_rows(int tiles, const float a[TILES][4], const f
     const float A[4] = {rounded(a[k][0]), rounded(a[k][2]), rounded(a[k][1]), rounded(a[k][3])};
     const float *const row = B + (k * STEP + 2 * t) * PITCH + g;
 #pragma unroll
-    for (int n = 0; n < STEPS; n++) multiply(c[n], A, row[n * STEP], row[PITCH + n * STEP]);
+    for (int n = 0; n < STEPS; n++) multiply(c[n], A, rounded(row[n * STEP]), rounded(row[PITCH + n * STEP]));
   }
 }
 
@@ -156,8 +172,11 @@ static __global__ void __launch_bounds__(2 * CONTEXT_MAX, 2)
   float *const K = (float *)shared, *const V = K + context * PITCH;
   float A[STEPS][4], s[TILES][4], o[STEPS][4];
   load_rows(context, q + width, ld, K);
+  close_group();
   load_rows(context, q + 2 * width, ld, V);
+  close_group();
   load_fragments(q + first * ld, ld, A);
+  wait_groups<1>();
   __syncthreads();
   rows_by_rows(tiles, A, K, s);
   soften_rows(first, tiles, scale, s);
@@ -168,6 +187,8 @@ static __global__ void __launch_bounds__(2 * CONTEXT_MAX, 2)
     *(float2 *)(to + n * STEP) = make_float2(s[n][0], s[n][1]);
     *(float2 *)(to + 8 * context + n * STEP) = make_float2(s[n][2], s[n][3]);
   }
+  wait_groups<0>();
+  __syncthreads();
   tiles_by_rows(tiles, s, V, o);
   store_rows(o, 1, out + (place.token + first) * width + place.column, width);
 }
@@ -183,12 +204,10 @@ void cuda_tensor_heads(const struct kwm_attention *a, const float *qkv, float *w
 /* The lower tiles of the weights (context, context) into W (pitch). */
 static __device__ void load_weights(int context, const float *from, int pitch, float *W) {
   const int quads = context / 4;
-#pragma unroll 4
   for (int at = (int)threadIdx.x; at < context * quads; at += (int)blockDim.x) {
     const int row = at / quads, column = at % quads * 4;
     if (column >= (row / ROWS + 1) * ROWS) continue;
-    const float4 v = *(const float4 *)(from + row * context + column);
-    *(float4 *)(W + row * pitch + column) = make_float4(rounded(v.x), rounded(v.y), rounded(v.z), rounded(v.w));
+    copy_async(W + row * pitch + column, from + row * context + column);
   }
 }
 
@@ -200,9 +219,9 @@ static __device__ void columns_by_rows(int context, int first, const float *W, i
 #pragma unroll 2
   for (int i = first; i < context; i += STEP) {
     const float *const w = W + (i + 2 * t) * pitch + first + g, *const row = B + (i + 2 * t) * PITCH + g;
-    const float A[4] = {w[0], w[8], w[pitch], w[pitch + 8]};
+    const float A[4] = {rounded(w[0]), rounded(w[8]), rounded(w[pitch]), rounded(w[pitch + 8])};
 #pragma unroll
-    for (int n = 0; n < STEPS; n++) multiply(c[n], A, row[n * STEP], row[PITCH + n * STEP]);
+    for (int n = 0; n < STEPS; n++) multiply(c[n], A, rounded(row[n * STEP]), rounded(row[PITCH + n * STEP]));
   }
   store_rows(c, scale, to, ld);
 }
@@ -261,8 +280,11 @@ static __global__ void __launch_bounds__(4 * CONTEXT_MAX, 1)
   load_rows(context, sout + place.token * width + place.column, width, S);
   load_rows(context, q + 2 * width, ld, V);
   load_weights(context, weights + place.weights, pitch, W);
+  close_group();
   load_rows(context, q + width, ld, K);
   load_rows(context, q, ld, Q);
+  close_group();
+  wait_groups<1>();
   __syncthreads();
   if (by_rows) {
     float A[STEPS][4];
@@ -274,6 +296,7 @@ static __global__ void __launch_bounds__(4 * CONTEXT_MAX, 1)
   }
   __syncthreads();
   if (by_rows) keep_rows(tiles, s, W + first * pitch, pitch);
+  wait_groups<0>();
   __syncthreads();
   if (by_rows) {
     float o[STEPS][4];

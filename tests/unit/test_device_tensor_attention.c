@@ -126,7 +126,8 @@ static void body_rounded(struct device_case *c, const int64_t *sizes) {
 /* With products on tensor cores, where heads of 64 have kernels of their own. */
 static void test_attention_tf32(void **state) {
   (void)state;
-  static const int64_t sizes[][4] = {{2, 128, 3, 64}, {1, 16, 1, 64}, {3, 48, 2, 64}, {2, 112, 1, 64}, {2, 40, 2, 64}};
+  static const int64_t sizes[][4] = {{2, 128, 3, 64}, {1, 16, 1, 64}, {3, 48, 2, 64},
+                                     {2, 112, 1, 64}, {2, 40, 2, 64}, {1, 33, 2, 5}};
   const struct kwm_device_spec rounded = {.tf32 = true}, full = {0};
   char name[16];
   snprintf(name, sizeof name, "%s", kwm_device_name(test_device));
