@@ -211,6 +211,7 @@ static const struct kwm_device_ops shadow_ops = {
     .pixels = shadow_pixels,
     .relu = shadow_relu,
     .relu_mask = shadow_relu_mask,
+    .drop = shadow_drop,
     .gated_tables = shadow_gated_tables,
     .gated_encode = shadow_gated_encode,
     .gated_forward = shadow_gated_forward,

@@ -56,6 +56,7 @@ void shadow_add_diagonal(kwm_device *d, int64_t n, double value, double *A);
 void shadow_pixels(kwm_device *d, int64_t n, int64_t length, const uint8_t *pixels, float *a);
 void shadow_relu(kwm_device *d, int64_t n, int64_t w, const float *u, float *act);
 void shadow_relu_mask(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *u, float *J);
+void shadow_drop(kwm_device *d, int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop, float *x);
 void shadow_gated_tables(kwm_device *d, int64_t count, const float *theta, float *tables);
 void shadow_gated_encode(kwm_device *d, int64_t n, int64_t length, const uint8_t *pixels, uint16_t *symbols,
                          int32_t *n_symbols);
