@@ -187,7 +187,8 @@ struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const s
                   ? stream_bytes(config, probe)
                   : kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
                         kwm_images_bytes(probe->n_test, length) +
-                        kwm_mem_rounded((size_t)(probe->n_train - held) * sizeof(int32_t));
+                        (config->data.shift > 0 ? kwm_images_bytes(config->train.batch, length) : 0) +
+                        kwm_mem_rounded((size_t)(probe->n_train - held + config->train.batch) * sizeof(int32_t));
   plan.params = kwm_params_bytes(&run->model, &run->stages, group_rank);
   plan.learner = kwm_learner_bytes(kwm_learner_find(config->learner), &spec, &params, replicas);
   const struct kwm_pipe_spec pipe = kwm_run_pipe_spec(config);

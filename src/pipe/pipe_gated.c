@@ -141,7 +141,8 @@ static void units_forward(struct gated_pipe *pipe, struct pipe_span span, const 
   if (pipe->common.spec.device == NULL)
     kwm_gated_forward(pipe->gated, span.n, images->pixels, index, h, S);
   else
-    kwm_gated_forward(pipe->gated, span.n, pipe->common.place.pixels + span.at * images->length, NULL, h, S);
+    kwm_gated_forward(pipe->gated, span.n, pipe->common.place.pixels + span.at * pipe->common.model->length, NULL, h,
+                      S);
   if (!pipe->hidden_here)
     pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_STATE, h, span.n * wide);
 }
@@ -171,6 +172,7 @@ static void hidden_forward(struct gated_pipe *pipe, struct pipe_span span, const
   collect_states(pipe, span);
   kwm_dense_forward(pipe->common.spec.device, span.n, d_i, hidden, W, pipe->z + span.at * d_i, u, hidden);
   kwm_relu_forward(pipe->common.spec.device, span.n, hidden, u, act);
+  pipe_drop(&pipe->common, span, 0, 1, hidden, hidden + 1, act);
   if (!pipe->output_here)
     pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_ACT, act, span.n * (hidden + 1));
 }
@@ -227,6 +229,7 @@ static void hidden_linearise(struct gated_pipe *pipe, struct pipe_span span, con
     pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_INNOVATION, e, span.n * m);
     pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_J_ACT, J_act, span.n * m * hidden);
   }
+  pipe_drop(&pipe->common, span, 0, m, hidden, hidden, J_act);
   kwm_sens_hidden(pipe->common.spec.device, pipe->common.model, span.n, W, pipe->u + span.at * hidden, J_act,
                   pipe->J_state + span.at * m * KWM_GATED_CHANNELS * pipe->common.model->width);
   for (int q = 0; q < pipe->common.stages->ranks; q++) {
@@ -277,7 +280,7 @@ static void gated_linearise(struct kwm_pipe *common, const struct kwm_means *mea
   struct gated_pipe *const pipe = (struct gated_pipe *)common;
   const int32_t *const order = batch->order + start;
   if (pipe->units > 0) kwm_gated_refresh(pipe->gated, means->at[KWM_GROUP_RECURRENCE]);
-  if (common->spec.device != NULL) pipe_gather(common, pipe_whole(lin), batch->images, order);
+  if (common->spec.device != NULL) pipe_gather_step(common, pipe_whole(lin), batch, order);
   units_linearise(pipe, lin, batch->images, order);
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct pipe_span span = pipe_chunk(lin, c);
@@ -305,7 +308,7 @@ static void gated_predict(struct kwm_pipe *common, const struct kwm_means *means
   struct gated_pipe *const pipe = (struct gated_pipe *)common;
   const int64_t classes = pipe->common.model->classes;
   const struct kwm_sens_seen seen = seen_at(pipe, span.at, common->place.seen, sums);
-  if (common->spec.device != NULL) pipe_gather(common, span, images, index);
+  if (common->spec.device != NULL && images != NULL) pipe_gather(common, span, images, index);
   units_forward(pipe, span, images, index, false);
   if (pipe->hidden_here) hidden_forward(pipe, span, means->at[KWM_GROUP_HIDDEN]);
   if (!pipe->output_here) return;

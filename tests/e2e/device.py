@@ -74,8 +74,8 @@ def on_host(words, keys, **options):
 
 
 def models():
-    on_device("gated", STEPS)
-    on_device("dense-sampled", [*SAMPLED, *STEPS, "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"])
+    on_device("gated", [*STEPS, "model.dropout=0.2", "data.shift=1"])
+    on_device("dense-sampled", [*SAMPLED, *STEPS, "model.dropout=0.1", "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"])
     on_device("dense-exact", [*DENSE, *STEPS])
     on_device("stage", [*SAMPLED, *FEW, "sensitivity=stage"])
     on_device("gaussian", [*FEW, "model.observation=gaussian", "model.noise_variance=0.1"])
