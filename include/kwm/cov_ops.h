@@ -10,6 +10,7 @@ struct kwm_cov_ops {
   const struct kwm_cov_ops *device;                   /* the same structure on a device; NULL: there is none */
   bool (*on_device)(const struct kwm_cov_spec *spec); /* goes with device: for this spec */
   size_t (*bytes)(const struct kwm_cov_spec *spec);
+  size_t (*device_bytes)(const struct kwm_cov_spec *spec); /* of a structure on a device: there */
   int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
   kwm_status (*create)(kwm_cov *cov);
   bool (*predict)(kwm_cov *cov, int64_t step, const float *anchor, float *mean);

@@ -98,9 +98,11 @@ void kwm_filter_fini(struct kwm_filter *filter);
 kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *layout,
                                  const struct kwm_filter_spec *spec, int n_groups, const struct kwm_filter_part *parts);
 
-/* Bytes that init holds; beside the covariances, or, joint, with them. */
+/* Bytes that init holds; beside the covariances, or, joint, with them. device: what lies on a device, with them. */
 size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
                         const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs);
+size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
+                               const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs);
 size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
                               const struct kwm_filter_part *parts);
 
@@ -119,9 +121,7 @@ bool kwm_filter_predictive(struct kwm_filter *filter, const struct kwm_lin *lin,
 
 kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
 kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
-
-/* P <- time update of every block. */
-void kwm_filter_predict(struct kwm_filter *filter);
+void kwm_filter_predict(struct kwm_filter *filter); /* P <- time update of every block */
 
 /* The world has changed: the next predict forgets spec.inflation times what was learned, Λ <- Λ0 + (Λ - Λ0)/inflation,
    and leaves the means where they are. Not with a joint covariance. Local, the same on all ranks. */

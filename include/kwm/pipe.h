@@ -50,6 +50,10 @@ void kwm_pipe_destroy(kwm_pipe *pipe);
 size_t kwm_pipe_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
                       const struct kwm_pipe_spec *spec, int64_t replicas);
 
+/* What it takes on the device of a run with one. */
+size_t kwm_pipe_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
+                             const struct kwm_pipe_spec *spec, int64_t replicas);
+
 /* Rows of the Jacobian for each sample. */
 int64_t kwm_pipe_rows(const struct kwm_model *model, enum kwm_evidence evidence);
 

@@ -27,6 +27,11 @@ static size_t matrix_bytes(const struct kwm_cov_spec *spec) {
   return kwm_cov_block.bytes(spec) + kwm_mem_rounded(sizeof(struct block_matrix));
 }
 
+static size_t matrix_room(const struct kwm_cov_spec *spec) {
+  const int64_t p = spec->count * spec->params, rows = spec->count * spec->n_max * spec->m;
+  return (size_t)(2 * p * (p + rows + 1) + rows * (rows + 1)) * sizeof(double);
+}
+
 static kwm_status matrix_create(kwm_cov *cov) {
   const struct kwm_cov_spec *const spec = &cov->spec;
   KWM_TRY(home_create(cov, &kwm_cov_block, sizeof(struct block_matrix)));
@@ -186,6 +191,7 @@ static void matrix_health(const kwm_cov *cov, struct kwm_health *health) {
 const struct kwm_cov_ops kwm_cov_block_matrix_device = {
     .name = "block",
     .bytes = matrix_bytes,
+    .device_bytes = matrix_room,
     .evidence_length = block_evidence_length,
     .create = matrix_create,
     .predict = matrix_predict,

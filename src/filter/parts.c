@@ -62,6 +62,17 @@ size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, in
   return bytes + matrix_bytes(spec, shared, covs[0].m, blocks);
 }
 
+size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
+                               const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs) {
+  size_t bytes = 0;
+  for (int g = 0; g < n_groups; g++) {
+    const struct kwm_filter_part part = kwm_filter_part_of(&covs[g], NULL);
+    bytes += kwm_cov_device_bytes(ops[g], &covs[g]) + part_bytes(spec, &part, replicas) +
+             evidence_bytes(spec, replicas, ops[g]->device, &covs[g]);
+  }
+  return bytes;
+}
+
 size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
                               const struct kwm_filter_part *parts) {
   size_t bytes = kwm_joint_bytes(spec, ranks, rank, n_groups, parts);

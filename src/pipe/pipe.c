@@ -35,6 +35,13 @@ size_t kwm_pipe_bytes(const struct kwm_model *model, const struct kwm_stages *st
          kwm_mem_rounded((size_t)requests_of(model, stages, spec->chunks) * sizeof(MPI_Request));
 }
 
+size_t kwm_pipe_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
+                             const struct kwm_pipe_spec *spec, int64_t replicas) {
+  const int64_t n_max = kwm_pipe_samples_max(spec->batch, replicas);
+  return ops_of(model)->device_bytes(model, stages, group_rank, n_max, spec) +
+         pipe_place_bytes(model, stages, group_rank, n_max, spec) + (size_t)n_max;
+}
+
 int64_t kwm_pipe_rows(const struct kwm_model *model, enum kwm_evidence evidence) {
   return evidence == KWM_EVIDENCE_SAMPLED ? 1 : model->classes;
 }

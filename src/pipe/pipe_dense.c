@@ -294,6 +294,7 @@ static double dense_message_bytes(const struct kwm_model *model, const struct kw
 
 const struct pipe_ops pipe_dense = {.requests = dense_requests,
                                     .bytes = dense_bytes,
+                                    .device_bytes = dense_device_bytes,
                                     .create = dense_create,
                                     .destroy = dense_destroy,
                                     .linearise = dense_linearise,

@@ -63,6 +63,16 @@ static struct pipe_sizes sizes_of(const struct kwm_model *model, const struct kw
   return sizes;
 }
 
+/* Bytes of all arrays, each rounded; NULL: as they are. */
+static size_t sum_of(const struct pipe_sizes *s, size_t (*rounded)(size_t bytes)) {
+  const size_t floats[] = {s->h,     s->S,       s->J_units, s->e,        s->z,      s->u,    s->act,
+                           s->J_act, s->J_state, s->staging, s->arriving, s->logits, s->J_out};
+  size_t bytes = 0;
+  for (size_t k = 0; k < sizeof floats / sizeof floats[0]; k++)
+    bytes += rounded != NULL ? rounded(floats[k] * sizeof(float)) : floats[k] * sizeof(float);
+  return bytes;
+}
+
 static int gated_requests(const struct kwm_model *model, const struct kwm_stages *stages) {
   (void)model;
   return 4 + 2 * stages->ranks;
@@ -72,13 +82,18 @@ static size_t gated_bytes(const struct kwm_model *model, const struct kwm_stages
                           const struct kwm_pipe_spec *spec) {
   (void)spec;
   const struct pipe_sizes s = sizes_of(model, stages, group_rank, n_max);
-  const size_t floats[] = {s.h,     s.S,       s.J_units, s.e,        s.z,      s.u,    s.act,
-                           s.J_act, s.J_state, s.staging, s.arriving, s.logits, s.J_out};
-  size_t bytes = kwm_mem_rounded(sizeof(struct gated_pipe)) + kwm_mem_rounded((size_t)n_max);
-  for (size_t k = 0; k < sizeof floats / sizeof floats[0]; k++) bytes += kwm_mem_rounded(floats[k] * sizeof(float));
   const int64_t units = stages->share[KWM_GROUP_RECURRENCE][group_rank].count;
-  if (units > 0) bytes += kwm_gated_bytes(units, model->length, n_max);
-  return bytes;
+  const size_t bytes =
+      kwm_mem_rounded(sizeof(struct gated_pipe)) + kwm_mem_rounded((size_t)n_max) + sum_of(&s, kwm_mem_rounded);
+  return bytes + (units > 0 ? kwm_gated_bytes(units, model->length, n_max) : 0);
+}
+
+static size_t gated_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
+                                 int64_t n_max, const struct kwm_pipe_spec *spec) {
+  (void)spec;
+  const struct pipe_sizes s = sizes_of(model, stages, group_rank, n_max);
+  const int64_t units = stages->share[KWM_GROUP_RECURRENCE][group_rank].count;
+  return sum_of(&s, NULL) + (units > 0 ? kwm_gated_device_bytes(units, model->length, n_max) : 0);
 }
 
 static kwm_status allocate(struct gated_pipe *pipe) {
@@ -342,6 +357,7 @@ static const float *gated_outputs(const struct kwm_pipe *common) {
 
 const struct pipe_ops pipe_gated = {.requests = gated_requests,
                                     .bytes = gated_bytes,
+                                    .device_bytes = gated_device_bytes,
                                     .create = gated_create,
                                     .destroy = gated_destroy,
                                     .linearise = gated_linearise,

@@ -13,6 +13,9 @@ struct pipe_ops {
   /* What create holds, without the requests. */
   size_t (*bytes)(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
                   const struct kwm_pipe_spec *spec);
+  /* The arrays and layers on a device, samples apart. */
+  size_t (*device_bytes)(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                         const struct kwm_pipe_spec *spec);
   /* Allocates the model's own struct, whose first member is a copy of `filled`; destroy releases its arrays only. */
   kwm_status (*create)(struct kwm_pipe **pipe, const struct kwm_pipe *filled);
   void (*destroy)(struct kwm_pipe *pipe);

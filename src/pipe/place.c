@@ -12,15 +12,29 @@ static size_t larger(size_t a, size_t b) {
   return a > b ? a : b;
 }
 
+static size_t pixel_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
+                          int64_t n_max) {
+  return stages->share[0][group_rank].count > 0 ? (size_t)(n_max * model->length) : 0;
+}
+
+static size_t draw_bytes(const struct kwm_model *model, int64_t n_max, const struct kwm_pipe_spec *spec) {
+  const bool sampled = spec->evidence == KWM_EVIDENCE_SAMPLED;
+  return sampled ? (size_t)(n_max * kwm_draws_width(model)) * sizeof(double) : 0;
+}
+
+size_t pipe_place_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                        const struct kwm_pipe_spec *spec) {
+  return 2 * pixel_bytes(model, stages, group_rank, n_max) + (size_t)n_max + draw_bytes(model, n_max, spec);
+}
+
 kwm_status pipe_place_init(struct kwm_pipe *pipe) {
   kwm_device *const device = pipe->spec.device;
   const struct kwm_model *const model = pipe->model;
   struct pipe_place *const place = &pipe->place;
   const size_t n = (size_t)pipe->n_max, facts = n * KWM_FACTS * sizeof(double);
-  const bool sampled = pipe->spec.evidence == KWM_EVIDENCE_SAMPLED;
   if (device == NULL) return KWM_OK;
-  const size_t pixels = pipe->stages->share[0][pipe->me].count > 0 ? n * (size_t)model->length : 0;
-  const size_t draws = sampled ? n * (size_t)kwm_draws_width(model) * sizeof(double) : 0;
+  const size_t pixels = pixel_bytes(model, pipe->stages, pipe->me, pipe->n_max);
+  const size_t draws = draw_bytes(model, pipe->n_max, &pipe->spec);
   place->room = (size_t)pipe->ops->message_bytes(model, pipe->stages, &pipe->spec, pipe->n_max, pipe->me);
   place->ahead_step = place->held_step = NOBODY;
   if (pixels > 0) KWM_TRY(kwm_device_alloc(device, (void **)&place->pixels, pixels, "pixels"));

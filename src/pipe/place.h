@@ -23,6 +23,9 @@ struct pipe_place {
   size_t room, used;
 };
 
+/* What init takes of the device's memory. */
+size_t pipe_place_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                        const struct kwm_pipe_spec *spec);
 kwm_status pipe_place_init(struct kwm_pipe *pipe);
 void pipe_place_fini(struct kwm_pipe *pipe);
 

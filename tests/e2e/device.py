@@ -74,7 +74,7 @@ def on_host(words, keys, **options):
 
 
 def models():
-    on_device("gated", [*STEPS, "model.dropout=0.2", "data.shift=1"])
+    on_device("gated", STEPS)
     on_device("dense-sampled", [*SAMPLED, *STEPS, "model.dropout=0.1", "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"])
     on_device("dense-exact", [*DENSE, *STEPS])
     on_device("stage", [*SAMPLED, *FEW, "sensitivity=stage"])
@@ -113,7 +113,7 @@ def checkpoints():
         t.train(1, name, *half, "train.max_steps=70", DEVICE, resume=True)
         back = t.train(1, name, *whole, resume=True)
         agree(name, back, host)
-    words, plain = "diag, from the first step", [*STEPS, *ONE, *["cov.%s.structure=diag" % g for g in ("recurrence", "hidden", "output")]]
+    words, plain = "diag, from the first step", [*STEPS, *ONE, "model.dropout=0.2", "data.shift=1", *["cov.%s.structure=diag" % g for g in ("recurrence", "hidden", "output")]]
     agree(words, t.train(1, "diag-device", *plain, DEVICE), t.train(1, "diag-host", *plain))
 
 
