@@ -40,6 +40,9 @@ struct kwm_device_ops {
   void (*symm_f64)(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
   void (*solve_lower_f64)(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
   bool (*factor_f64)(kwm_device *d, int64_t n, double *W);
+  /* S (n, n), of which the lower triangle is read, <- its factor L there; x (n) <- S⁻¹x; waits; false: not positive
+     definite */
+  bool (*factor_solve_f64)(kwm_device *d, int64_t n, double *S, double *x);
 
   /* elementwise: y += scale x; x <- x² */
   void (*add_scaled)(kwm_device *d, int64_t n, float scale, const float *x, float *y);

@@ -167,6 +167,7 @@ const struct kwm_device_ops cuda_ops = {
     .symm_f64 = cuda_symm_f64,
     .solve_lower_f64 = cuda_solve_lower_f64,
     .factor_f64 = cuda_factor_f64,
+    .factor_solve_f64 = cuda_factor_solve_f64,
     .add_scaled = add_scaled,
     .square = square,
     .add_squares = add_squares,

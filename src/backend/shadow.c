@@ -203,6 +203,7 @@ static const struct kwm_device_ops shadow_ops = {
     .symm_f64 = shadow_symm_f64,
     .solve_lower_f64 = shadow_solve_lower_f64,
     .factor_f64 = shadow_factor_f64,
+    .factor_solve_f64 = shadow_factor_solve_f64,
     .add_scaled = shadow_add_scaled,
     .square = shadow_square,
     .add_squares = shadow_add_squares,

@@ -39,6 +39,7 @@ void shadow_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const do
 void shadow_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
 void shadow_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
 bool shadow_factor_f64(kwm_device *d, int64_t n, double *W);
+bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x);
 void shadow_add_scaled(kwm_device *d, int64_t n, float scale, const float *x, float *y);
 void shadow_square(kwm_device *d, int64_t n, float *x);
 void shadow_add_squares(kwm_device *d, int64_t n, int64_t width, const float *rows, float *sums);

@@ -84,7 +84,7 @@ static size_t kalman_device_bytes(const struct kwm_learn_spec *spec, const struc
     ops[g] = structure_of(spec, params, g);
     covs[g] = cov_spec(spec, params, g, replicas, variance);
   }
-  return kwm_filter_device_bytes(&spec->filter, replicas, n_groups, ops, covs);
+  return kwm_filter_device_bytes(&spec->filter, replicas, spec->group_ranks <= 1, n_groups, ops, covs);
 }
 
 static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
