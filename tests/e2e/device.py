@@ -80,6 +80,9 @@ def models():
     on_device("stage", [*SAMPLED, *FEW, "sensitivity=stage"])
     on_device("gaussian", [*FEW, "model.observation=gaussian", "model.noise_variance=0.1"])
     on_device("forgetting", [*FEW, "filter.forgetting=0.999", "filter.process_noise=1e-5"])
+    # 200 rows: S is factored on the device.
+    dense = ["cov.%s.%s" % (group, word) for group in ("hidden", "output") for word in ("structure=block", "form=innovation", "real=double")]
+    on_device("one-S", [*FEW, "model.width=16", "model.hidden=6", *dense])
     on_device("stream", [*SAMPLED, *FEW, "stream.kind=permuted", "stream.tasks=8", "train.epochs=1"])
 
 
