@@ -1,8 +1,8 @@
 #!/bin/bash
 # usage: gpu.sh FOLDER [pass|continual|accuracy|scaling ...]: the numbers of README.md, "On GPUs", with the MNIST files in
 # FOLDER: one pass of sequential MNIST, a task of the continual stream, 30 passes, and one GPU against 2, 4, ... GPUS
-# (environment, 2). Every line by tabs: part, ranks, keys, steps per second, samples per second, seconds, test accuracy, and
-# the share of the time that messages and sums between ranks take. KWM: the program.
+# (environment; 2 unless said, 1: one alone). Every line by tabs: part, ranks, keys, steps per second, samples per second,
+# seconds, test accuracy, and the share of the time that messages and sums between ranks take. KWM: the program.
 set -eu -o pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 cd -- "$root"
@@ -71,6 +71,7 @@ part_scaling() {
       train strong "$ranks" seqmnist 60 "${still[@]}" "${replicas[@]}" train.epochs=3 train.batch=$batch
     done
   done
+  [ "${GPUS:-2}" -ge 2 ] || return 0
   train stages 2 seqmnist 60 layout.stages=2 train.chunks=2 train.epochs=2
   train owners 2 seqmnist 60 layout.stages=1 layout.owners=2 train.chunks=2 train.epochs=2
 }
