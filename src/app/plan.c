@@ -172,8 +172,7 @@ static size_t stream_bytes(const struct kwm_config *config, const struct kwm_pro
          kwm_task_table_bytes(probe->tasks);
 }
 
-/* cuSOLVER's eigenvectors of the largest factor of a kron, in double: the matrix and 3 d² of work
- * (backend/cuda_dense.c). */
+/* Eigenvectors of the largest factor of a kron, in double: the matrix and 3 d² of work (backend/cuda_dense.c). */
 static size_t basis_bytes(const struct kwm_run *run, const struct kwm_params *params,
                           const struct kwm_learn_spec *spec) {
   size_t d = 0;

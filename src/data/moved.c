@@ -31,10 +31,9 @@ void kwm_images_move(const struct kwm_batch *batch, int64_t most, uint64_t seed,
   to->classes = batch->images->classes;
   for (int64_t i = 0; i < batch->n; i++) {
     const int64_t of = batch->order[i];
-    const int64_t where =
-        (int64_t)kwm_rng_below(seed, KWM_RNG_MOVE, batch->step, (uint64_t)i, (uint64_t)(wide * wide));
+    const int64_t where = (int64_t)kwm_rng_below(seed, KWM_RNG_MOVE, batch->step, (uint64_t)i, (uint64_t)(wide * wide));
     move_image(side, where / wide - most, where % wide - most, batch->images->pixels + of * length,
-                to->pixels + i * length);
+               to->pixels + i * length);
     to->labels[i] = batch->images->labels[of];
   }
 }

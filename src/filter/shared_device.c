@@ -1,10 +1,11 @@
 /* S on a device, where every block that shares it is there, on one rank: formed, factored and solved with where its
-   rows are. From SHARED_ROWS rows on: below, the host has S there and back before a device has begun to factor it. */
+   rows are. From SHARED_ROWS rows on: of fewer, the host has S there and back and factored before a device has
+   (measured: analysis/bench-gpu.txt). */
 #include "kwm/cov_ops.h"
 #include "kwm/device_ops.h"
 #include "parts.h"
 
-enum { SHARED_ROWS = 192 };
+enum { SHARED_ROWS = 96 };
 
 int64_t shared_there_rows(const struct kwm_filter_spec *spec, bool alone, int64_t m) {
   const int64_t rows = spec->batch * m;
