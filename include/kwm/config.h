@@ -30,6 +30,7 @@ struct kwm_config {
     char *train, *valid, *test; /* texts: their files; "": found by name in the folder */
     bool permute;               /* the pixels in one fixed random order (permuted task) */
     int64_t validation;         /* samples held out from the end of the training file, 0 for none */
+    int64_t shift;              /* training images are moved by up to so many pixels each way */
   } data;
   struct {
     char *kind; /* permuted | rotated | split | list; none: no stream */
@@ -53,7 +54,7 @@ struct kwm_config {
     int64_t layers, heads, context, ratio; /* transformer: tokens a sequence; feed-forward units per column of width */
     int64_t readouts;                      /* transformer, sensitivity stage: stages with a reading of their own */
     double dropout, dropout_embedding,
-        dropout_readout;         /* transformer: shares dropped of what sub-layers add, of embedded tokens */
+        dropout_readout;         /* shares dropped: of hidden units; transformer: of embedded tokens, of what is read */
     char *widths;                /* dense: units of the hidden layers, "256 256" */
     int64_t width;               /* gated: recurrent complex units */
     int64_t hidden;              /* gated: read-out hidden units */

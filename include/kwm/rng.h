@@ -18,6 +18,7 @@ enum kwm_rng_purpose {
   KWM_RNG_DROPOUT = 10,   /* what is dropped; site in the purpose's word; counter: step, row, column (kwm/tensor.h) */
   KWM_RNG_SHIFT = 11,     /* shifted text; step = use, index = token or word */
   KWM_RNG_TOPIC = 12,     /* topics of documents; step 0: hash of word index; step = attempt, index = centre */
+  KWM_RNG_MOVE = 13,      /* how images are moved; step = step of the run, index = place in the mini-batch */
 };
 
 /* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */

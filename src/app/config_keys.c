@@ -50,6 +50,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(data.test, "", ANY("text"), "transformer: file of the test text, likewise"),
   KEY(data.permute, "false", ANY("true, false"), "pixels in one fixed random order"),
   KEY(data.validation, "0", CLOSED(0, 1000000000), "samples held out from the end of the training file, 0: none"),
+  KEY(data.shift, "0", CLOSED(0, 8), "augmentation: training images are moved at random, by up to so many pixels each way"),
   KEY(stream.kind, "none", ONE_OF("none, permuted, rotated, split, list"), "a stream of tasks made from the data"),
   KEY(stream.tasks, "10", CLOSED(1, 1000), "tasks, one after the other"),
   KEY(stream.seed, "1", CLOSED(0, 1e9), "keys the tasks' permutations"),
