@@ -187,7 +187,7 @@ def _say(*words):
 
 def submit(*words):
     """scripts/submit.sh; the job's number."""
-    script = os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "submit.sh")
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts", "submit.sh")
     done = subprocess.run([script, *words], cwd=t.scratch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", check=False)
     if not t.check(done.returncode == 0, "submit.sh %s: wanted exit 0, found:\n%s" % (" ".join(words), done.stderr)):
         return None

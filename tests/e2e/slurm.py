@@ -16,7 +16,7 @@ import lib_slurm as s
 LAYOUT = t.layout(2)
 KEYS = ["checkpoint.every=50", "train.epochs=1000", *t.SMALL, *LAYOUT]
 # Long enough to be struck, short enough to wait for.
-SHORT, LONG = "train.max_steps=200", "train.max_steps=3000"
+SHORT, LONG = "train.max_steps=100", "train.max_steps=1500"
 
 
 def submit(name, *words):
@@ -64,7 +64,7 @@ def struck(name, whole, strike, restarts, *words):
     """Started, struck in the middle, requeued by itself, ended with the same bits."""
     folder = t.path(name)
     number = submit(name, LONG, *words)
-    begun = t.poll(lambda: step_of(folder) >= 300 or s.ended(number))
+    begun = t.poll(lambda: step_of(folder) >= 100 or s.ended(number))
     if not t.check(begun and not s.ended(number), "%s: wanted it to run, found %s" % (name, s.job(number))):
         return
     strike(number)
@@ -89,6 +89,10 @@ def ranks(name):
     return sorted(found)
 
 
+def signal_usr1(number):
+    s.send(number, "USR1")
+
+
 def kill_rank(_):
     os.kill(ranks("killed-rank")[-1], signal.SIGKILL)
 
@@ -100,7 +104,30 @@ def lose_host(_):
     s.start_node("n2")
 
 
-TIMED = ["train.max_steps=20000", "report.every=500", "checkpoint.every=5000"]
+# Breaks at its first start only; a shell between, as a job's own wrapper would be.
+ONCE = """#!/bin/sh
+[ "${SLURM_RESTART_COUNT:-0}" -eq 0 ] || unset KWM_TEST_FAULT
+exec %s "$@"
+"""
+
+
+def broken(name, whole, fault, text, *words):
+    """Breaks by itself in a phase that is hard to meet from outside, is requeued, ends with the same bits."""
+    wrapper = t.path("once.sh")
+    with open(wrapper, "w", encoding="utf-8") as file:
+        file.write(ONCE % t.kwm)
+    os.chmod(wrapper, 0o755)
+    os.environ.update(KWM=wrapper, KWM_TEST_FAULT=fault)
+    number = submit(name, LONG, *words)
+    os.environ["KWM"] = t.kwm
+    del os.environ["KWM_TEST_FAULT"]
+    facts = s.wait(number, name)
+    t.check(facts.get("JobState") == "COMPLETED", "%s: wanted COMPLETED, found %s:\n%s" % (name, facts, told(name)[-3000:]))
+    t.check(facts.get("Restarts") == "1" and text in told(name), "%s: wanted `%s` and one requeue, found %s:\n%s" % (name, text, facts, told(name)[-3000:]))
+    compare(name, name, whole)
+
+
+TIMED = ["train.max_steps=12000", "report.every=500", "checkpoint.every=5000"]
 
 
 def time_limit(number, whole):
@@ -114,7 +141,7 @@ def time_limit(number, whole):
 def cancelled(whole):
     folder = t.path("cancelled")
     number = submit("cancelled", LONG)
-    t.poll(lambda: step_of(folder) >= 300 or s.ended(number))
+    t.poll(lambda: step_of(folder) >= 100 or s.ended(number))
     s.cancel(number)
     facts = s.wait(number, "cancelled")
     t.check(facts.get("JobState") == "CANCELLED", "cancelled: wanted CANCELLED, found %s" % facts)
@@ -133,10 +160,11 @@ long_run = t.train(2, "long", *KEYS, LONG)
 to_the_end("by-mpirun", short_run)
 to_the_end("by-srun", short_run, "--launcher", "srun")
 seeds()
-struck("usr1", long_run, lambda number: s.send(number, "USR1"), 1)
-struck("usr1-srun", long_run, lambda number: s.send(number, "USR1"), 1, "--launcher", "srun")
-struck("killed-rank", long_run, kill_rank, 1)
+t.all_of(struck, [("usr1", long_run, signal_usr1, 1), ("usr1-srun", long_run, signal_usr1, 1, "--launcher", "srun"),
+                  ("killed-rank", long_run, kill_rank, 1)])
 struck("lost-host", long_run, lose_host, 1)
+broken("killed-in-checkpoint", long_run, "kill:sync:200:0", "fault on order at sync")
+broken("hangs", long_run, "hang:learn:210:0", "rank 0 (host", "watchdog.seconds=5")
 cancelled(long_run)
 time_limit(timed, t.train(2, "untimed", *KEYS, *TIMED))
 t.finish()
