@@ -44,10 +44,10 @@ check_files() {
     function library(header, place) { libraries++; lib_header[libraries] = header; lib_place[libraries] = place }
 
     BEGIN {
-      room("base", 0, "base.h log.h rng.h")
+      room("base", 0, "base.h fault.h log.h rng.h")
       room("backend", 1, "backend.h device.h device_facts.h device_ops.h tensor.h treesum.h")
       room("par", 2, "par.h")
-      room("io", 3, "ckpt.h report.h")
+      room("io", 3, "ckpt.h report.h watch.h")
       room("lin", 3, "lin.h health.h consistency.h change.h tasks.h")
       room("data", 4, "data.h stream.h tokens.h shift.h")
       room("layer", 4, "layer.h sublayer.h")

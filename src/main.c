@@ -21,7 +21,11 @@ static const struct {
     {"spectra", "DIR|CHECKPOINT [--all] [key=value ...] eigenvalues of the covariance, to a file and a table",
      kwm_command_spectra},
     {"verify", "[--json FILE] [seed=N]               the theory's claims by numbers, one a line", kwm_command_verify},
-    {"inspect", "DIR|CHECKPOINT                       what is in there, sizes, health, checksums", kwm_command_inspect},
+    {"inspect",
+     "DIR|CHECKPOINT | --verify ... | --diff A B   what is in there, sizes, health, checksums; all good; how far apart",
+     kwm_command_inspect},
+    {"status", "DIR                                  what a run is doing, how far, how fast, when it will end",
+     kwm_command_status},
     {"keys", "                                     every configuration key: type, default, range, meaning",
      kwm_command_keys},
     {"version", "", kwm_command_version},
@@ -41,9 +45,9 @@ static kwm_status run(int argc, char **argv, bool speaks) {
   }
   for (int i = 0; i < N_COMMANDS; i++)
     if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
-  return KWM_RAISE(KWM_ERR_USAGE,
-                   "wanted a command (plan, train, eval, judge, spectra, verify, inspect, keys, version), found `%s`",
-                   name);
+  return KWM_RAISE(
+      KWM_ERR_USAGE,
+      "wanted a command (plan, train, eval, judge, spectra, verify, inspect, status, keys, version), found `%s`", name);
 }
 
 int main(int argc, char **argv) {

@@ -13,5 +13,6 @@ kwm_status kwm_command_judge(int argc, char **argv);
 kwm_status kwm_command_spectra(int argc, char **argv); /* also writes RUN/spectra */
 kwm_status kwm_command_verify(int argc, char **argv);
 kwm_status kwm_command_inspect(int argc, char **argv);
-kwm_status kwm_command_keys(int argc, char **argv); /* prints the configuration's schema */
+kwm_status kwm_command_status(int argc, char **argv); /* one rank */
+kwm_status kwm_command_keys(int argc, char **argv);   /* prints the configuration's schema */
 kwm_status kwm_command_version(int argc, char **argv);

@@ -12,7 +12,8 @@
   X(KWM_ERR_USAGE, 2, "usage or config")                                                                               \
   X(KWM_ERR_DATA, 3, "data or checkpoint unreadable")                                                                  \
   X(KWM_ERR_NUMERIC, 4, "numerical stop")                                                                              \
-  X(KWM_STOPPED, 75, "stopped on request, checkpoint written")
+  X(KWM_STOPPED, 75, "stopped on request, checkpoint written")                                                         \
+  X(KWM_STALLED, 76, "a rank did not arrive")
 
 typedef enum kwm_status {
 #define KWM_STATUS_ENUM(name, value, words) name = value,

@@ -36,6 +36,8 @@ kwm_status kwm_ckpt_put_text(kwm_ckpt *ckpt, const char *group, const char *name
 /* Closes, syncs, seals and renames; then removes the oldest ones beyond the `keep` >= 1 newest, and stale .part files.
    Checkpoints of later steps (a resume passed them over: they are damaged) stay and do not count. Frees *ckpt also on
    failure, which leaves no .part file and all earlier checkpoints (KWM_ERR_SYSTEM: e.g. the disk is full). */
+void kwm_ckpt_keep_every(kwm_ckpt *ckpt,
+                         int64_t steps); /* before: multiples of `steps` stay, too, and don't count; 0: none */
 kwm_status kwm_ckpt_commit(kwm_ckpt **ckpt, int64_t keep);
 
 /* Gives up writing: closes and removes the .part file. Accepts NULL. */

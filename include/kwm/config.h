@@ -120,9 +120,17 @@ struct kwm_config {
     double strength, damping;
   } si;
   struct {
-    int64_t every; /* steps between checkpoints, 0: at the end of each epoch only */
-    int64_t keep;  /* good checkpoints kept */
+    int64_t every;      /* steps between checkpoints, 0: at the end of each epoch only */
+    int64_t keep;       /* good checkpoints kept */
+    int64_t keep_every; /* steps whose multiples' checkpoints stay besides, 0: none */
   } checkpoint;
+  struct {
+    char *not_finite, *indefinite, *diverging; /* what is done; words in config_keys.c */
+    double nis;                                /* of a row of metrics.tsv, beyond it the filter diverges; 0: never */
+  } failure;
+  struct {
+    double seconds; /* without progress of any rank that end the run, 0: none */
+  } watchdog;
   struct {
     int64_t every;       /* steps per row of metrics.tsv */
     int64_t evaluations; /* transformer: passes between evaluations */

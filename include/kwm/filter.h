@@ -86,6 +86,7 @@ struct kwm_filter {
   int64_t steps;             /* finished steps (skipped ones included) */
   bool inflates;             /* at the next predict */
   bool failed_here;          /* something lost definiteness or finiteness on this rank in this step */
+  int failed_part;           /* the first group that did, -1: S */
 };
 
 /* Takes ownership of the covariances in cov[] (this rank's shares), all on one device, without score_test, or on the
@@ -111,8 +112,7 @@ size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int
 /* Covariance facts of group g (joint: all as group 0), to and from a checkpoint; collective like kwm_cov_*. */
 void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health);
 
-/* P (n, n) <- the joint covariance of all n parameters, both triangles, one rank; values (n), on every rank <- its
-   eigenvalues as in kwm_full_spectrum, collective. */
+/* P (n, n) <- the joint covariance, one rank; values (n), on every rank <- its eigenvalues, collective. */
 void kwm_filter_covariance(const struct kwm_filter *filter, double *P);
 kwm_status kwm_filter_spectrum(const struct kwm_filter *filter, double *values);
 
@@ -142,7 +142,7 @@ void kwm_filter_search(struct kwm_filter *filter, const struct kwm_lin *lin, con
 /* θ <- θ + search scale K e, P <- P⁺, unless the verdict is to skip; q and R adapt. */
 void kwm_filter_update(struct kwm_filter *filter, const struct kwm_step *step);
 
-/* Sums the step's scalar facts over all ranks and judges them; failed: this rank cannot apply the step. */
+/* Sums the step's facts over all ranks, judges them; failed: this rank can't apply it, because of step->failed_part. */
 void kwm_filter_judge(struct kwm_layout *layout, const struct kwm_lin *lin, double gate, bool failed,
                       struct kwm_step *step);
 

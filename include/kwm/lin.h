@@ -129,4 +129,5 @@ struct kwm_step {
   double moved[KWM_LIN_PARTS];      /* δᵀP0⁻¹δ of each group, before the scales */
   double product;                   /* s_tᵀP0 s_{t-1} over all groups; NAN where no two scores follow each other */
   double process_noise[KWM_LIN_PARTS], noise; /* q and ρ of this step */
+  int failed_rank, failed_part; /* verdict not finite or indefinite: the first rank; its part, -1: S, outputs */
 };

@@ -75,6 +75,9 @@ MPI_Request kwm_par_send(struct kwm_layout *layout, int to, int tag, const void 
 void kwm_par_receive(struct kwm_layout *layout, int from, int tag, void *data, int64_t bytes);
 void kwm_par_wait(struct kwm_layout *layout, int n, MPI_Request *requests);
 
+/* True while this process waits for others in one of the calls above; any thread may ask. Local. */
+bool kwm_par_waiting(void);
+
 /* Wall clock in seconds. */
 double kwm_par_seconds(void);
 

@@ -28,6 +28,9 @@ struct kwm_field {
 /* Writes DIR/NAME as one JSON object with the fields in order. */
 kwm_status kwm_report_fields(const char *dir, const char *name, int n_fields, const struct kwm_field *fields);
 
+/* status (bytes) <- the field of that name in DIR/summary.json, "" if it is not there. */
+void kwm_report_status(const char *dir, char *status, size_t bytes);
+
 /* Writes DIR/NAME as a JSON array of n_rows objects of n_fields each; fields: (n_rows, n_fields). */
 kwm_status kwm_report_table(const char *dir, const char *name, int n_rows, int n_fields,
                             const struct kwm_field *fields);

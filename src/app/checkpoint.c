@@ -74,6 +74,7 @@ kwm_status kwm_checkpoint_save(struct kwm_run *run, const struct kwm_progress *p
   KWM_TRY(kwm_agree(run->layout.world, finite));
   KWM_TRY(kwm_ckpt_create(&ckpt, run->layout.world, folder, progress->step));
   const kwm_status status = put_all(run, progress, ckpt);
+  kwm_ckpt_keep_every(ckpt, run->config.checkpoint.keep_every);
   if (status == KWM_OK) return kwm_ckpt_commit(&ckpt, run->config.checkpoint.keep);
   kwm_ckpt_abort(&ckpt);
   return status;

@@ -155,6 +155,12 @@ const struct kwm_key kwm_keys[] = {
   KEY(si.damping, "0.1", ABOVE(0, 1e6), "added to the squared way in the importance"),
   KEY(checkpoint.every, "0", CLOSED(0, 1000000000000), "steps between checkpoints, 0: at the end of each epoch"),
   KEY(checkpoint.keep, "3", CLOSED(1, 1000), "good checkpoints kept"),
+  KEY(checkpoint.keep_every, "0", CLOSED(0, 1000000000000), "checkpoints of these steps' multiples stay besides, 0: none"),
+  KEY(failure.not_finite, "skip", ONE_OF("skip, stop"), "a step whose loss is not finite; skip: up to filter.max_skips in a row"),
+  KEY(failure.indefinite, "skip", ONE_OF("skip, inflate, stop"), "a step in which S or P is not positive; inflate: P grows by change.inflation"),
+  KEY(failure.nis, "0", CLOSED(0, 1e9), "mean NIS of a row of metrics.tsv beyond which the filter diverges, 0: never"),
+  KEY(failure.diverging, "warn", ONE_OF("warn, inflate, stop"), "what is then done"),
+  KEY(watchdog.seconds, "1800", CLOSED(0, 1e9), "without progress of a rank that end the run with code 76, 0: never"),
   KEY(report.every, "50", CLOSED(1, 1000000000), "steps per row of metrics.tsv"),
   KEY(report.evaluations, "1", CLOSED(1, 1000000), "transformer: passes between evaluations"),
 };

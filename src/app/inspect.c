@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inspect_more.h"
 #include "kwm/app.h"
 #include "run.h"
 
@@ -101,7 +102,11 @@ kwm_status kwm_command_inspect(int argc, char **argv) {
   struct kwm_layout world;
   kwm_ckpt *ckpt = NULL;
   kwm_par_world(&world);
-  KWM_CHECK(argc == 1, KWM_ERR_USAGE, "arguments: wanted one run directory or checkpoint, found %d words", argc);
+  if (argc >= 2 && strcmp(argv[0], "--verify") == 0) return kwm_inspect_verify(&world, argc - 1, argv + 1);
+  if (argc == 3 && strcmp(argv[0], "--diff") == 0) return kwm_inspect_diff(&world, argv[1], argv[2]);
+  KWM_CHECK(argc == 1 && argv[0][0] != '-', KWM_ERR_USAGE,
+            "arguments: wanted one run directory or checkpoint, --verify and some, or --diff and two, found %d words",
+            argc);
   const kwm_status status = inspect(&world, argv[0], &ckpt);
   kwm_ckpt_close(&ckpt);
   return status;

@@ -47,6 +47,7 @@ kwm_status kwm_language_checkpoint_save(struct kwm_language_progress *progress, 
   snprintf(path, sizeof path, "%s/%s", dir, folder);
   KWM_TRY(kwm_ckpt_create(&ckpt, progress->run->run->layout.world, path, progress->step));
   const kwm_status status = put_all(progress, ckpt);
+  kwm_ckpt_keep_every(ckpt, progress->run->run->config.checkpoint.keep_every);
   if (status == KWM_OK) return kwm_ckpt_commit(&ckpt, keep);
   kwm_ckpt_abort(&ckpt);
   return status;

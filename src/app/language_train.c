@@ -23,6 +23,7 @@ static void train_step(struct kwm_language_progress *progress, const struct buff
       .ids = buffers->ids, .targets = buffers->targets, .step = (uint64_t)progress->step};
   struct kwm_language_result result;
   kwm_streams_batch(&text, progress->step % run->pass_steps, 0, config->train.batch, buffers->ids, buffers->targets);
+  kwm_watch_phase(run->run->watch, "learn", progress->step);
   kwm_language_learn(run->learner, &batch, &result);
   kwm_language_progress_step(progress, &result);
 }
@@ -42,17 +43,20 @@ static kwm_status after_step(struct kwm_language_progress *progress, bool *stop)
   const struct kwm_config *const config = &run->run->config;
   const int64_t step = progress->step;
   const bool last = step == run->steps, pass_end = step % run->pass_steps == 0;
+  kwm_watch_phase(run->run->watch, "agree", step);
   const bool evaluates = last || (pass_end && step / run->pass_steps % config->report.evaluations == 0);
   *stop = kwm_par_any(&run->run->layout, kwm_rundir_stop_requested()) && !last && !evaluates;
   KWM_CHECK(progress->counts.skips_in_a_row < (double)config->filter.max_skips, KWM_ERR_NUMERIC,
             "step %lld: wanted a step that can be applied, found %lld skipped in a row", (long long)step,
             (long long)config->filter.max_skips);
+  if (evaluates) kwm_watch_phase(run->run->watch, "evaluate", step);
   if (evaluates)
     KWM_TRY(evaluate(progress));
   else if (step % config->report.every == 0)
     KWM_TRY(kwm_language_progress_row(progress, false));
   const bool due = config->checkpoint.every > 0 ? step % config->checkpoint.every == 0 : evaluates;
   if (!due && !last && !*stop) return KWM_OK;
+  kwm_watch_phase(run->run->watch, "checkpoint", step);
   kwm_language_progress_clock(progress);
   KWM_TRY(kwm_language_checkpoint_save(progress, config->output, "checkpoints", config->checkpoint.keep));
   progress->started = kwm_par_seconds();
@@ -124,10 +128,13 @@ static kwm_status train_built(struct kwm_language_run *language, const struct kw
   KWM_TRY(kwm_rundir_manifest(run, n_files, files));
   KWM_TRY(kwm_agree(run->layout.world, first ? kwm_language_progress_open(&progress, run->config.output) : KWM_OK));
   say_what(language);
+  KWM_TRY(
+      kwm_watch_start(&run->watch, &run->layout, run->config.output, language->steps, run->config.watchdog.seconds));
   progress.started = kwm_par_seconds();
   const kwm_status status = train_loop(&progress);
   kwm_metrics_close(&progress.metrics);
   const kwm_status written = kwm_language_progress_summary(&progress, run->config.output, word_for(status));
+  kwm_watch_stop(&run->watch);
   if (status == KWM_STOPPED)
     kwm_log(KWM_LOG_INFO, "stopped on request at step %lld, checkpoint written", (long long)progress.step);
   return status != KWM_OK ? status : written;

@@ -1,4 +1,5 @@
 /* Assembly: configuration -> model, layout, data, means, learner, pipe. */
+#include "failure.h"
 #include "run.h"
 
 #include <errno.h>
@@ -163,6 +164,7 @@ kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length, int classes) {
                                   .noise_variance = gaussian ? config->model.noise_variance : 0};
   KWM_TRY(kwm_layout_init(&run->layout, config->layout.replicas, config->layout.stages, config->layout.owners));
   kwm_status status = kwm_run_check_words(config);
+  if (status == KWM_OK) status = kwm_failure_check(config);
   if (status == KWM_OK && is_dense(config)) status = read_widths(&run->model, config->model.widths);
   if (status == KWM_OK) kwm_model_lay_out(&run->model);
   if (status == KWM_OK)
@@ -263,6 +265,10 @@ struct kwm_pipe_spec kwm_run_pipe_spec(const struct kwm_config *config) {
                                 .dropout = config->model.dropout};
 }
 
+static bool inflates(const struct kwm_config *config) {
+  return strcmp(config->change.reaction, "inflate") == 0 || kwm_failure_inflates(config);
+}
+
 static struct kwm_filter_spec filter_spec(const struct kwm_config *config) {
   return (struct kwm_filter_spec){.gain_factor = config->filter.gain_factor,
                                   .trust_region = config->filter.trust_region,
@@ -275,8 +281,7 @@ static struct kwm_filter_spec filter_spec(const struct kwm_config *config) {
                                   .process_noise = config->filter.process_noise,
                                   .adapt_process = config->filter.adapt_process,
                                   .adapt_noise = config->filter.adapt_noise,
-                                  .inflation =
-                                      strcmp(config->change.reaction, "inflate") == 0 ? config->change.inflation : 0,
+                                  .inflation = inflates(config) ? config->change.inflation : 0,
                                   .score_test = config->filter.score_test,
                                   .real = real_of(config->cov.joint_real)};
 }
@@ -348,13 +353,18 @@ void kwm_run_fini(struct kwm_run *run) {
   memset(run, 0, sizeof *run);
 }
 
-kwm_status kwm_run_open_checkpoint(kwm_ckpt **ckpt, struct kwm_layout *layout, const char *subject) {
+bool kwm_run_checkpoint_folder(const char *subject, char *dir, size_t bytes) {
   struct stat info;
+  if (stat(subject, &info) != 0 || !S_ISDIR(info.st_mode)) return false;
+  snprintf(dir, bytes, "%s/checkpoints", subject);
+  if (stat(dir, &info) != 0) snprintf(dir, bytes, "%s", subject);
+  return true;
+}
+
+kwm_status kwm_run_open_checkpoint(kwm_ckpt **ckpt, struct kwm_layout *layout, const char *subject) {
   char dir[4096];
-  const bool folder = stat(subject, &info) == 0 && S_ISDIR(info.st_mode);
-  if (!folder) return kwm_ckpt_open(ckpt, layout->world, subject);
-  snprintf(dir, sizeof dir, "%s/checkpoints", subject);
-  return kwm_ckpt_open_newest(ckpt, layout->world, stat(dir, &info) == 0 ? dir : subject);
+  if (!kwm_run_checkpoint_folder(subject, dir, sizeof dir)) return kwm_ckpt_open(ckpt, layout->world, subject);
+  return kwm_ckpt_open_newest(ckpt, layout->world, dir);
 }
 
 int kwm_run_libraries(const char *libraries[][2], int capacity) {

@@ -4,6 +4,7 @@
 #include "kwm/config.h"
 #include "kwm/learn.h"
 #include "kwm/stream.h"
+#include "kwm/watch.h"
 
 struct kwm_run {
   struct kwm_config config;
@@ -18,6 +19,7 @@ struct kwm_run {
   kwm_learner learner;
   kwm_pipe *pipe;
   kwm_device *device;     /* kwm_run_open_device's; NULL: host */
+  kwm_watch *watch;       /* while it trains, else NULL */
   size_t libraries_bytes; /* resident before the first large allocation */
 };
 
@@ -112,4 +114,6 @@ int64_t kwm_run_steps(const struct kwm_run *run);
 int kwm_run_libraries(const char *libraries[][2], int capacity);
 
 /* Opens DIR's newest good checkpoint, or the file itself. Collective over MPI_COMM_WORLD's duplicate `comm`. */
+/* False if subject is no folder; else dir (bytes) <- subject/checkpoints if there is one, else subject. Local. */
+bool kwm_run_checkpoint_folder(const char *subject, char *dir, size_t bytes);
 kwm_status kwm_run_open_checkpoint(kwm_ckpt **ckpt, struct kwm_layout *layout, const char *subject);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checkpoint.h"
+#include "failure.h"
 #include "feed.h"
 #include "kwm/app.h"
 #include "kwm/log.h"
@@ -50,17 +51,17 @@ static kwm_status train_step(struct kwm_run *run, struct kwm_progress *progress,
   struct kwm_step step;
   bool changed = false;
   const struct kwm_batch batch = kwm_feed_take(feed, run, progress->step);
+  kwm_watch_phase(run->watch, "predict", progress->step);
   kwm_learner_predict(&run->learner);
   const struct kwm_means means = kwm_learner_means(&run->learner);
+  kwm_watch_phase(run->watch, "linearise", progress->step);
   kwm_pipe_linearise(run->pipe, &means, &batch, &lin);
   kwm_feed_ahead(feed, run, progress->step);
+  kwm_watch_phase(run->watch, "learn", progress->step);
   kwm_learner_search(&run->learner, &lin, run->pipe, &batch, &step);
   KWM_TRY(kwm_progress_step(progress, &step, &changed));
-  if (changed && run->learner.spec.filter.inflation > 0) kwm_learner_inflate(&run->learner);
-  if (step.verdict == KWM_STEP_DONE) return KWM_OK;
-  static const char *const why[] = {"", "not finite", "not positive definite", "surprisal beyond filter.gate"};
-  kwm_log(KWM_LOG_WARNING, "step %lld skipped: %s", (long long)progress->step, why[step.verdict]);
-  return KWM_OK;
+  if (changed && strcmp(run->config.change.reaction, "inflate") == 0) kwm_learner_inflate(&run->learner);
+  return kwm_failure_step(run, progress, &step);
 }
 
 /* After a step: rows, evaluation, checkpoints. *stop: leave the loop with the returned status. */
@@ -69,12 +70,15 @@ static kwm_status after_step(struct kwm_run *run, struct kwm_progress *progress,
   const int64_t step = progress->step;
   const struct kwm_lap lap = kwm_run_lap(run, step - 1);
   const bool lap_end = step == lap.first + lap.steps, last = step == progress->steps;
+  kwm_watch_phase(run->watch, "agree", step);
   /* At a pass's end the evaluation comes first, so that a resumed run's table lacks no row. */
   *stop = kwm_par_any(&run->layout, kwm_rundir_stop_requested()) && !last && !lap_end;
   KWM_CHECK(progress->counts.skips_in_a_row < (double)config->filter.max_skips, KWM_ERR_NUMERIC,
             "step %lld: wanted a step that can be applied, found %lld skipped in a row", (long long)step,
             (long long)config->filter.max_skips);
+  if (lap_end || last || step % config->report.every == 0) KWM_TRY(kwm_failure_row(run, progress));
   if (lap_end || (last && run->stream == NULL)) {
+    kwm_watch_phase(run->watch, "evaluate", step);
     kwm_progress_clock(progress);
     KWM_TRY(evaluate_lap(run, progress));
     progress->started = kwm_par_seconds();
@@ -86,6 +90,7 @@ static kwm_status after_step(struct kwm_run *run, struct kwm_progress *progress,
   }
   const bool due = config->checkpoint.every > 0 ? step % config->checkpoint.every == 0 : lap_end;
   if (!due && !last && !*stop) return KWM_OK;
+  kwm_watch_phase(run->watch, "checkpoint", step);
   kwm_progress_clock(progress);
   KWM_TRY(kwm_checkpoint_save(run, progress, config->output));
   return KWM_OK;
@@ -151,10 +156,12 @@ static kwm_status train_built(struct kwm_run *run, const struct kwm_arguments *a
           run->config.learner, (long long)progress.steps, (long long)run->config.train.batch, run->layout.size,
           run->layout.replicas, run->layout.stages, run->layout.owners);
   kwm_run_say_device(run);
+  KWM_TRY(kwm_watch_start(&run->watch, &run->layout, run->config.output, progress.steps, run->config.watchdog.seconds));
   progress.started = kwm_par_seconds();
   const kwm_status status = train_loop(run, &progress);
   kwm_progress_close(&progress);
   const kwm_status written = kwm_progress_summary(&progress, run->config.output, word_for(status));
+  kwm_watch_stop(&run->watch);
   if (status == KWM_STOPPED)
     kwm_log(KWM_LOG_INFO, "stopped on request at step %lld, checkpoint written", (long long)progress.step);
   return status != KWM_OK ? status : written;

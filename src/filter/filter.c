@@ -27,15 +27,21 @@ static bool innovation_form(const struct kwm_filter_group *group) {
 
 /* ---- predict, innovate */
 
+static void failed(struct kwm_filter *filter, int g) {
+  if (!filter->failed_here) filter->failed_part = g;
+  filter->failed_here = true;
+}
+
 /* A mean that is its own anchor stays where it is. */
 void kwm_filter_predict(struct kwm_filter *filter) {
   filter->failed_here = filter->joint != NULL && !kwm_joint_predict(filter->joint, filter->group);
+  filter->failed_part = -1;
   for (int g = 0; g < filter->n_groups && filter->joint == NULL; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
     const float *const anchor = filter->inflates ? group->part.mean : group->anchor;
     group->cov.spec.process_noise = group->process_noise;
     group->cov.spec.forgetting = filter->spec.forgetting / (filter->inflates ? filter->spec.inflation : 1);
-    if (!kwm_cov_predict(&group->cov, filter->steps, anchor, group->part.mean)) filter->failed_here = true;
+    if (!kwm_cov_predict(&group->cov, filter->steps, anchor, group->part.mean)) failed(filter, g);
   }
   filter->inflates = false;
 }
@@ -203,21 +209,22 @@ static void begin_gain(struct kwm_filter *filter, const struct kwm_lin *lin) {
 
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step) {
   double change = 0, chi2 = 0;
-  bool good = !filter->failed_here, covers_all = filter->joint != NULL || filter->shared;
+  bool covers_all = filter->joint != NULL || filter->shared;
   memset(filter->facts, 0, (size_t)(FILTER_GAIN * filter->blocks) * sizeof(double));
   begin_gain(filter, lin);
   const bool solved = filter->shared && solve_innovation(filter, lin, &chi2, &change);
-  if (filter->joint != NULL) good = solved && joint_gain(filter, lin, change) && good;
+  if (filter->joint != NULL && !(solved && joint_gain(filter, lin, change))) failed(filter, -1);
   for (int g = 0; g < filter->n_groups; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
     if (filter->joint == NULL) {
-      good = group_gain(filter, g, lin, solved, change) && good;
+      if (!group_gain(filter, g, lin, solved, change)) failed(filter, innovation_form(group) && !solved ? -1 : g);
       covers_all = covers_all && innovation_form(group);
     }
     if (filter->spec.score_test) score_product(&group->score, &group->part, group->product + group->part.first);
   }
   kwm_par_sum_group(filter->layout, FILTER_GAIN * filter->blocks, filter->facts);
-  kwm_filter_judge(filter->layout, lin, filter->spec.gate, !good, step);
+  step->failed_part = filter->failed_part;
+  kwm_filter_judge(filter->layout, lin, filter->spec.gate, filter->failed_here, step);
   describe(filter, change, step);
   step->chi2 = covers_all ? chi2 : 0;
   step->rows = covers_all ? (double)(lin->batch * lin->jac[0].m) : 0;

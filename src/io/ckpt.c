@@ -3,17 +3,16 @@
    renamed. Reading: HDF5 opens only a file whose seal is unbroken. */
 #include "kwm/ckpt.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "file.h"
 #include "h5.h"
+#include "kwm/fault.h"
 #include "kwm/log.h"
 #include "kwm/par.h"
+#include "room.h"
 #include "seal.h"
 #include "steps.h"
 
@@ -35,6 +34,7 @@ struct kwm_ckpt {
   int room;          /* rank 0: descriptor through which room is reserved */
   int64_t reserved;  /* bytes from the file's start: what HDF5 has used of them, and more */
   int64_t step;
+  int64_t keep_every; /* 0, or commit keeps the steps that are its multiples */
   char dir[KWM_FILE_PATH], path[KWM_FILE_PATH], part[KWM_FILE_PATH];
 };
 
@@ -66,34 +66,6 @@ static kwm_status sum_file(MPI_Comm comm, const char *path, int64_t *bytes, uint
 
 /* ---- writing */
 
-/* Rank 0: finds out in plain words what can't be written, before HDF5 does. */
-static kwm_status prepare(kwm_ckpt *ckpt) {
-  if (mkdir(ckpt->dir, 0777) != 0 && errno != EEXIST)
-    return KWM_RAISE(KWM_ERR_SYSTEM, "checkpoint folder %s: wanted to make it, found: %s", ckpt->dir, strerror(errno));
-  ckpt->room = open(ckpt->part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  KWM_CHECK(ckpt->room >= 0, KWM_ERR_SYSTEM, "checkpoint %s: wanted to write it, found: %s", ckpt->part,
-            strerror(errno));
-  return KWM_OK;
-}
-
-/* Where the file system can't reserve, zeros are written; they must be on the disk before other hosts write there. */
-static int take_room(int file, int64_t first, int64_t bytes) {
-  if (fallocate(file, 0, first, bytes) == 0) return 0;
-  if (errno != EOPNOTSUPP) return errno;
-  const int error = posix_fallocate(file, first, bytes);
-  if (error == 0 && fsync(file) != 0) return errno;
-  return error;
-}
-
-/* Rank 0: makes sure that the next `bytes` of the file have a place on the disk. */
-static kwm_status reserve(kwm_ckpt *ckpt, int64_t bytes) {
-  const int error = take_room(ckpt->room, ckpt->reserved, bytes);
-  KWM_CHECK(error == 0, KWM_ERR_SYSTEM, "checkpoint %s: wanted %lld more bytes on the disk, found: %s", ckpt->part,
-            (long long)bytes, strerror(error));
-  ckpt->reserved += bytes;
-  return KWM_OK;
-}
-
 static kwm_status may_write(const kwm_ckpt *ckpt) {
   KWM_ASSERT(ckpt->writing);
   KWM_CHECK(ckpt->status == KWM_OK, KWM_ERR_SYSTEM, "checkpoint %s: wanted an unbroken file, an earlier write failed",
@@ -104,7 +76,8 @@ static kwm_status may_write(const kwm_ckpt *ckpt) {
 /* Before each write; ends with the ranks' agreement. */
 static kwm_status begin_put(kwm_ckpt *ckpt, int64_t bytes) {
   KWM_TRY(may_write(ckpt));
-  ckpt->status = kwm_agree(ckpt->comm, ckpt->rank == 0 ? reserve(ckpt, bytes) : KWM_OK);
+  ckpt->status =
+      kwm_agree(ckpt->comm, ckpt->rank == 0 ? kwm_room_take(ckpt->room, ckpt->part, bytes, &ckpt->reserved) : KWM_OK);
   return ckpt->status;
 }
 
@@ -119,8 +92,11 @@ kwm_status kwm_ckpt_create(kwm_ckpt **ckpt, MPI_Comm comm, const char *dir, int6
   kwm_status status = kwm_steps_path(made->path, dir, step, "");
   if (status == KWM_OK) status = kwm_steps_path(made->part, dir, step, ".part");
   if (status == KWM_OK) strcpy(made->dir, dir); /* shorter than a path in it */
-  if (status == KWM_OK && made->rank == 0) status = prepare(made);
+  if (made->rank == 0) kwm_steps_clean(dir);    /* before its room is counted */
+  if (status == KWM_OK && made->rank == 0)
+    status = kwm_room_open(&made->room, dir, made->part, kwm_steps_newest_bytes(dir));
   status = kwm_agree(comm, status);
+  kwm_fault("create", step, made->rank);
   if (status == KWM_OK)
     status = kwm_agree(comm, kwm_h5_open(&made->h5, comm, made->part, KWM_H5_WRITE, KWM_SEAL_BYTES));
   if (status == KWM_OK) status = kwm_ckpt_put_text(made, "/", "format", format_name);
@@ -161,6 +137,7 @@ kwm_status kwm_ckpt_put(kwm_ckpt *ckpt, const char *name, enum kwm_type type, in
   check_slab(&slab);
   KWM_TRY(begin_put(ckpt, kwm_slab_file_bytes(&slab)));
   kwm_status status = end_put(ckpt, kwm_h5_array_create(ckpt->h5, &slab, &array));
+  kwm_fault(name, ckpt->step, ckpt->rank);
   /* Writing does not touch the data: the cast lets both directions share the way. */
   if (status == KWM_OK) status = ckpt->status = move_slab(ckpt, &array, &slab, (char *)(uintptr_t)data);
   kwm_h5_array_close(&array);
@@ -187,7 +164,9 @@ kwm_status kwm_ckpt_put_text(kwm_ckpt *ckpt, const char *group, const char *name
 static kwm_status finish(kwm_ckpt *ckpt) {
   KWM_TRY(begin_put(ckpt, SLACK_BYTES));
   KWM_TRY(end_put(ckpt, kwm_h5_flush(ckpt->h5)));
+  kwm_fault("flush", ckpt->step, ckpt->rank);
   KWM_TRY(end_put(ckpt, kwm_h5_close(&ckpt->h5)));
+  kwm_fault("sync", ckpt->step, ckpt->rank);
   kwm_status status = kwm_file_sync(ckpt->part);
   if (status == KWM_OK && ckpt->rank == 0) status = kwm_h5_probe(ckpt->part);
   return kwm_agree(ckpt->comm, status);
@@ -201,14 +180,21 @@ static kwm_status seal(const kwm_ckpt *ckpt) {
   return kwm_agree(ckpt->comm, ckpt->rank == 0 ? kwm_seal_write(ckpt->part, bytes, sum) : KWM_OK);
 }
 
+void kwm_ckpt_keep_every(kwm_ckpt *ckpt, int64_t steps) {
+  ckpt->keep_every = steps;
+}
+
 kwm_status kwm_ckpt_commit(kwm_ckpt **ckpt, int64_t keep) {
   kwm_ckpt *done = *ckpt;
   KWM_ASSERT(keep >= 1);
   kwm_status status = finish(done);
+  kwm_fault("seal", done->step, done->rank);
   if (status == KWM_OK) status = seal(done);
+  kwm_fault("publish", done->step, done->rank);
   if (status == KWM_OK)
     status = kwm_agree(done->comm, done->rank == 0 ? kwm_file_publish(done->dir, done->part, done->path) : KWM_OK);
-  if (status == KWM_OK && done->rank == 0) kwm_steps_prune(done->dir, done->step, keep);
+  kwm_fault("prune", done->step, done->rank);
+  if (status == KWM_OK && done->rank == 0) kwm_steps_prune(done->dir, done->step, keep, done->keep_every);
   if (status == KWM_OK)
     destroy(ckpt);
   else

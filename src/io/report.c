@@ -60,6 +60,14 @@ kwm_status kwm_report_fields(const char *dir, const char *name, int n_fields, co
   return write_json(dir, name, fields_object(n_fields, fields));
 }
 
+void kwm_report_status(const char *dir, char *status, size_t bytes) {
+  char path[KWM_FILE_PATH];
+  json_t *const object = kwm_file_path(path, dir, "summary.json", "") == KWM_OK ? json_load_file(path, 0, NULL) : NULL;
+  const char *const found = json_string_value(json_object_get(object, "status"));
+  snprintf(status, bytes, "%s", found == NULL ? "" : found);
+  json_decref(object);
+}
+
 kwm_status kwm_report_table(const char *dir, const char *name, int n_rows, int n_fields,
                             const struct kwm_field *fields) {
   json_t *array = json_array();

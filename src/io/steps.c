@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "file.h"
@@ -65,21 +66,38 @@ kwm_status kwm_steps_list(const char *dir, int64_t **steps, int64_t *n) {
   return KWM_OK;
 }
 
-/* Passes over the newest `keep` of those up to `step`. */
-static void remove_old(const char *dir, const char *suffix, int64_t step, int64_t keep) {
+/* Passes over the newest `keep` of those up to `step`, and over the multiples of `every` (0: none). */
+static void remove_old(const char *dir, const char *suffix, int64_t step, int64_t keep, int64_t every) {
   int64_t *steps = NULL, n = 0;
   char path[KWM_FILE_PATH];
   if (find(dir, suffix, &steps, &n) != KWM_OK) kwm_log(KWM_LOG_WARNING, "%s", kwm_error_message());
   for (int64_t i = 0; i < n; i++) {
-    if (steps[i] > step || keep-- > 0 || kwm_steps_path(path, dir, steps[i], suffix) != KWM_OK) continue;
+    if (steps[i] > step || (every > 0 && steps[i] % every == 0) || keep-- > 0 ||
+        kwm_steps_path(path, dir, steps[i], suffix) != KWM_OK)
+      continue;
     if (unlink(path) != 0) kwm_log(KWM_LOG_WARNING, "checkpoint %s: can't remove it: %s", path, strerror(errno));
   }
   free(steps);
 }
 
-void kwm_steps_prune(const char *dir, int64_t step, int64_t keep) {
-  remove_old(dir, "", step, keep);
-  remove_old(dir, ".part", INT64_MAX, 0);
+void kwm_steps_prune(const char *dir, int64_t step, int64_t keep, int64_t every) {
+  remove_old(dir, "", step, keep, every);
+  kwm_steps_clean(dir);
+}
+
+void kwm_steps_clean(const char *dir) {
+  struct stat about;
+  if (stat(dir, &about) == 0) remove_old(dir, ".part", INT64_MAX, 0, 0);
+}
+
+int64_t kwm_steps_newest_bytes(const char *dir) {
+  int64_t *steps = NULL, n = 0;
+  char path[KWM_FILE_PATH];
+  struct stat about = {0};
+  if (find(dir, "", &steps, &n) == KWM_OK && n > 0 && kwm_steps_path(path, dir, steps[0], "") == KWM_OK)
+    (void)!stat(path, &about);
+  free(steps);
+  return about.st_size;
 }
 
 bool kwm_ckpt_exists(const char *dir) {

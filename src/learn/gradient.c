@@ -158,6 +158,7 @@ bool gradient_collect(kwm_learner *learner, const struct kwm_lin *lin) {
 
 void gradient_sum(kwm_learner *learner, const struct kwm_lin *lin, struct kwm_step *step) {
   const bool finite = gradient_collect(learner, lin);
+  step->failed_part = -1;
   kwm_filter_judge(learner->layout, lin, learner->spec.filter.gate, !finite, step);
 }
 

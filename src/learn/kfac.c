@@ -186,6 +186,7 @@ static void kfac_step(kwm_learner *learner, const struct kwm_lin *lin, struct kw
   struct kfac_state *const state = learner->state;
   const double rate = learner->spec.rate * gradient_schedule(learner);
   const bool good = gradient_collect(learner, lin) && invertible(learner, lin->batch);
+  step->failed_part = -1;
   kwm_filter_judge(learner->layout, lin, learner->spec.filter.gate, !good, step);
   if (step->verdict != KWM_STEP_DONE) return;
   for (int g = 0; g < learner->params->model->n_groups; g++) {

@@ -2,6 +2,7 @@
    int: collectives go piece by piece, a long message is one element of a type made for it. */
 #include "kwm/par.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,23 @@ enum { PIECE_BYTES = 1 << 24, MESSAGE_BYTES = 1024, SUM_TAG = 0 };
 
 double kwm_par_seconds(void) {
   return MPI_Wtime();
+}
+
+/* Whether this process waits in here, for a thread that watches it; one thread alone calls MPI. */
+static atomic_bool waiting;
+
+bool kwm_par_waiting(void) {
+  return waiting;
+}
+
+static double begin_wait(void) {
+  waiting = true;
+  return kwm_par_seconds();
+}
+
+static void end_wait(struct kwm_layout *layout, double start) {
+  waiting = false;
+  layout->comm_seconds += kwm_par_seconds() - start;
 }
 
 /* Collective phases nest: a message that has been agreed on keeps the rank that it came from. */
@@ -23,7 +41,9 @@ kwm_status kwm_agree(MPI_Comm comm, kwm_status status) {
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
   const int mine = status == KWM_OK ? size : rank;
+  begin_wait();
   MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm);
+  waiting = false;
   if (first == size) return KWM_OK;
   int agreed = (int)status;
   char message[MESSAGE_BYTES] = "";
@@ -39,11 +59,11 @@ kwm_status kwm_agree(MPI_Comm comm, kwm_status status) {
 }
 
 bool kwm_par_any(struct kwm_layout *layout, bool flag) {
-  const double start = kwm_par_seconds();
+  const double start = begin_wait();
   const int mine = flag;
   int any = 0;
   MPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_LOR, layout->world);
-  layout->comm_seconds += kwm_par_seconds() - start;
+  end_wait(layout, start);
   return any != 0;
 }
 
@@ -145,7 +165,7 @@ static void receive(MPI_Comm comm, int from, int tag, void *data, int64_t bytes)
 
 /* Level by level, the replica at the start of each pair adds its partner's sum to its own; replica 0 ends with all. */
 static void sum_tree(struct kwm_layout *layout, struct number number, int64_t n, void *values, void *scratch) {
-  const double start = kwm_par_seconds();
+  const double start = begin_wait();
   const int replica = layout->replica;
   for (int half = 1; half < layout->replicas; half *= 2) {
     if (replica % (2 * half) != 0) {
@@ -157,7 +177,7 @@ static void sum_tree(struct kwm_layout *layout, struct number number, int64_t n,
     number.add(n, values, scratch);
   }
   broadcast(layout->peers, 0, values, n * number.bytes);
-  layout->comm_seconds += kwm_par_seconds() - start;
+  end_wait(layout, start);
 }
 
 void kwm_par_sum_replicas(struct kwm_layout *layout, int64_t n, float *values, float *scratch) {
@@ -170,9 +190,9 @@ void kwm_par_sum_replicas_f64(struct kwm_layout *layout, int64_t n, double *valu
 
 static void timed_reduce(struct kwm_layout *layout, MPI_Comm comm, struct number number, MPI_Op op, int64_t n,
                          void *values) {
-  const double start = kwm_par_seconds();
+  const double start = begin_wait();
   reduce(comm, number, op, n, values);
-  layout->comm_seconds += kwm_par_seconds() - start;
+  end_wait(layout, start);
 }
 
 void kwm_par_sum_group(struct kwm_layout *layout, int64_t n, double *values) {
@@ -192,9 +212,9 @@ void kwm_par_max_world(struct kwm_layout *layout, int64_t n, double *values) {
 }
 
 static void timed_broadcast(struct kwm_layout *layout, MPI_Comm comm, int root, void *data, int64_t bytes) {
-  const double start = kwm_par_seconds();
+  const double start = begin_wait();
   broadcast(comm, root, data, bytes);
-  layout->comm_seconds += kwm_par_seconds() - start;
+  end_wait(layout, start);
 }
 
 void kwm_par_broadcast_group(struct kwm_layout *layout, int root, void *data, int64_t bytes) {
@@ -210,15 +230,15 @@ MPI_Request kwm_par_send(struct kwm_layout *layout, int to, int tag, const void 
 }
 
 void kwm_par_receive(struct kwm_layout *layout, int from, int tag, void *data, int64_t bytes) {
-  const double start = kwm_par_seconds();
+  const double start = begin_wait();
   receive(layout->group, from, tag, data, bytes);
-  layout->comm_seconds += kwm_par_seconds() - start;
+  end_wait(layout, start);
 }
 
 void kwm_par_wait(struct kwm_layout *layout, int n, MPI_Request *requests) {
-  const double start = kwm_par_seconds();
+  const double start = begin_wait();
   MPI_Waitall(n, requests, MPI_STATUSES_IGNORE);
-  layout->comm_seconds += kwm_par_seconds() - start;
+  end_wait(layout, start);
 }
 
 void kwm_par_hosts(struct kwm_layout *layout, char *names) {

@@ -88,7 +88,7 @@ def texts():
 
 
 def directory(folder):
-    wanted = {"config.yaml", "manifest.json", "metrics.tsv", "summary.json", "kwm.log", "checkpoints"}
+    wanted = {"config.yaml", "manifest.json", "metrics.tsv", "summary.json", "kwm.log", "watch", "checkpoints"}
     t.check(set(os.listdir(folder)) == wanted, "run directory: found %s" % sorted(os.listdir(folder)))
     fields = {"status", "step", "epoch", "seconds", "samples_seen", "train_loss", "valid_accuracy", "test_accuracy"}
     fields |= {"nis_mean", "skipped_steps", "comm_fraction", "peak_bytes_per_rank", "ranks"}
