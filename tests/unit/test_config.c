@@ -369,7 +369,7 @@ static size_t count(const char *text, const char *mark) {
 
 static void help_names_every_key_once(void **state) {
   (void)state;
-  char help[16384], *values = echo("", 0, NULL);
+  char help[65536], *values = echo("", 0, NULL);
   capture_help(help, sizeof help);
   assert_true(count(help, "\n") > 40);
   assert_int_equal(count(help, "\n"), count(values, ": "));
