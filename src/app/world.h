@@ -16,7 +16,6 @@
 struct world_counts {
   double seconds, comm_seconds, observed, skipped, nis, nis_dof, squares, outputs, likelihood;
   double row_seconds, row_steps, row_nis, row_dof, row_squares, row_outputs, row_likelihood;
-  double row_errors, row_error_steps; /* koopman: steps whose prediction was judged */
 };
 
 struct world {

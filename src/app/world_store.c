@@ -12,7 +12,9 @@ enum { N_COUNTS = sizeof(struct world_counts) / sizeof(double) };
 
 static const char count_names[] = "seconds comm_seconds observed skipped nis nis_dof squares outputs likelihood "
                                   "row_seconds row_steps row_nis row_dof "
-                                  "row_squares row_outputs row_likelihood row_errors row_error_steps";
+                                  "row_squares row_outputs row_likelihood";
+
+_Static_assert(N_COUNTS == 16, "count_names lists the numbers of struct world_counts");
 
 struct file {
   kwm_ckpt *ckpt;
