@@ -4,6 +4,7 @@ import csv
 import glob
 import json
 import os
+import re
 
 import numpy as np
 
@@ -247,7 +248,7 @@ def _scores(run):
     """(estimate - truth) / stated deviation of every parameter of the oscillator's transition, and of both noises."""
     import h5py
 
-    if "kind: oscillator" not in run.config or run.parameters is None:
+    if not re.search("kind: *['\"]?oscillator", run.config) or run.parameters is None:
         raise WorldError(f"{run.folder}: wanted a state-space model of system.kind oscillator")
     newest = sorted(glob.glob(os.path.join(run.folder, "checkpoints", "step-*.h5")))[-1]
     with h5py.File(newest, "r") as file:

@@ -7,7 +7,7 @@
 #   jump       steps until a parameter that jumped is found again; NIS before, at and after it
 #   recovered  parameters and noises of a linear system within their own intervals, seeds 1 to 100
 # KWM: the program (default build/release/kwm, built if it is not there).
-set -eu
+set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 [ $# -ge 1 ] || { echo "world: wanted FOLDER" >&2; exit 2; }
 folder=$1
