@@ -1,7 +1,8 @@
 #!/bin/bash
 # usage: gpu.sh FOLDER [pass|continual|accuracy|scaling ...]: the numbers of README.md, "On GPUs", with the MNIST files in
-# FOLDER: one pass of sequential MNIST, a task of the continual stream, 30 passes, and one GPU against two. Every line by
-# tabs: part, ranks, keys, steps per second, samples per second, seconds, test accuracy. KWM: the program.
+# FOLDER: one pass of sequential MNIST, a task of the continual stream, 30 passes, and one GPU against 2, 4, ... GPUS
+# (environment; 2 unless said, 1: one alone). Every line by tabs: part, ranks, keys, steps per second, samples per second,
+# seconds, test accuracy, and the share of the time that messages and sums between ranks take. KWM: the program.
 set -eu -o pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 cd -- "$root"
@@ -39,7 +40,8 @@ train() {
     $at["step"] + 0 >= from + 0 && !begun { begun = 1; step = $at["step"]; samples = $at["samples"]; seconds = $at["seconds"] }
     { s = $at["step"]; n = $at["samples"]; t = $at["seconds"] }
     $at["test_accuracy"] != "nan" { test = $at["test_accuracy"] }
-    END { print part, ranks, keys, sprintf("%.0f", (s - step) / (t - seconds)), sprintf("%.0f", (n - samples) / (t - seconds)), t, test }
+    { comm = $at["comm_fraction"] }
+    END { print part, ranks, keys, sprintf("%.0f", (s - step) / (t - seconds)), sprintf("%.0f", (n - samples) / (t - seconds)), t, test, comm }
   ' "$folder/metrics.tsv"
 }
 
@@ -55,18 +57,25 @@ part_continual() {
 }
 part_accuracy() {
   for seed in 1 2 3; do train accuracy 1 seqmnist-cuda 300 seed=$seed; done
+  for seed in 1 2 3; do train accuracy 1 seqmnist-cuda 300 seed=$seed data.shift=0 model.dropout=0.7; done
 }
-# weak: as many samples for each GPU. strong: the same batch.
+# weak: as many samples for each GPU, and as many steps. strong: the same batch. No checkpoint at the end of a pass, which
+# comes sooner on more GPUs.
 part_scaling() {
+  local still=(report.every=10 checkpoint.every=1000000000 layout.stages=1)
   for batch in 100 500 1000; do
-    train scaling 1 seqmnist 60 "${one[@]}" train.epochs=3 report.every=20 train.batch=$batch
-    train weak 2 seqmnist 60 layout.stages=1 layout.replicas=2 train.chunks=2 train.epochs=6 report.every=20 train.batch=$((2 * batch))
-    train strong 2 seqmnist 60 layout.stages=1 layout.replicas=2 train.chunks=2 train.epochs=3 report.every=20 train.batch=$batch
+    train scaling 1 seqmnist 60 "${still[@]}" train.chunks=1 train.epochs=3 train.batch=$batch
+    for ((ranks = 2; ranks <= ${GPUS:-2}; ranks *= 2)); do
+      local replicas=("layout.replicas=$ranks" "train.chunks=$ranks")
+      train weak "$ranks" seqmnist 60 "${still[@]}" "${replicas[@]}" train.epochs=$((3 * ranks)) train.batch=$((ranks * batch))
+      train strong "$ranks" seqmnist 60 "${still[@]}" "${replicas[@]}" train.epochs=3 train.batch=$batch
+    done
   done
+  [ "${GPUS:-2}" -ge 2 ] || return 0
   train stages 2 seqmnist 60 layout.stages=2 train.chunks=2 train.epochs=2
   train owners 2 seqmnist 60 layout.stages=1 layout.owners=2 train.chunks=2 train.epochs=2
 }
 
 if [ $# -eq 0 ]; then set -- pass continual accuracy scaling; fi
-printf 'part\tranks\tkeys\tsteps_per_s\tsamples_per_s\tseconds\ttest_accuracy\n'
+printf 'part\tranks\tkeys\tsteps_per_s\tsamples_per_s\tseconds\ttest_accuracy\tcomm\n'
 for part in "$@"; do "part_$part"; done

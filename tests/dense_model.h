@@ -14,6 +14,7 @@ struct net_shape {
   double noise_variance;
   enum kwm_evidence evidence;
   int64_t batch, chunks;
+  double dropout;
 };
 
 struct net {
@@ -58,8 +59,11 @@ static inline void net_init(struct net *net, const struct kwm_layout *layout, co
   const int me = layout->stage * layout->owners + layout->owner;
   assert_ok(kwm_params_create(&net->params, &net->model, &net->stages, me, 3));
   net_shake(net);
-  const struct kwm_pipe_spec spec = {
-      .batch = shape->batch, .chunks = shape->chunks, .evidence = shape->evidence, .seed = NET_SEED};
+  const struct kwm_pipe_spec spec = {.batch = shape->batch,
+                                     .chunks = shape->chunks,
+                                     .evidence = shape->evidence,
+                                     .seed = NET_SEED,
+                                     .dropout = shape->dropout};
   const size_t before = kwm_mem_bytes();
   assert_ok(kwm_pipe_create(&net->pipe, &net->layout, &net->model, &net->stages, &spec));
   net->bytes_right = kwm_mem_bytes() - before == kwm_pipe_bytes(&net->model, &net->stages, me, &spec, layout->replicas);

@@ -191,7 +191,9 @@ static inline bool pair_gated(struct kwm_layout *layout, int64_t width, int64_t 
   struct pair pair;
   small_init(&small, layout, width, batch, chunks);
   small.model.noise_variance = noise_variance;
-  const struct kwm_pipe_spec spec = {.batch = batch, .chunks = chunks, .evidence = KWM_EVIDENCE_EXACT};
+  const struct kwm_pipe_spec spec = {
+      .batch = batch, .chunks = chunks, .evidence = KWM_EVIDENCE_EXACT, .seed = 5, .dropout = chunks > 1 ? 0.4 : 0};
+  small_pipe(&small, &spec);
   bool same = pair_init(&pair, small.pipe, &small.layout, &small.model, &small.stages, &small.params, &spec);
   same = same && pair_agrees(&pair, &small.data->images, small.order, batch);
   *differs = pair.differs;
@@ -205,8 +207,11 @@ static inline bool pair_dense(struct kwm_layout *layout, const struct net_shape 
   struct net net;
   struct pair pair;
   net_init(&net, layout, shape);
-  const struct kwm_pipe_spec spec = {
-      .batch = shape->batch, .chunks = shape->chunks, .evidence = shape->evidence, .seed = NET_SEED};
+  const struct kwm_pipe_spec spec = {.batch = shape->batch,
+                                     .chunks = shape->chunks,
+                                     .evidence = shape->evidence,
+                                     .seed = NET_SEED,
+                                     .dropout = shape->dropout};
   bool same = pair_init(&pair, net.pipe, &net.layout, &net.model, &net.stages, &net.params, &spec);
   if (framed) pair_frame(&pair);
   same = same && pair_agrees(&pair, &net.data->images, net.order, shape->batch);

@@ -83,6 +83,12 @@ static inline void small_init(struct small *small, const struct kwm_layout *layo
   assert_ok(kwm_pipe_create(&small->pipe, &small->layout, &small->model, &small->stages, &spec));
 }
 
+/* Another pipe in the place of small_init's. */
+static inline void small_pipe(struct small *small, const struct kwm_pipe_spec *spec) {
+  kwm_pipe_destroy(small->pipe);
+  assert_ok(kwm_pipe_create(&small->pipe, &small->layout, &small->model, &small->stages, spec));
+}
+
 static inline void small_fini(struct small *small) {
   kwm_pipe_destroy(small->pipe);
   kwm_params_destroy(&small->params);

@@ -30,6 +30,7 @@ struct kwm_config {
     char *train, *valid, *test; /* texts: their files; "": found by name in the folder */
     bool permute;               /* the pixels in one fixed random order (permuted task) */
     int64_t validation;         /* samples held out from the end of the training file, 0 for none */
+    int64_t shift;              /* training images are moved by up to so many pixels each way */
   } data;
   struct {
     char *kind; /* permuted | rotated | split | list; none: no stream */
@@ -53,7 +54,7 @@ struct kwm_config {
     int64_t layers, heads, context, ratio; /* transformer: tokens a sequence; feed-forward units per column of width */
     int64_t readouts;                      /* transformer, sensitivity stage: stages with a reading of their own */
     double dropout, dropout_embedding,
-        dropout_readout;         /* transformer: shares dropped of what sub-layers add, of embedded tokens */
+        dropout_readout;         /* shares dropped: of hidden units; transformer: of embedded tokens, of what is read */
     char *widths;                /* dense: units of the hidden layers, "256 256" */
     int64_t width;               /* gated: recurrent complex units */
     int64_t hidden;              /* gated: read-out hidden units */
@@ -66,10 +67,11 @@ struct kwm_config {
     int64_t epochs, max_steps; /* max_steps 0: no limit */
     int64_t batch;             /* samples per filter step */
     char *schedule;            /* baselines, transformer: cosine | constant */
-    int64_t warmup;            /* transformer: steps over which rate or process noise rise */
-    double floor;              /* transformer: what the cosine leaves of them */
-    double average;            /* transformer: rate of the running mean of the means, 0: none */
-    int64_t chunks;            /* a batch is summed in this many chunks (a power of two) in a fixed tree */
+    int64_t copy_every; /* transformer: steps between copies of the embedding for all but the last stage's reading */
+    int64_t warmup;     /* transformer: steps over which rate or process noise rise */
+    double floor;       /* transformer: what the cosine leaves of them */
+    double average;     /* transformer: rate of the running mean of the means, 0: none */
+    int64_t chunks;     /* a batch is summed in this many chunks (a power of two) in a fixed tree */
   } train;
   struct {
     int64_t stages, owners, replicas;

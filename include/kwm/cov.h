@@ -69,15 +69,15 @@ extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron, kwm_cov_diag, kwm_c
 
 /* The structure of that name, NULL if there is none. */
 const struct kwm_cov_ops *kwm_cov_find(const char *structure);
-
 /* True if it can be made so on a device: kron in float, diag, block's units in double, information; block's matrix in
    double, innovation, no forgetting. There jac, evidence, anchor, mean, frame are the device's, all else the host's. */
 bool kwm_cov_on_device(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 kwm_status kwm_cov_create(kwm_cov *cov, const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 void kwm_cov_destroy(kwm_cov *cov); /* accepts a zeroed cov */
 
-/* Bytes that kwm_cov_create holds; operations of a step here (cost.c); false: sizes beyond the libraries' ints. */
+/* Bytes that kwm_cov_create holds, also on a device; operations of a step (cost.c); false: beyond libraries' ints. */
 size_t kwm_cov_bytes(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
+size_t kwm_cov_device_bytes(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 double kwm_cov_operations(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 bool kwm_cov_countable(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec);
 

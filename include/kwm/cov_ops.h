@@ -10,6 +10,7 @@ struct kwm_cov_ops {
   const struct kwm_cov_ops *device;                   /* the same structure on a device; NULL: there is none */
   bool (*on_device)(const struct kwm_cov_spec *spec); /* goes with device: for this spec */
   size_t (*bytes)(const struct kwm_cov_spec *spec);
+  size_t (*device_bytes)(const struct kwm_cov_spec *spec); /* of a structure on a device: there */
   int64_t (*evidence_length)(const struct kwm_cov_spec *spec);
   kwm_status (*create)(kwm_cov *cov);
   bool (*predict)(kwm_cov *cov, int64_t step, const float *anchor, float *mean);
@@ -18,6 +19,9 @@ struct kwm_cov_ops {
   bool (*absorb)(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
   void (*project)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
   bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
+  /* the same two with S, L and w on the device; NULL: not known */
+  void (*project_there)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
+  bool (*condition_there)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
   void (*delta)(const kwm_cov *cov, double *delta);
   void (*moved)(const kwm_cov *cov, double *moved);
   void (*slope)(const kwm_cov *cov, double *slope);       /* NULL: not known, like expected and move */

@@ -36,6 +36,12 @@ kwm_status kwm_images_slice(struct kwm_images *images, int64_t first, int64_t co
 /* Rearranges every image's pixels by one fixed permutation keyed by `seed` (purpose KWM_RNG_PIXELS). */
 kwm_status kwm_images_permute(struct kwm_images *images, uint64_t seed);
 
+/* to (n, length; owned by the caller) <- the mini-batch's images and labels in order, each moved by up to `most` pixels
+   down or up and right or left, background coming in: keyed by (seed, step, place in the mini-batch). The images are
+   square. */
+void kwm_images_move(const struct kwm_batch *batch, int64_t most, uint64_t seed, struct kwm_images *to);
+bool kwm_images_square(int64_t length);
+
 /* Bytes that kwm_images_read leaves held (kwm_alloc) for n samples of `length` pixels. */
 size_t kwm_images_bytes(int64_t n, int64_t length);
 

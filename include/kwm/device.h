@@ -13,6 +13,7 @@
 #include "kwm/base.h"
 
 struct kwm_device_ops;
+struct kwm_dropout;
 typedef struct kwm_device {
   const struct kwm_device_ops *ops;
   int index;       /* of the host's devices */
@@ -57,6 +58,10 @@ void kwm_device_copy_rows(kwm_device *device, int64_t rows, int64_t width, float
 void kwm_device_gemm(kwm_device *device, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
                      float alpha, const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C,
                      int64_t ldc);
+
+/* x (n, m, w), rows ld floats apart: the m rows of sample i <- times what dropout keeps of row i (kwm/tensor.h). */
+void kwm_device_drop(kwm_device *device, int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop,
+                     float *x);
 
 /* y (n) += x (n) */
 void kwm_device_add(kwm_device *device, int64_t n, const float *x, float *y);

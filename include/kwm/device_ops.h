@@ -4,38 +4,7 @@
    of kwm_device_share. */
 #pragma once
 
-#include "kwm/device.h"
-
-/* Facts of one sample's innovation (kwm/lin.h): surprisal, entropy, its variance, 0 or 1, |y - p|², its expectation,
-   the largest probability (Gaussian: 0). */
-enum {
-  KWM_FACT_SURPRISAL,
-  KWM_FACT_ENTROPY,
-  KWM_FACT_VARIANCE,
-  KWM_FACT_CORRECT,
-  KWM_FACT_SQUARED,
-  KWM_FACT_EXPECTED,
-  KWM_FACT_TOP,
-  KWM_FACTS
-};
-
-/* Facts of one block's step: δᵀFδ, δᵀP0⁻¹δ (kron: δᵀδ), sᵀδ, tr(FP⁺FP⁺). Not finite: not positive definite. */
-enum { KWM_GAIN_CHANGE, KWM_GAIN_MOVED, KWM_GAIN_SLOPE, KWM_GAIN_EXPECTED, KWM_GAINS };
-
-/* The observation: logits (n, classes), labels (n). noise: 0 categorical, else Gaussian with R = noise I. */
-struct kwm_device_observation {
-  int64_t n, classes;
-  double noise;
-  const float *logits;
-  const uint8_t *labels;
-  double *facts; /* (n, KWM_FACTS) */
-};
-
-/* Jacobian rows of units: J (n, m, 2, count), S (n, 2, params, count), e (n, m). */
-struct kwm_device_units {
-  int64_t n, m, count, params;
-  const float *J, *S, *e;
-};
+#include "kwm/device_facts.h"
 
 struct kwm_device_ops {
   const char *name;
@@ -71,6 +40,9 @@ struct kwm_device_ops {
   void (*symm_f64)(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
   void (*solve_lower_f64)(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
   bool (*factor_f64)(kwm_device *d, int64_t n, double *W);
+  /* S (n, n), of which the lower triangle is read, <- its factor L there; x (n) <- S⁻¹x; waits; false: not positive
+     definite */
+  bool (*factor_solve_f64)(kwm_device *d, int64_t n, double *S, double *x);
 
   /* elementwise: y += scale x; x <- x² */
   void (*add_scaled)(kwm_device *d, int64_t n, float scale, const float *x, float *y);
@@ -86,6 +58,8 @@ struct kwm_device_ops {
   void (*pixels)(kwm_device *d, int64_t n, int64_t length, const uint8_t *pixels, float *a);
   void (*relu)(kwm_device *d, int64_t n, int64_t w, const float *u, float *act);
   void (*relu_mask)(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *u, float *J);
+  /* x (n, m, w), rows ld floats apart, <- times the factor of dropout (kwm/tensor.h) of element (sample, column) */
+  void (*drop)(kwm_device *d, int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop, float *x);
 
   /* layer, gated: tables (kwm_device_gated_floats(count)) <- of theta (count, 10), private to the implementation;
      symbols (n, length), n_symbols (n) <- of pixels (n, length); h (n, 2, count), S (n, 2, 10, count) or NULL */

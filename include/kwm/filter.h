@@ -78,13 +78,14 @@ struct kwm_filter {
   int64_t blocks;          /* of all groups */
   double *facts;           /* (6, blocks): kl, expected, slope, moved, product, gain */
   int64_t rows_max;
-  double *S, *w;    /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
-  float *e;         /* (rows) device: the innovations, brought to the host */
-  double *inverse;  /* (rows, rows) S⁻¹, if R adapts */
-  double noise;     /* ρ: R = ρ I */
-  int64_t steps;    /* finished steps (skipped ones included) */
-  bool inflates;    /* at the next predict */
-  bool failed_here; /* something lost definiteness or finiteness on this rank in this step */
+  double *S, *w;             /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
+  double *S_there, *w_there; /* the same on the device; NULL: S is the host's (shared_device.c) */
+  float *e;                  /* (rows) device: the innovations, brought to the host */
+  double *inverse;           /* (rows, rows) S⁻¹, if R adapts */
+  double noise;              /* ρ: R = ρ I */
+  int64_t steps;             /* finished steps (skipped ones included) */
+  bool inflates;             /* at the next predict */
+  bool failed_here;          /* something lost definiteness or finiteness on this rank in this step */
 };
 
 /* Takes ownership of the covariances in cov[] (this rank's shares), all on one device, without score_test, or on the
@@ -98,14 +99,16 @@ void kwm_filter_fini(struct kwm_filter *filter);
 kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *layout,
                                  const struct kwm_filter_spec *spec, int n_groups, const struct kwm_filter_part *parts);
 
-/* Bytes that init holds; beside the covariances, or, joint, with them. */
+/* Bytes that init holds; beside the covariances, or, joint, with them. device: what lies on a device, with them;
+   alone: one rank has all blocks. */
 size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
                         const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs);
+size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t replicas, bool alone, int n_groups,
+                               const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs);
 size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
                               const struct kwm_filter_part *parts);
 
-/* Covariance facts of group g (joint: all of them as group 0), and to and from a checkpoint; collective over the
-   layout like kwm_cov_*. */
+/* Covariance facts of group g (joint: all as group 0), to and from a checkpoint; collective like kwm_cov_*. */
 void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health);
 
 /* P (n, n) <- the joint covariance of all n parameters, both triangles, one rank; values (n), on every rank <- its
@@ -119,9 +122,7 @@ bool kwm_filter_predictive(struct kwm_filter *filter, const struct kwm_lin *lin,
 
 kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
 kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
-
-/* P <- time update of every block. */
-void kwm_filter_predict(struct kwm_filter *filter);
+void kwm_filter_predict(struct kwm_filter *filter); /* P <- time update of every block */
 
 /* The world has changed: the next predict forgets spec.inflation times what was learned, Λ <- Λ0 + (Λ - Λ0)/inflation,
    and leaves the means where they are. Not with a joint covariance. Local, the same on all ranks. */
@@ -129,7 +130,6 @@ void kwm_filter_inflate(struct kwm_filter *filter);
 
 /* Evidence of all chunks, summed over chunks and replicas; S = R + sum of H P Hᵀ over all owners where it is shared. */
 void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin);
-
 /* Gains, each on its owner; agrees on the verdict and on every group's trust region (one small sum over all ranks). */
 void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struct kwm_step *step);
 

@@ -5,9 +5,10 @@
    score back through its own layers at once, and is done with the micro-batch: nothing comes back over a stage's
    boundary, and nothing is kept beyond one stage and one micro-batch. adjoint: scores come back through all ranks, one
    forward and one backward in turn; rank r of R keeps the activations of up to R - r micro-batches. The score of the
-   embedded tokens goes from the first rank to the last, which owns the embedding; the others read a copy, sent anew
-   after every correction. Ranks: layout.stages of them hold consecutive layers (owners 1); replicas take other
-   sequences of the step. */
+   embedded tokens goes from the first rank to the last, which owns the embedding; all but the last stage's reading use
+   a copy of it, sent anew after every correction or, so that nobody waits for the last rank, after several; one rank
+   alone does the same. Ranks: layout.stages of them hold consecutive layers (owners 1); replicas take other sequences
+   of the step. */
 #pragma once
 
 #include "kwm/par.h"
@@ -20,6 +21,8 @@ struct kwm_language_spec {
   int64_t batch;      /* sequences of a step over all replicas */
   int64_t micro;      /* micro-batches of a step over all replicas; divides batch, replicas divide it */
   uint64_t seed;      /* of what is dropped */
+  int64_t copy_every; /* steps after which the embedding's copies are sent anew */
+  bool half;          /* cuda: predictions are read in 16 bits (kwm/tensor.h, kwm_read) */
   kwm_device *device; /* borrowed: where means and activations are; NULL: host */
 };
 
@@ -66,14 +69,14 @@ struct kwm_language_batch {
 };
 
 /* Collective over the replica's group: forward and back for this replica's sequences at the means (n_tensors pointers,
-   where the device says, NULL for what is not held). What tensors see goes to the sink, the embedding's as
-   KWM_TENSOR_EMBED: matrix for its reading, vector for the sum of embedded tokens' scores. reading <- sums over this
+   where the device says, NULL for what is not held). What tensors see goes to the sink. reading <- sums over this
    rank's stages and this replica's tokens, 0 elsewhere. Waits for the device at its end. */
 void kwm_language_step(kwm_language *language, float *const *means, const struct kwm_language_batch *batch,
                        const struct kwm_sink *sink, struct kwm_reading *reading);
 
-/* Collective over the replica's group: the embedding's copies <- its holder's mean. */
+/* Collective over the replica's group: the embedding's copies <- its holder's mean. due: after so many steps. */
 void kwm_language_share(kwm_language *language, float *const *means);
+bool kwm_language_share_due(const kwm_language *language, int64_t steps);
 
 /* Collective over world: surprisal (stages, n - 1) <- that of tokens ids[1 .. n) in windows of `context` that do not
    overlap, by each stage's reading; the same on all ranks. Nothing is dropped. */

@@ -20,8 +20,9 @@ typedef struct kwm_gated kwm_gated;
 kwm_status kwm_gated_create(kwm_gated **gated, kwm_device *device, int64_t count, int64_t length, int64_t n_max);
 void kwm_gated_destroy(kwm_gated *gated);
 
-/* What create holds on the host without a device. */
+/* What create holds on the host without a device, and on a device with one. */
 size_t kwm_gated_bytes(int64_t count, int64_t length, int64_t n_max);
+size_t kwm_gated_device_bytes(int64_t count, int64_t length, int64_t n_max);
 
 /* Takes new parameters theta (count, KWM_GATED_PARAMS): must be called after each change of them. */
 void kwm_gated_refresh(kwm_gated *gated, const float *theta);

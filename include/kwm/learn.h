@@ -80,6 +80,8 @@ struct kwm_learner_ops {
   const char *name;
   bool (*on_device)(const struct kwm_learn_spec *spec, const struct kwm_model *model); /* NULL: on the host only */
   size_t (*bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas);
+  size_t (*device_bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params,
+                         int64_t replicas); /* goes with on_device: beside the means */
   kwm_status (*create)(kwm_learner *learner);
   void (*predict)(kwm_learner *learner);  /* NULL: nothing to do */
   void (*boundary)(kwm_learner *learner); /* NULL: nothing to do */
@@ -106,6 +108,10 @@ void kwm_learner_destroy(kwm_learner *learner); /* accepts a zeroed learner */
 /* Bytes that kwm_learner_create holds; params needs model and share only. Local. */
 size_t kwm_learner_bytes(const struct kwm_learner_ops *ops, const struct kwm_learn_spec *spec,
                          const struct kwm_params *params, int64_t replicas);
+
+/* The same on the device of a run with one: the learner's state and means, or the means that are sent to the pipe. */
+size_t kwm_learner_device_bytes(const struct kwm_learner_ops *ops, const struct kwm_learn_spec *spec,
+                                const struct kwm_params *params, int64_t replicas);
 
 /* Before the mini-batch is linearised: the time update, which may move the means. */
 void kwm_learner_predict(kwm_learner *learner);

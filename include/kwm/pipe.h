@@ -39,6 +39,7 @@ struct kwm_pipe_spec {
   int64_t batch, chunks; /* samples of a step over all replicas, summed in chunks */
   enum kwm_evidence evidence;
   uint64_t seed;      /* of what is drawn */
+  double dropout;     /* share of hidden units that linearise and surprisal drop, the same of a step; predict none */
   kwm_device *device; /* borrowed: where activations and Jacobians are; the means given must be there; NULL: host */
 };
 
@@ -48,6 +49,10 @@ kwm_status kwm_pipe_create(kwm_pipe **pipe, struct kwm_layout *layout, const str
 void kwm_pipe_destroy(kwm_pipe *pipe);
 size_t kwm_pipe_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
                       const struct kwm_pipe_spec *spec, int64_t replicas);
+
+/* What it takes on the device of a run with one. */
+size_t kwm_pipe_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
+                             const struct kwm_pipe_spec *spec, int64_t replicas);
 
 /* Rows of the Jacobian for each sample. */
 int64_t kwm_pipe_rows(const struct kwm_model *model, enum kwm_evidence evidence);
@@ -73,9 +78,14 @@ struct kwm_means {
 void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
                         struct kwm_lin *lin);
 
+/* On a device, after a linearisation: the samples of the mini-batch that will be linearised next go there, behind what
+   runs; batch may then be changed. Nothing without a device. Local. */
+void kwm_pipe_ahead(kwm_pipe *pipe, const struct kwm_batch *next);
+
 /* Collective over the replica's group: surprisal[c] (chunks of this replica) <- that of the local chunk c's samples at
    the means, as kwm_pipe_linearise would put it into lin (categorical: bit for bit); zero where the output is not
-   owned. Forward only, and through the same buffers: what the last lin points to is gone. */
+   owned. Forward only, and through the same buffers: what the last lin points to is gone. On a device, of the batch
+   that was linearised last only its numbers and its step are looked at: its samples are there. */
 void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
                         double *surprisal);
 

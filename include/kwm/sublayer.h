@@ -9,11 +9,13 @@
 #include "kwm/tensor.h"
 
 /* Takes what the tensors see. matrix: s (n, d_o), a (n, d_i) of one matrix, valid during the call. vector: where to add
-   the score of a norm or of positions. */
+   the score of a norm, of positions or of the embedding. */
 struct kwm_sink {
   void *context;
   void (*matrix)(void *context, int tensor, int64_t n, int64_t d_o, int64_t d_i, const float *s, const float *a);
   float *(*vector)(void *context, int tensor);
+  /* What the embedding is read with, y (n, width), on the rank that holds it; its score is added by way of vector. */
+  void (*reading)(void *context, int tensor, int64_t n, const float *y);
 };
 
 struct kwm_sublayer {

@@ -55,7 +55,7 @@ struct kwm_read {
   const float *y, *E;     /* (n, width), (classes, width) */
   const int32_t *targets; /* (n) in [0, classes) */
   float *facts;           /* (n, KWM_TOKEN_FACTS) <- */
-  float *sy, *sE;         /* (n, width) <- e E, (classes, width) += eᵀ y; both NULL: the facts alone */
+  float *sy, *sE;         /* (n, width) <- e E, (classes, width) += eᵀ y; sE NULL: not wanted; both: the facts alone */
   bool half;              /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
   float *room;            /* kwm_tensor_read_room floats */
 };
@@ -111,9 +111,10 @@ struct kwm_tensor_ops {
   /* U (n, n) <- orthonormal, its columns nearer to the eigenvectors of symmetric A (n, n; both triangles), which is
      damped by 1e-6 of its mean diagonal. `anew`: exactly, in columns of ascending eigenvalue (waits; false: no
      convergence or not finite, U then unchanged). Else one cheap improvement of the U that is there, by matrix products
-     only: R = UᵀAU, the antisymmetric X_ij = R_ij / (R_jj - R_ii), |X_ij| at most 1/2 and 0 where |R_jj - R_ii| is
-     under 1e-7 of their sum, scaled down as a whole to a Frobenius norm of at most 1/2 a column on average; then U <- U
-     (I + X) made orthonormal by Newton's iteration. scratch: 4 n² floats. */
+     only: R = UᵀAU, the antisymmetric X_ij = x / (1 + (x / 0.3)²) of x = R_ij / (R_jj - R_ii), 0 where |R_jj - R_ii|
+     is under 1e-7 of their sum, scaled down as a whole to a Frobenius norm of at most 1/2 a column on average, and to
+     singular values that Newton's iteration can take; then U <- U (I + X) made orthonormal by it. scratch: 4 n² floats.
+   */
   bool (*basis)(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */

@@ -92,8 +92,12 @@ kwm_status kwm_language_run_read(struct kwm_language_run *run) {
 
 struct kwm_language_spec kwm_language_run_spec(const struct kwm_language_run *run) {
   const struct kwm_config *const config = &run->run->config;
-  return (struct kwm_language_spec){
-      .batch = config->train.batch, .micro = config->train.chunks, .seed = config->seed, .device = run->run->device};
+  return (struct kwm_language_spec){.batch = config->train.batch,
+                                    .micro = config->train.chunks,
+                                    .seed = config->seed,
+                                    .half = is(config->precision, "bfloat16"),
+                                    .copy_every = config->train.copy_every,
+                                    .device = run->run->device};
 }
 
 struct kwm_language_learn_spec kwm_language_run_learn_spec(const struct kwm_language_run *run) {

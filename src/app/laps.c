@@ -109,6 +109,8 @@ kwm_status kwm_run_check_words(const struct kwm_config *config) {
   KWM_CHECK(!config->data.permute || !kwm_run_streams(config), KWM_ERR_USAGE,
             "config: wanted data.permute false with a stream (stream.kind %s makes its own tasks), found true",
             config->stream.kind);
+  KWM_CHECK(config->data.shift == 0 || !(config->data.permute || kwm_run_streams(config)), KWM_ERR_USAGE,
+            "config: wanted data.shift 0 with data.permute or a stream, found %lld", (long long)config->data.shift);
   KWM_CHECK(strcmp(config->stream.boundaries, "blended") != 0 || kwm_run_streams(config), KWM_ERR_USAGE,
             "config: wanted a stream (stream.kind) with stream.boundaries blended, found none");
   KWM_TRY(check_derived(config));

@@ -173,6 +173,31 @@ static size_t stream_bytes(const struct kwm_config *config, const struct kwm_pro
          kwm_task_table_bytes(probe->tasks);
 }
 
+/* Eigenvectors of the largest factor of a kron, in double: the matrix and 3 d² of work (backend/cuda_dense.c). */
+static size_t basis_bytes(const struct kwm_run *run, const struct kwm_params *params,
+                          const struct kwm_learn_spec *spec) {
+  size_t d = 0;
+  for (int g = 0; g < run->model.n_groups; g++) {
+    const struct kwm_group *const group = &run->model.groups[g];
+    const bool turns = params->share[g].count > 0 && strcmp(spec->cov[group->role].structure, "kron") == 0;
+    if (turns) d = larger(d, larger((size_t)group->d_o, (size_t)group->d_i));
+  }
+  return 4 * d * d * sizeof(double);
+}
+
+/* Without what CUDA takes for itself. */
+static size_t device_bytes(const struct kwm_run *run, int group_rank, const struct kwm_params *params,
+                           const struct kwm_learn_spec *spec) {
+  const struct kwm_config *const config = &run->config;
+  const struct kwm_learner_ops *const learner = kwm_learner_find(config->learner);
+  const struct kwm_pipe_spec pipe = kwm_run_pipe_spec(config);
+  const bool there = learner->on_device != NULL && learner->on_device(spec, &run->model);
+  if (strcmp(config->backend, "cpu") == 0) return 0;
+  return kwm_learner_device_bytes(learner, spec, params, config->layout.replicas) +
+         kwm_pipe_device_bytes(&run->model, &run->stages, group_rank, &pipe, config->layout.replicas) +
+         (there ? basis_bytes(run, params, spec) : 0);
+}
+
 struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const struct kwm_probe *probe) {
   const struct kwm_config *const config = &run->config;
   const int64_t held = config->data.validation, length = run->model.length, replicas = config->layout.replicas;
@@ -188,11 +213,13 @@ struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const s
                   ? stream_bytes(config, probe)
                   : kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
                         kwm_images_bytes(probe->n_test, length) +
-                        kwm_mem_rounded((size_t)(probe->n_train - held) * sizeof(int32_t));
+                        (config->data.shift > 0 ? kwm_images_bytes(config->train.batch, length) : 0) +
+                        kwm_mem_rounded((size_t)(probe->n_train - held + config->train.batch) * sizeof(int32_t));
   plan.params = kwm_params_bytes(&run->model, &run->stages, group_rank);
   plan.learner = kwm_learner_bytes(kwm_learner_find(config->learner), &spec, &params, replicas);
   const struct kwm_pipe_spec pipe = kwm_run_pipe_spec(config);
   plan.pipe = kwm_pipe_bytes(&run->model, &run->stages, group_rank, &pipe, replicas);
+  plan.device = device_bytes(run, group_rank, &params, &spec);
   plan.operations = operations_of(run, &spec, &params);
   return plan;
 }
@@ -220,15 +247,16 @@ static void print_plan(const struct kwm_run *run, const struct kwm_probe *probe)
   for (int g = 0; g < run->model.n_groups; g++)
     printf("\t%s", run->model.groups[g].role == KWM_ROLE_RECURRENCE ? "units" : run->model.groups[g].name);
   printf("\tdata_MB\tmeans_MB\tlearner_MB\tactivations_MB\tlibraries_MB\ttotal_MB\ttotal_"
-         "bytes\tMflop_per_step\n");
+         "bytes\tdevice_MB\tMflop_per_step\n");
   for (int rank = 0; rank < run->layout.size; rank++) {
     const int q = rank % run->stages.ranks;
     const struct kwm_plan plan = kwm_plan_rank(run, q, probe);
     printf("%d", rank);
     for (int g = 0; g < run->model.n_groups; g++) printf("\t%lld", (long long)run->stages.share[g][q].count);
-    printf("\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%zu\t%.0f\n", (double)plan.data / mega, (double)plan.params / mega,
-           (double)plan.learner / mega, (double)plan.pipe / mega, (double)plan.libraries / mega,
-           (double)kwm_plan_total(&plan) / mega, kwm_plan_total(&plan), plan.operations / mega);
+    printf("\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%zu\t%.1f\t%.0f\n", (double)plan.data / mega,
+           (double)plan.params / mega, (double)plan.learner / mega, (double)plan.pipe / mega,
+           (double)plan.libraries / mega, (double)kwm_plan_total(&plan) / mega, kwm_plan_total(&plan),
+           (double)plan.device / mega, plan.operations / mega);
   }
   printf("# messages within a replica: %.2f MB a step\n",
          kwm_pipe_message_bytes(&run->model, &run->stages, &pipe,

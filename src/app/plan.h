@@ -6,6 +6,7 @@
 struct kwm_plan {
   size_t data, params, learner, pipe; /* exact: kwm_alloc's bytes */
   size_t libraries;                   /* resident before them, plus what libraries grow by */
+  size_t device;                      /* of a device's memory: what is taken at the start, and for eigenbases */
   double operations;                  /* estimated floating-point operations a step: the model's and the learner's */
 };
 

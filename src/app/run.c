@@ -220,6 +220,15 @@ static kwm_status read_train(struct kwm_run *run, const char *path) {
   return kwm_images_slice(&run->train, 0, run->train.n - held);
 }
 
+static kwm_status make_room_for_moved(struct kwm_run *run) {
+  const int64_t batch = run->config.train.batch;
+  if (run->config.data.shift == 0) return KWM_OK;
+  KWM_CHECK(kwm_images_square(run->train.length), KWM_ERR_DATA,
+            "data: wanted square images with data.shift above 0, found %lld pixels", (long long)run->train.length);
+  KWM_TRY(kwm_alloc((void **)&run->moved.pixels, (size_t)(batch * run->train.length), "moved images"));
+  return kwm_alloc((void **)&run->moved.labels, (size_t)batch, "labels of moved images");
+}
+
 static kwm_status read_splits(struct kwm_run *run, bool train, bool test) {
   const char *path;
   KWM_TRY(kwm_run_data_path(run, &path));
@@ -228,6 +237,7 @@ static kwm_status read_splits(struct kwm_run *run, bool train, bool test) {
     return kwm_stream_create(&run->stream, &spec);
   }
   if (train) KWM_TRY(read_train(run, path));
+  if (train) KWM_TRY(make_room_for_moved(run));
   if (test) KWM_TRY(kwm_images_read(&run->test, path, KWM_TEST));
   struct kwm_images *const all[] = {&run->train, &run->valid, &run->test};
   for (size_t k = 0; k < sizeof all / sizeof all[0]; k++) {
@@ -249,7 +259,8 @@ struct kwm_pipe_spec kwm_run_pipe_spec(const struct kwm_config *config) {
   return (struct kwm_pipe_spec){.batch = config->train.batch,
                                 .chunks = config->train.chunks,
                                 .evidence = sampled ? KWM_EVIDENCE_SAMPLED : KWM_EVIDENCE_EXACT,
-                                .seed = config->seed};
+                                .seed = config->seed,
+                                .dropout = config->model.dropout};
 }
 
 static struct kwm_filter_spec filter_spec(const struct kwm_config *config) {
@@ -329,6 +340,7 @@ void kwm_run_fini(struct kwm_run *run) {
   kwm_images_fini(&run->train);
   kwm_images_fini(&run->valid);
   kwm_images_fini(&run->test);
+  kwm_images_fini(&run->moved);
   kwm_stream_destroy(run->stream);
   if (run->layout.size > 0) kwm_layout_fini(&run->layout);
   kwm_config_fini(&run->config);

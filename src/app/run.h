@@ -13,6 +13,7 @@ struct kwm_run {
   struct kwm_stages stages;
   struct kwm_images train, valid, test; /* valid.n is 0 without a held-out part; with a stream none is held */
   kwm_stream *stream;                   /* NULL: one data set */
+  struct kwm_images moved;              /* room for one mini-batch with data.shift */
   struct kwm_params params;
   kwm_learner learner;
   kwm_pipe *pipe;

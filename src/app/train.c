@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checkpoint.h"
+#include "feed.h"
 #include "kwm/app.h"
 #include "kwm/log.h"
 #include "language_commands.h"
@@ -45,28 +46,15 @@ static kwm_status evaluate_lap(struct kwm_run *run, struct kwm_progress *progres
   return KWM_OK;
 }
 
-/* order: of the pass; with a stream, of the mini-batch that it makes. */
-static struct kwm_batch batch_of(struct kwm_run *run, int64_t step, const int32_t *order,
-                                 struct kwm_images *from_stream) {
-  const int64_t batch = run->config.train.batch;
-  if (run->stream != NULL) {
-    kwm_stream_batch(run->stream, step, from_stream);
-    return (struct kwm_batch){.images = from_stream, .order = order, .n = from_stream->n, .step = (uint64_t)step};
-  }
-  const int64_t at = (step - kwm_run_lap(run, step).first) * batch;
-  const int64_t n = run->train.n - at < batch ? run->train.n - at : batch;
-  return (struct kwm_batch){.images = &run->train, .order = order + at, .n = n, .step = (uint64_t)step};
-}
-
-static kwm_status train_step(struct kwm_run *run, struct kwm_progress *progress, const int32_t *order) {
-  struct kwm_images from_stream;
+static kwm_status train_step(struct kwm_run *run, struct kwm_progress *progress, struct kwm_feed *feed) {
   struct kwm_lin lin;
   struct kwm_step step;
   bool changed = false;
-  const struct kwm_batch batch = batch_of(run, progress->step, order, &from_stream);
+  const struct kwm_batch batch = kwm_feed_take(feed, run, progress->step);
   kwm_learner_predict(&run->learner);
   const struct kwm_means means = kwm_learner_means(&run->learner);
   kwm_pipe_linearise(run->pipe, &means, &batch, &lin);
+  kwm_feed_ahead(feed, run, progress->step);
   kwm_learner_search(&run->learner, &lin, run->pipe, &batch, &step);
   KWM_TRY(kwm_progress_step(progress, &step, &changed));
   if (changed && run->learner.spec.filter.inflation > 0) kwm_learner_inflate(&run->learner);
@@ -104,28 +92,22 @@ static kwm_status after_step(struct kwm_run *run, struct kwm_progress *progress,
   return KWM_OK;
 }
 
-/* order: (training samples), or with a stream (samples of a batch). */
-static kwm_status run_steps(struct kwm_run *run, struct kwm_progress *progress, int32_t *order, bool *stop) {
-  int64_t pass = -1;
+static kwm_status run_steps(struct kwm_run *run, struct kwm_progress *progress, struct kwm_feed *feed, bool *stop) {
   while (progress->step < progress->steps && !*stop) {
-    const int64_t lap = kwm_run_lap(run, progress->step).lap;
-    if (run->stream == NULL && pass != lap) kwm_order(run->config.seed, pass = lap, run->train.n, order);
-    KWM_TRY(train_step(run, progress, order));
+    KWM_TRY(train_step(run, progress, feed));
     KWM_TRY(after_step(run, progress, stop));
   }
   return KWM_OK;
 }
 
 static kwm_status train_loop(struct kwm_run *run, struct kwm_progress *progress) {
-  const int64_t n = run->stream != NULL ? run->config.train.batch : run->train.n;
-  int32_t *order;
+  struct kwm_feed feed;
   bool stop = false;
-  kwm_status status = kwm_agree(run->layout.world, kwm_alloc((void **)&order, (size_t)n * sizeof *order, "order"));
-  for (int64_t i = 0; i < n && status == KWM_OK; i++) order[i] = (int32_t)i;
+  kwm_status status = kwm_agree(run->layout.world, kwm_feed_init(&feed, run));
   if (status == KWM_OK && progress->tasks != NULL && progress->tasks->rows == 0)
     status = kwm_task_table_row(progress->tasks, progress);
-  if (status == KWM_OK) status = run_steps(run, progress, order, &stop);
-  kwm_free(order);
+  if (status == KWM_OK) status = run_steps(run, progress, &feed, &stop);
+  kwm_feed_fini(&feed);
   return status == KWM_OK && stop ? KWM_STOPPED : status;
 }
 

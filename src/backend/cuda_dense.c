@@ -70,16 +70,30 @@ bool cuda_eigen(kwm_device *d, int64_t n, const float *A, float *V) {
   return good_report(d);
 }
 
-bool cuda_factor_f64(kwm_device *d, int64_t n, double *W) {
+/* W (n, n), the triangle that cuSOLVER calls `part`, <- its factor; false: there is no memory for it. */
+static bool factor(kwm_device *d, cublasFillMode_t part, int64_t n, double *W) {
   const struct cuda_state *const state = cuda_state_of(d);
   int length = 0;
-  CUDA_MUST(solver,
-            cusolverDnDpotrf_bufferSize(state->solver, CUBLAS_FILL_MODE_LOWER, kwm_int(n), W, kwm_int(n), &length));
+  CUDA_MUST(solver, cusolverDnDpotrf_bufferSize(state->solver, part, kwm_int(n), W, kwm_int(n), &length));
   double *const work = cuda_room(d, (size_t)length + 1);
   if (work == NULL) return false;
   clear_report(d);
-  CUDA_MUST(solver, cusolverDnDpotrf(state->solver, CUBLAS_FILL_MODE_LOWER, kwm_int(n), W, kwm_int(n), work, length,
-                                     &state->report[CUDA_INFO]));
+  CUDA_MUST(solver,
+            cusolverDnDpotrf(state->solver, part, kwm_int(n), W, kwm_int(n), work, length, &state->report[CUDA_INFO]));
   CUDA_LAUNCH(d, check_factor, n, W, &state->report[CUDA_NOT_FINITE]);
+  return true;
+}
+
+bool cuda_factor_f64(kwm_device *d, int64_t n, double *W) {
+  return factor(d, CUBLAS_FILL_MODE_LOWER, n, W) && good_report(d);
+}
+
+/* The solves wait for no report: what they make of a factor that is none is not looked at. */
+bool cuda_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x) {
+  const cublasFillMode_t part = CUBLAS_FILL_MODE_UPPER; /* our lower one */
+  const cublasOperation_t turns[] = {CUBLAS_OP_T, CUBLAS_OP_N};
+  if (!factor(d, part, n, S)) return false;
+  for (int k = 0; k < 2; k++)
+    CUDA_MUST(blas, cublasDtrsv_64(cuda_state_of(d)->blas, part, turns[k], CUBLAS_DIAG_NON_UNIT, n, S, n, x, 1));
   return good_report(d);
 }

@@ -1,5 +1,6 @@
 /* Elementwise kernels, sums of columns and of outputs, and what turns a matrix over its diagonal. */
 #include "cuda_map.cuh"
+#include "dropout.h"
 
 static constexpr int TILE = 32, TILE_ROWS = 8;
 
@@ -141,6 +142,28 @@ static __global__ void rectify_rows(int64_t rows, int64_t m, int64_t w, const fl
 
 void cuda_relu_mask(int64_t n, int64_t m, int64_t w, const float *u, float *J, cudaStream_t stream) {
   rectify_rows<<<cuda_grid(n * m, w), CUDA_THREADS, 0, stream>>>(n * m, m, w, u, J);
+}
+
+/* A thread has four columns of a sample's rows: one draw. */
+static __global__ void drop_rows(int64_t n, int64_t m, int64_t w, int64_t ld, struct kwm_dropout drop, float *x) {
+  const uint32_t threshold = dropout_threshold(&drop);
+  const float scale = dropout_scale(&drop);
+  for (int64_t i = blockIdx.y; i < n; i += gridDim.y)
+    for (int64_t quad = cuda_thread(); 4 * quad < w; quad += cuda_stride()) {
+      const philox4x32_ctr_t words = dropout_words(&drop, i, quad);
+      float *const first = x + i * m * ld + 4 * quad;
+      const int columns = w - 4 * quad < 4 ? (int)(w - 4 * quad) : 4;
+      for (int64_t r = 0; r < m; r++)
+#pragma unroll
+        for (int k = 0; k < 4; k++)
+          if (k < columns) first[r * ld + k] *= words.v[k] < threshold ? 0.0f : scale;
+    }
+}
+
+void cuda_drop(int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop, float *x,
+               cudaStream_t stream) {
+  const unsigned rows = (unsigned)(n < CUDA_ROWS ? n : CUDA_ROWS);
+  drop_rows<<<dim3(cuda_blocks((w + 3) / 4), rows), CUDA_THREADS, 0, stream>>>(n, m, w, ld, *drop, x);
 }
 
 /* out (n, w) <- sum over r of J (n, m, w) times e (n, m), NULL: times itself. */

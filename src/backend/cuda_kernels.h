@@ -32,6 +32,8 @@ void cuda_mirror(int64_t n, float *C, cudaStream_t stream);
 void cuda_pixels(int64_t n, int64_t length, const uint8_t *pixels, float *a, cudaStream_t stream);
 void cuda_relu(int64_t n, int64_t w, const float *u, float *act, cudaStream_t stream);
 void cuda_relu_mask(int64_t n, int64_t m, int64_t w, const float *u, float *J, cudaStream_t stream);
+void cuda_drop(int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop, float *x,
+               cudaStream_t stream);
 void cuda_output_score(int64_t n, int64_t m, int64_t w, const float *e, const float *J, float *g, cudaStream_t stream);
 void cuda_output_squares(int64_t n, int64_t m, int64_t w, const float *J, float *squares, cudaStream_t stream);
 void cuda_outer_rows(int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a, double *H,

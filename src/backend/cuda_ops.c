@@ -33,6 +33,11 @@ static void relu_mask(kwm_device *d, int64_t n, int64_t m, int64_t w, const floa
   CUDA_LAUNCH(d, relu_mask, n, m, w, u, J);
 }
 
+static void drop_rows(kwm_device *d, int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop,
+                      float *x) {
+  CUDA_LAUNCH(d, drop, n, m, w, ld, drop, x);
+}
+
 static void gated_tables(kwm_device *d, int64_t count, const float *theta, float *tables) {
   CUDA_LAUNCH(d, gated_tables, count, theta, tables);
 }
@@ -162,6 +167,7 @@ const struct kwm_device_ops cuda_ops = {
     .symm_f64 = cuda_symm_f64,
     .solve_lower_f64 = cuda_solve_lower_f64,
     .factor_f64 = cuda_factor_f64,
+    .factor_solve_f64 = cuda_factor_solve_f64,
     .add_scaled = add_scaled,
     .square = square,
     .add_squares = add_squares,
@@ -170,6 +176,7 @@ const struct kwm_device_ops cuda_ops = {
     .pixels = pixels_of,
     .relu = relu,
     .relu_mask = relu_mask,
+    .drop = drop_rows,
     .gated_tables = gated_tables,
     .gated_encode = gated_encode,
     .gated_forward = gated_forward,

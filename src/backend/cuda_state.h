@@ -58,6 +58,7 @@ void cuda_gemm_f64(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m,
                    const double *A, int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
 bool cuda_eigen(kwm_device *d, int64_t n, const float *A, float *V);
 bool cuda_factor_f64(kwm_device *d, int64_t n, double *W);
+bool cuda_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x);
 
 /* Scratch, until somebody else asks for it. NULL: there is not so much memory. */
 double *cuda_room(kwm_device *d, size_t doubles);

@@ -73,6 +73,7 @@ static void *room_of(kwm_device *d, size_t bytes) {
 /* ---- attention: for each sequence and head a product of the columns of qkv ---- */
 
 enum { Q, K, V, WEIGHTS, OUT, SQ, SK, SV, SCORES };
+enum { ALIGNMENT = 256, VECTOR = 16 };
 
 /* One of the arrays in a batch, as stored. */
 struct operand {
@@ -80,6 +81,22 @@ struct operand {
   bool transposed;
   int64_t ld;
 };
+
+static cublasMath_t math_of(kwm_device *d) {
+  cublasMath_t mode;
+  CUDA_MUST(blas, cublasGetMathMode(cuda_state_of(d)->blas, &mode));
+  return mode;
+}
+
+/* Given addresses in memory, cuBLAS takes it that tensor cores can have them in vectors; where they cannot, products
+   are in float. Returns what the mode was. */
+static cublasMath_t begin_products(kwm_device *d, const struct kwm_attention *a, const void *const arrays[4]) {
+  const cublasMath_t before = math_of(d);
+  bool vectors = a->size * (int64_t)sizeof(float) % VECTOR == 0 && a->context * (int64_t)sizeof(float) % VECTOR == 0;
+  for (int k = 0; k < 4; k++) vectors = vectors && (uintptr_t)arrays[k] % VECTOR == 0;
+  if (!vectors) CUDA_MUST(blas, cublasSetMathMode(cuda_state_of(d)->blas, CUBLAS_DEFAULT_MATH));
+  return before;
+}
 
 /* C (m, n) <- scale op(A) op(B), op(A) (m, k), for each of the batch. pointers (views, batch). */
 static void products(kwm_device *d, int64_t batch, float *const *pointers, int64_t m, int64_t n, int64_t k, float scale,
@@ -109,24 +126,38 @@ static void point(kwm_device *d, const struct kwm_attention *a, const float *qkv
 
 static void attention(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights, float *out) {
   const int64_t batch = a->sequences * a->heads, context = a->context, size = a->size, width = a->heads * size;
+  const void *const arrays[] = {qkv, weights, out, out};
+  if (math_of(d) == CUBLAS_TF32_TENSOR_OP_MATH && cuda_tensor_heads_fit(a, arrays)) {
+    CUDA_LAUNCH(d, tensor_heads, a, qkv, weights, out);
+    return;
+  }
   float **const pointers = room_of(d, (size_t)(TENSOR_VIEWS * batch) * sizeof *pointers);
   point(d, a, qkv, weights, out, NULL, NULL, pointers);
+  const cublasMath_t before = begin_products(d, a, arrays);
   products(d, batch, pointers, context, context, size, 1, (struct operand){Q, false, 3 * width},
            (struct operand){K, true, 3 * width}, (struct operand){WEIGHTS, false, context});
   CUDA_LAUNCH(d, tensor_soften, batch * context, context, (float)(1 / sqrt((double)size)), weights);
   products(d, batch, pointers, context, size, context, 1, (struct operand){WEIGHTS, false, context},
            (struct operand){V, false, 3 * width}, (struct operand){OUT, false, width});
+  CUDA_MUST(blas, cublasSetMathMode(cuda_state_of(d)->blas, before));
 }
 
 static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights,
                               const float *sout, float *sqkv) {
   const int64_t batch = a->sequences * a->heads, context = a->context, size = a->size, width = a->heads * size;
-  const size_t addresses = (size_t)(TENSOR_VIEWS * batch) * sizeof(float *);
+  const size_t listed = (size_t)(TENSOR_VIEWS * batch) * sizeof(float *);
+  const size_t addresses = (listed + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
   const float scale = (float)(1 / sqrt((double)size));
+  const void *const arrays[] = {qkv, weights, sout, sqkv};
+  if (math_of(d) == CUBLAS_TF32_TENSOR_OP_MATH && cuda_tensor_heads_fit(a, arrays)) {
+    CUDA_LAUNCH(d, tensor_heads_adjoint, a, qkv, weights, sout, sqkv);
+    return;
+  }
   char *const room = room_of(d, addresses + (size_t)(batch * context * context) * sizeof(float));
   float **const pointers = (float **)(void *)room, *const scores = (float *)(void *)(room + addresses);
   const struct operand w = {WEIGHTS, false, context}, wt = {WEIGHTS, true, context}, s = {OUT, false, width};
   point(d, a, qkv, weights, sout, sqkv, scores, pointers);
+  const cublasMath_t before = begin_products(d, a, arrays);
   products(d, batch, pointers, context, size, context, 1, wt, s, (struct operand){SV, false, 3 * width});
   products(d, batch, pointers, context, context, size, 1, s, (struct operand){V, true, 3 * width},
            (struct operand){SCORES, false, context});
@@ -135,6 +166,7 @@ static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, cons
            (struct operand){SQ, false, 3 * width});
   products(d, batch, pointers, context, size, context, scale, wt, (struct operand){Q, false, 3 * width},
            (struct operand){SK, false, 3 * width});
+  CUDA_MUST(blas, cublasSetMathMode(cuda_state_of(d)->blas, before));
 }
 
 /* ---- basis ---- */
@@ -213,9 +245,8 @@ static void improve(kwm_device *d, int64_t n, const float *A, float *U, float *s
 /* In full single precision, whatever the device's other products are in. */
 static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch) {
   const cublasHandle_t blas = cuda_state_of(d)->blas;
-  cublasMath_t before;
+  const cublasMath_t before = math_of(d);
   bool good = true;
-  CUDA_MUST(blas, cublasGetMathMode(blas, &before));
   CUDA_MUST(blas, cublasSetMathMode(blas, CUBLAS_DEFAULT_MATH));
   if (anew)
     good = eigenvectors(d, n, A, U, scratch);

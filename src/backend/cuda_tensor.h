@@ -40,6 +40,13 @@ void cuda_tensor_point(int64_t sequences, int64_t heads, int count, const struct
 void cuda_tensor_soften(int64_t rows, int64_t context, float scale, float *scores, cudaStream_t stream);
 void cuda_tensor_soften_adjoint(int64_t rows, int64_t context, const float *s, float *weights, cudaStream_t stream);
 
+/* cuda_tensor_heads.cu: attention in one kernel, with products in TF32, for the sizes and alignments that fit. */
+bool cuda_tensor_heads_fit(const struct kwm_attention *a, const void *const arrays[4]);
+void cuda_tensor_heads(const struct kwm_attention *a, const float *qkv, float *weights, float *out,
+                       cudaStream_t stream);
+void cuda_tensor_heads_adjoint(const struct kwm_attention *a, const float *qkv, const float *weights, const float *sout,
+                               float *sqkv, cudaStream_t stream);
+
 /* cuda_tensor_learn.cu */
 void cuda_tensor_gelu(int64_t n, const float *u, float *y, cudaStream_t stream);
 void cuda_tensor_gelu_adjoint(int64_t n, const float *u, const float *sy, float *su, cudaStream_t stream);

@@ -59,14 +59,6 @@ void cuda_tensor_turn(int64_t n, const float *B, float *U, cudaStream_t stream) 
   turn<<<dim3(tiles(n), tiles(n)), dim3(TILE, TILE_ROWS), 0, stream>>>(n, B, U);
 }
 
-/* X_ij above the diagonal. */
-static __device__ float angle(double low, double high, double off) {
-  const double gap = high - low;
-  double x = fabs(gap) > TENSOR_GAP * fabs(high + low) ? off / gap : 0;
-  if (!(fabs(x) <= TENSOR_ANGLE)) x = x > 0 ? TENSOR_ANGLE : x < 0 ? -TENSOR_ANGLE : 0;
-  return (float)x;
-}
-
 /* A tile on or above the diagonal, and what mirrors it. */
 static __global__ void first_order(int64_t n, const float *R, const double *damping, float *X) {
   __shared__ float tile[TILE][TILE + 1];
@@ -77,7 +69,7 @@ static __global__ void first_order(int64_t n, const float *R, const double *damp
     const int64_t i = top + k, j = left + threadIdx.x;
     if (i >= n || j >= n) continue;
     tile[k][threadIdx.x] =
-        i < j ? angle((double)R[i * n + i] + added, (double)R[j * n + j] + added, (double)R[i * n + j]) : 0.0f;
+        i < j ? tensor_angle((double)R[i * n + i] + added, (double)R[j * n + j] + added, (double)R[i * n + j]) : 0.0f;
     if (i <= j) X[i * n + j] = tile[k][threadIdx.x];
   }
   __syncthreads();

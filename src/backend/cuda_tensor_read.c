@@ -3,6 +3,8 @@
 
 #include "cuda_state.h"
 
+enum { VECTOR = 8 }; /* numbers of 16 bits in one access */
+
 /* C (m, n) <- op(A) op(B) + beta C of 16-bit A and B, in float. */
 static void half_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k,
                       const uint16_t *A, int64_t lda, const uint16_t *B, int64_t ldb, float beta, float *C,
@@ -19,6 +21,13 @@ static float *aligned(float *room) {
   return room + (whole - (uintptr_t)room % whole) % whole / sizeof(float);
 }
 
+/* sE += eᵀ y, its last rows apart: what is read along the classes is to be a whole number of vectors. */
+static void add_half(kwm_device *d, const struct kwm_read *r, int64_t ld, const uint16_t *e, const uint16_t *y) {
+  const int64_t most = r->classes / VECTOR * VECTOR, rest = r->classes - most, width = r->width;
+  if (most > 0) half_gemm(d, true, false, most, width, r->n, e, ld, y, width, 1, r->sE, width);
+  if (rest > 0) half_gemm(d, true, false, rest, width, r->n, e + most, ld, y, width, 1, r->sE + most * width, width);
+}
+
 static void read_half(kwm_device *d, const struct kwm_read *r, float *logits) {
   const int64_t n = r->n, width = r->width, ld = tensor_read_ld(r->classes);
   uint16_t *const e = (uint16_t *)(void *)(logits + n * ld), *const E = e + n * ld, *const y = E + ld * width;
@@ -31,19 +40,32 @@ static void read_half(kwm_device *d, const struct kwm_read *r, float *logits) {
   }
   CUDA_LAUNCH(d, tensor_categorical_half, n, r->classes, ld, r->targets, logits, e, r->facts);
   half_gemm(d, false, false, n, width, ld, e, ld, E, width, 0, r->sy, width);
-  half_gemm(d, true, false, r->classes, width, n, e, ld, y, width, 1, r->sE, width);
+  if (r->sE != NULL) add_half(d, r, ld, e, y);
+}
+
+static void add_whole(kwm_device *d, const struct kwm_read *r, int64_t ld, const float *e) {
+  const int64_t most = r->classes / VECTOR * VECTOR, rest = r->classes - most, width = r->width;
+  if (most > 0) cuda_gemm(d, true, false, most, width, r->n, 1, e, ld, r->y, width, 1, r->sE, width);
+  if (rest > 0)
+    cuda_gemm(d, true, false, rest, width, r->n, 1, e + most, ld, r->y, width, 1, r->sE + most * width, width);
+}
+
+/* E is followed by rows of zeros: logits of classes that are not there are zero, and stay so. */
+static void read_whole(kwm_device *d, const struct kwm_read *r, float *logits) {
+  const int64_t n = r->n, width = r->width, classes = r->classes, ld = tensor_read_ld(classes);
+  float *const E = logits + n * ld;
+  cuda_copy_rows(d, 1, (size_t)(classes * width) * sizeof *E, E, 0, r->E, 0);
+  if (ld > classes) cuda_zero(d, E + classes * width, (size_t)((ld - classes) * width) * sizeof *E);
+  cuda_gemm(d, false, true, n, ld, width, 1, r->y, width, E, width, 0, logits, ld);
+  CUDA_LAUNCH(d, tensor_categorical, n, classes, ld, r->targets, r->sy != NULL, logits, r->facts);
+  if (r->sy == NULL) return;
+  cuda_gemm(d, false, false, n, width, ld, 1, logits, ld, E, width, 0, r->sy, width);
+  if (r->sE != NULL) add_whole(d, r, ld, logits);
 }
 
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *r) {
-  const int64_t n = r->n, classes = r->classes, width = r->width, ld = tensor_read_ld(classes);
-  float *const logits = aligned(r->room);
-  if (r->half) {
-    read_half(d, r, logits);
-    return;
-  }
-  cuda_gemm(d, false, true, n, classes, width, 1, r->y, width, r->E, width, 0, logits, ld);
-  CUDA_LAUNCH(d, tensor_categorical, n, classes, ld, r->targets, r->sy != NULL, logits, r->facts);
-  if (r->sy == NULL) return;
-  cuda_gemm(d, false, false, n, width, classes, 1, logits, ld, r->E, width, 0, r->sy, width);
-  cuda_gemm(d, true, false, classes, width, n, 1, logits, ld, r->y, width, 1, r->sE, width);
+  if (r->half)
+    read_half(d, r, aligned(r->room));
+  else
+    read_whole(d, r, aligned(r->room));
 }

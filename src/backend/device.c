@@ -5,6 +5,7 @@
 
 #include "kwm/backend.h"
 #include "device_open.h"
+#include "dropout.h"
 
 kwm_status kwm_device_open(kwm_device **device, const char *name, const struct kwm_device_spec *spec) {
   *device = NULL;
@@ -101,6 +102,15 @@ void kwm_device_gemm(kwm_device *device, bool transpose_a, bool transpose_b, int
     kwm_gemm(transpose_a, transpose_b, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
   else
     device->ops->gemm(device, transpose_a, transpose_b, m, n, k, alpha, A, lda, B, ldb, beta, C, ldc);
+}
+
+void kwm_device_drop(kwm_device *device, int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop,
+                     float *x) {
+  if (n == 0 || !(drop->rate > 0)) return;
+  if (device == NULL)
+    dropout_rows(n, m, w, ld, drop, x);
+  else
+    device->ops->drop(device, n, m, w, ld, drop, x);
 }
 
 void kwm_device_add(kwm_device *device, int64_t n, const float *x, float *y) {

@@ -29,3 +29,6 @@ static DROPOUT_DEVICE inline uint32_t dropout_threshold(const struct kwm_dropout
 static DROPOUT_DEVICE inline float dropout_scale(const struct kwm_dropout *drop) {
   return 1.0f / (1.0f - drop->rate);
 }
+
+/* x (n, m, w), rows ld floats apart, on the host (kwm/device.h). */
+void dropout_rows(int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop, float *x);

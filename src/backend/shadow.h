@@ -39,6 +39,7 @@ void shadow_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const do
 void shadow_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
 void shadow_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
 bool shadow_factor_f64(kwm_device *d, int64_t n, double *W);
+bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x);
 void shadow_add_scaled(kwm_device *d, int64_t n, float scale, const float *x, float *y);
 void shadow_square(kwm_device *d, int64_t n, float *x);
 void shadow_add_squares(kwm_device *d, int64_t n, int64_t width, const float *rows, float *sums);
@@ -56,6 +57,7 @@ void shadow_add_diagonal(kwm_device *d, int64_t n, double value, double *A);
 void shadow_pixels(kwm_device *d, int64_t n, int64_t length, const uint8_t *pixels, float *a);
 void shadow_relu(kwm_device *d, int64_t n, int64_t w, const float *u, float *act);
 void shadow_relu_mask(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *u, float *J);
+void shadow_drop(kwm_device *d, int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop, float *x);
 void shadow_gated_tables(kwm_device *d, int64_t count, const float *theta, float *tables);
 void shadow_gated_encode(kwm_device *d, int64_t n, int64_t length, const uint8_t *pixels, uint16_t *symbols,
                          int32_t *n_symbols);

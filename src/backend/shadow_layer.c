@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "dropout.h"
+
 enum { PARAMS = 10, VALUES = 256, RUN_MAX = 48 };
 
 void shadow_pixels(kwm_device *d, int64_t n, int64_t length, const uint8_t *pixels, float *a) {
@@ -32,6 +34,10 @@ void shadow_relu_mask(kwm_device *d, int64_t n, int64_t m, int64_t w, const floa
   for (int64_t row = 0; row < n * m; row++)
     for (int64_t k = 0; k < w; k++)
       if (!(from[row / m * w + k] > 0)) rows[row * w + k] = 0;
+}
+
+void shadow_drop(kwm_device *d, int64_t n, int64_t m, int64_t w, int64_t ld, const struct kwm_dropout *drop, float *x) {
+  dropout_rows(n, m, w, ld, drop, SHADOW_MATRIX(d, x, n * m, w, ld));
 }
 
 void shadow_gated_tables(kwm_device *d, int64_t count, const float *theta, float *tables) {

@@ -59,6 +59,14 @@ bool shadow_factor_f64(kwm_device *d, int64_t n, double *W) {
   return kwm_factor_f64(n, shadow_array(d, W, n * n, sizeof *W), n);
 }
 
+bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x) {
+  double *const L = shadow_array(d, S, n * n, sizeof *S), *const values = shadow_array(d, x, n, sizeof *x);
+  shadow_wait(d);
+  if (!kwm_cholesky_f64(n, L, n)) return false;
+  kwm_cholesky_solve_f64(n, L, n, values);
+  return true;
+}
+
 void shadow_add_scaled(kwm_device *d, int64_t n, float scale, const float *x, float *y) {
   const float *const from = shadow_array(d, x, n, sizeof *x);
   float *const to = shadow_array(d, y, n, sizeof *y);

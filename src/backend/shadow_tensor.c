@@ -123,7 +123,7 @@ static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U,
 
 static void read_out(kwm_device *d, const struct kwm_read *read) {
   const int64_t n = read->n, classes = read->classes, width = read->width;
-  KWM_ASSERT((read->sy == NULL) == (read->sE == NULL) && "both scores or none");
+  KWM_ASSERT((read->sy != NULL || read->sE == NULL) && "no score of E without that of y");
   struct kwm_read open = *read;
   open.y = FLOATS(d, read->y, n * width);
   open.E = FLOATS(d, read->E, classes * width);

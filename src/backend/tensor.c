@@ -24,7 +24,7 @@ int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width) {
 
 int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half) {
   const int64_t ld = tensor_read_ld(classes);
-  return TENSOR_READ_COLUMNS + n * ld + (half ? (n * ld + ld * width + n * width) / 2 : 0);
+  return TENSOR_READ_COLUMNS + n * ld + (half ? (n * ld + ld * width + n * width + 1) / 2 : ld * width);
 }
 
 static void drop_row(const struct kwm_dropout *drop, int64_t row, int64_t width, float *x) {

@@ -30,15 +30,14 @@ static bool eigenvectors(int64_t n, const float *A, float *U) {
   return good;
 }
 
-/* R (n, n) <- X, from its diagonal and the triangle above. What is not a number counts as no motion. */
+/* R (n, n) <- X, from its diagonal and the triangle above. */
 static void first_order(int64_t n, double damping, float *R) {
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = i + 1; j < n; j++) {
-      const double low = (double)R[i * n + i] + damping, high = (double)R[j * n + j] + damping, gap = high - low;
-      double x = fabs(gap) > TENSOR_GAP * fabs(high + low) ? (double)R[i * n + j] / gap : 0;
-      if (!(fabs(x) <= TENSOR_ANGLE)) x = x > 0 ? TENSOR_ANGLE : x < 0 ? -TENSOR_ANGLE : 0;
-      R[i * n + j] = (float)x;
-      R[j * n + i] = (float)-x;
+      const float angle =
+          tensor_angle((double)R[i * n + i] + damping, (double)R[j * n + j] + damping, (double)R[i * n + j]);
+      R[i * n + j] = angle;
+      R[j * n + i] = -angle;
     }
   for (int64_t k = 0; k < n; k++) R[k * n + k] = 0;
 }

@@ -28,14 +28,24 @@ static inline int64_t tensor_read_ld(int64_t classes) {
   return (classes + TENSOR_READ_COLUMNS - 1) / TENSOR_READ_COLUMNS * TENSOR_READ_COLUMNS;
 }
 
-/* basis: the damping of A by its mean diagonal, the smallest gap by the sum of two eigenvalues, the largest |X_ij|, the
-   largest root mean square of a column of X, the largest bound of X's singular values; steps of Newton's iteration. */
+/* basis: the damping of A by its mean diagonal, the smallest gap by the sum of two eigenvalues, the angle from which on
+   first order is believed less and less, the largest root mean square of a column of X, the largest bound of X's
+   singular values; steps of Newton's iteration. */
 #define TENSOR_DAMPING 1e-6
 #define TENSOR_GAP 1e-7
-#define TENSOR_ANGLE 0.5
+#define TENSOR_ANGLE 0.3
 #define TENSOR_COLUMN 0.5
 #define TENSOR_SPREAD 2.0
 enum { TENSOR_NEWTON = 4 };
+
+/* X_ij of R_ii, R_jj (damped) and R_ij. What is not a number counts as no motion. A ratio far above TENSOR_ANGLE says
+   that the gap is as small as what R_ij is known to: followed in full, the many pairs of a long tail of small
+   eigenvalues would take up all of X's norm. */
+static TENSOR_DEVICE inline float tensor_angle(double low, double high, double off) {
+  const double gap = high - low, x = fabs(gap) > TENSOR_GAP * fabs(high + low) ? off / gap : 0;
+  const double angle = x / (1 + x * x / (TENSOR_ANGLE * TENSOR_ANGLE));
+  return fabs(angle) <= TENSOR_ANGLE ? (float)angle : 0.0f;
+}
 
 /* X is scaled; then step k of Newton's iteration is Y <- Y (keep[k] I - cut[k] YᵀY). */
 struct tensor_newton {

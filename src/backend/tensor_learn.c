@@ -43,7 +43,8 @@ void tensor_read(kwm_device *d, const struct kwm_read *read) {
   tensor_categorical(d, n, classes, classes, read->targets, read->sy != NULL, logits, read->facts);
   if (read->sy == NULL) return;
   kwm_gemm(false, false, n, width, classes, 1, logits, classes, read->E, width, 0, read->sy, width);
-  kwm_gemm(true, false, classes, width, n, 1, logits, classes, read->y, width, 1, read->sE, width);
+  if (read->sE != NULL)
+    kwm_gemm(true, false, classes, width, n, 1, logits, classes, read->y, width, 1, read->sE, width);
 }
 
 /* The fixed point without the difference of two near numbers: (sqrt(q² + 4 q/f) - q)/2 = 2/(sqrt(f² + 4 f/q) + f). */

@@ -19,6 +19,12 @@ static size_t device_bytes(const struct kwm_cov_spec *spec) {
   return kwm_cov_block.bytes(spec) + kwm_mem_rounded(sizeof(struct block_device));
 }
 
+static size_t device_room(const struct kwm_cov_spec *spec) {
+  const int64_t p = spec->params;
+  if (block_is_matrix(spec)) return kwm_cov_block_matrix_device.device_bytes(spec);
+  return (size_t)(spec->count * (2 * p * p + p) + p) * sizeof(double);
+}
+
 static kwm_status device_create(kwm_cov *cov) {
   const struct kwm_cov_spec *const spec = &cov->spec;
   if (block_is_matrix(spec)) {
@@ -96,6 +102,7 @@ static void device_health(const kwm_cov *cov, struct kwm_health *health) {
 const struct kwm_cov_ops kwm_cov_block_device = {
     .name = "block",
     .bytes = device_bytes,
+    .device_bytes = device_room,
     .evidence_length = block_evidence_length,
     .create = device_create,
     .predict = device_predict,

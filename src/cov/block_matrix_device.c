@@ -1,6 +1,7 @@
 /* block on a device: one large matrix in the innovation form, in double precision, without forgetting
    (block_innovation.c, block_predict.c). The rows, Z = H P and P stay there; S, its factor and w = S⁻¹e are the host's,
-   so a step waits twice: for its share of S, and for δ, whose δᵀδ says whether it is finite.
+   so a step waits twice: for its share of S, and for δ, whose δᵀδ says whether it is finite. Or S is on the device, too
+   (filter/shared_device.c).
 
    P is looked at as often as on the host, and lifted in the same way. Only there is a variance that a step brought
    below zero found: the host's floor under each of them would need them one by one, every step. */
@@ -25,6 +26,11 @@ struct block_matrix {
 
 static size_t matrix_bytes(const struct kwm_cov_spec *spec) {
   return kwm_cov_block.bytes(spec) + kwm_mem_rounded(sizeof(struct block_matrix));
+}
+
+static size_t matrix_room(const struct kwm_cov_spec *spec) {
+  const int64_t p = spec->count * spec->params, rows = spec->count * spec->n_max * spec->m;
+  return (size_t)(2 * p * (p + rows + 1) + rows * (rows + 1)) * sizeof(double);
 }
 
 static kwm_status matrix_create(kwm_cov *cov) {
@@ -109,19 +115,38 @@ static bool matrix_predict(kwm_cov *cov, int64_t step, const float *anchor, floa
   return true;
 }
 
-static void matrix_project(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
+/* Z = H P for the step's rows; false: there are none. */
+static bool take_rows(kwm_cov *cov, const struct kwm_jac *jac) {
   struct block_matrix *const state = cov->state;
   kwm_device *const device = cov->spec.device;
   const int64_t p = cov->spec.params, rows = jac->n * jac->m;
   KWM_ASSERT(jac->shape == KWM_JAC_OUTER);
   state->rows = rows;
   state->unchecked += rows;
-  if (rows == 0) return;
+  if (rows == 0) return false;
   device->ops->outer_rows(device, jac->n, jac->m, jac->d_o, jac->d_i, jac->J, jac->a, state->H);
   device->ops->symm_f64(device, rows, p, state->P, state->H, state->Z);
-  device->ops->gemm_f64(device, false, true, rows, rows, p, 1, state->Z, p, state->H, p, 0, state->S, rows);
-  const double *const share = look(cov, state->S, rows * rows);
-  for (int64_t k = 0; k < rows * rows; k++) S[k] += share[k];
+  return true;
+}
+
+/* S <- keep S + Z Hᵀ */
+static void form_share(const kwm_cov *cov, double keep, double *S) {
+  const struct block_matrix *const state = cov->state;
+  kwm_device *const device = cov->spec.device;
+  const int64_t p = cov->spec.params, rows = state->rows;
+  device->ops->gemm_f64(device, false, true, rows, rows, p, 1, state->Z, p, state->H, p, keep, S, rows);
+}
+
+static void matrix_project(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
+  const struct block_matrix *const state = cov->state;
+  if (!take_rows(cov, jac)) return;
+  form_share(cov, 0, state->S);
+  const double *const share = look(cov, state->S, state->rows * state->rows);
+  for (int64_t k = 0; k < state->rows * state->rows; k++) S[k] += share[k];
+}
+
+static void matrix_project_there(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
+  if (take_rows(cov, jac)) form_share(cov, 1, S);
 }
 
 /* Four sums at a time: one would wait for itself. */
@@ -134,9 +159,9 @@ static double square_of(int64_t n, const double *x) {
   return sums[0] + sums[1] + (sums[2] + sums[3]);
 }
 
-/* The solve comes after the wait: it needs nobody until P is made the posterior. */
-static bool matrix_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w) {
-  (void)jac;
+/* δ = Zᵀw; L, w on the device; on_host: L, if it has yet to come there, which it does while δ is made. The solve comes
+   after the wait: it needs nobody until P is made the posterior. */
+static bool prepare(kwm_cov *cov, double *L, const double *w, const double *on_host) {
   struct block_matrix *const state = cov->state;
   kwm_device *const device = cov->spec.device;
   const int64_t p = cov->spec.params, rows = state->rows;
@@ -144,14 +169,25 @@ static bool matrix_condition(kwm_cov *cov, const struct kwm_jac *jac, const doub
   if (rows == 0) {
     kwm_device_zero(device, state->delta, (size_t)p * sizeof *state->delta);
   } else {
-    kwm_device_put(device, state->w, w, (size_t)rows * sizeof *w);
-    device->ops->gemm_f64(device, false, false, 1, p, rows, 1, state->w, rows, state->Z, p, 0, state->delta, p);
-    kwm_device_put(device, state->S, L, (size_t)(rows * rows) * sizeof *L);
+    device->ops->gemm_f64(device, false, false, 1, p, rows, 1, w, rows, state->Z, p, 0, state->delta, p);
+    if (on_host != NULL) kwm_device_put(device, L, on_host, (size_t)(rows * rows) * sizeof *L);
     square = square_of(p, look(cov, state->delta, p));
-    device->ops->solve_lower_f64(device, rows, p, state->S, state->Z);
+    device->ops->solve_lower_f64(device, rows, p, L, state->Z);
   }
   state->moved = square / state->prior;
   return isfinite(square);
+}
+
+static bool matrix_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w) {
+  (void)jac;
+  const struct block_matrix *const state = cov->state;
+  if (state->rows > 0) kwm_device_put(cov->spec.device, state->w, w, (size_t)state->rows * sizeof *w);
+  return prepare(cov, state->S, state->w, L);
+}
+
+static bool matrix_condition_there(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w) {
+  (void)jac;
+  return prepare(cov, (double *)(uintptr_t)L, w, NULL);
 }
 
 static void matrix_delta(const kwm_cov *cov, double *delta) {
@@ -186,11 +222,14 @@ static void matrix_health(const kwm_cov *cov, struct kwm_health *health) {
 const struct kwm_cov_ops kwm_cov_block_matrix_device = {
     .name = "block",
     .bytes = matrix_bytes,
+    .device_bytes = matrix_room,
     .evidence_length = block_evidence_length,
     .create = matrix_create,
     .predict = matrix_predict,
     .project = matrix_project,
     .condition = matrix_condition,
+    .project_there = matrix_project_there,
+    .condition_there = matrix_condition_there,
     .delta = matrix_delta,
     .moved = matrix_moved,
     .apply = matrix_apply,

@@ -35,6 +35,11 @@ size_t kwm_cov_bytes(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *s
   return ops->bytes(spec);
 }
 
+size_t kwm_cov_device_bytes(const struct kwm_cov_ops *ops, const struct kwm_cov_spec *spec) {
+  KWM_ASSERT(kwm_cov_on_device(ops, spec));
+  return ops->device->device_bytes(spec);
+}
+
 int64_t kwm_cov_evidence_length(const kwm_cov *cov) {
   return cov->ops->evidence_length(&cov->spec);
 }

@@ -21,6 +21,12 @@ static size_t device_bytes(const struct kwm_cov_spec *spec) {
   return kwm_cov_diag.bytes(spec) + kwm_mem_rounded(sizeof(struct diag_device));
 }
 
+static size_t device_room(const struct kwm_cov_spec *spec) {
+  const int64_t n = diag_numbers(spec), samples = spec->n_max * spec->count;
+  return (size_t)n * (2 * reals_size(spec->real) + sizeof(double)) + (size_t)prior_period(spec) * sizeof(double) +
+         (size_t)(samples * (2 * spec->d_o + spec->d_i)) * sizeof(float);
+}
+
 static kwm_status device_create(kwm_cov *cov) {
   const struct kwm_cov_spec *const spec = &cov->spec;
   KWM_TRY(home_create(cov, &kwm_cov_diag, sizeof(struct diag_device)));
@@ -127,6 +133,7 @@ static int64_t device_evidence_length(const struct kwm_cov_spec *spec) {
 const struct kwm_cov_ops kwm_cov_diag_device = {
     .name = "diag",
     .bytes = device_bytes,
+    .device_bytes = device_room,
     .evidence_length = device_evidence_length,
     .create = device_create,
     .predict = device_predict,

@@ -46,6 +46,12 @@ static size_t device_bytes(const struct kwm_cov_spec *spec) {
   return kwm_cov_kron.bytes(spec) + kwm_mem_rounded(sizeof(struct kron_device));
 }
 
+static size_t device_room(const struct kwm_cov_spec *spec) {
+  const int64_t o = spec->d_o, i = spec->d_i, d = o > i ? o : i, n = spec->n_max;
+  if (spec->count == 0) return 0;
+  return (size_t)(4 * o * i + squares_of(spec).X + 2 * (i * i + o * o) + d * d + o + n * (i + 2 * o)) * sizeof(float);
+}
+
 static int64_t device_evidence_length(const struct kwm_cov_spec *spec) {
   return spec->count == 0 ? 0 : squares_of(spec).length;
 }
@@ -251,6 +257,7 @@ static struct kwm_frame device_frame(const kwm_cov *cov) {
 const struct kwm_cov_ops kwm_cov_kron_device = {
     .name = "kron",
     .bytes = device_bytes,
+    .device_bytes = device_room,
     .evidence_length = device_evidence_length,
     .create = device_create,
     .predict = device_predict,

@@ -70,6 +70,10 @@ static void sum_all_evidence(struct kwm_filter *filter) {
 static void form_innovation_covariance(struct kwm_filter *filter, const struct kwm_lin *lin) {
   const int64_t rows = lin->batch * lin->jac[0].m;
   KWM_ASSERT(rows <= filter->rows_max);
+  if (filter->S_there != NULL) {
+    shared_there_form(filter, lin);
+    return;
+  }
   memset(filter->S, 0, (size_t)(rows * rows) * sizeof(double));
   if (filter->joint != NULL) {
     kwm_joint_project(filter->joint, lin, filter->S); /* whole, with the same bits, on every rank */
@@ -105,19 +109,24 @@ bool kwm_filter_predictive(struct kwm_filter *filter, const struct kwm_lin *lin,
 
 /* ---- gain */
 
-/* S -> its factor L in the lower triangle, w = S⁻¹e; chi2 <- eᵀw; *change = |(S - ρI)w|²/(ρ samples): the KL that the
-   shared step predicts. False: S is not positive definite. The same bits, so the same answer, on every rank. */
+/* On the host: S -> its factor L in the lower triangle, w = S⁻¹e. */
+static bool solve_here(struct kwm_filter *filter, const float *e, int64_t rows) {
+  if (!kwm_cholesky_f64(rows, filter->S, rows)) return false;
+  for (int64_t k = 0; k < rows; k++) filter->w[k] = (double)e[k];
+  kwm_cholesky_solve_f64(rows, filter->S, rows, filter->w);
+  return true;
+}
+
+/* S -> L, w = S⁻¹e; chi2 <- eᵀw; *change = |(S - ρI)w|²/(ρ samples): the KL that the shared step predicts. False: S is
+   not positive definite. The same bits, so the same answer, on every rank. */
 static bool solve_innovation(struct kwm_filter *filter, const struct kwm_lin *lin, double *chi2, double *change) {
   const int64_t rows = lin->batch * lin->jac[0].m;
-  const float *e = lin->jac[0].e;
-  double *const w = filter->w;
-  if (filter->device != NULL) {
-    kwm_device_get(filter->device, filter->e, e, (size_t)rows * sizeof *e);
-    e = filter->e;
-  }
-  if (!kwm_cholesky_f64(rows, filter->S, rows)) return false;
-  for (int64_t k = 0; k < rows; k++) w[k] = (double)e[k];
-  kwm_cholesky_solve_f64(rows, filter->S, rows, w);
+  const float *const e = filter->device != NULL ? filter->e : lin->jac[0].e;
+  const double *const w = filter->w;
+  if (filter->device != NULL && filter->S_there == NULL)
+    kwm_device_get(filter->device, filter->e, lin->jac[0].e, (size_t)rows * sizeof *e);
+  const bool solved = filter->S_there != NULL ? shared_there_solve(filter, rows) : solve_here(filter, e, rows);
+  if (!solved) return false;
   double moved = 0;
   for (int64_t k = 0; k < rows; k++) {
     const double left = (double)e[k] - filter->noise * w[k]; /* (S - ρI)w */
@@ -147,7 +156,8 @@ static bool group_gain(struct kwm_filter *filter, int g, const struct kwm_lin *l
     good = kwm_cov_absorb(&group->cov, &lin->jac[g], group->evidence, lin->batch, group->kl + part->first);
   } else if (solved) {
     for (int64_t b = 0; b < part->count; b++) group->kl[part->first + b] = change / (double)part->total;
-    good = kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
+    good = filter->S_there != NULL ? shared_there_condition(filter, group, &lin->jac[g])
+                                   : kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
   }
   if (!good) return false;
   kwm_cov_moved(&group->cov, group->moved + part->first);

@@ -62,6 +62,20 @@ size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, in
   return bytes + matrix_bytes(spec, shared, covs[0].m, blocks);
 }
 
+size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t replicas, bool alone, int n_groups,
+                               const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs) {
+  const int64_t rows = shared_there_rows(spec, alone, covs[0].m);
+  bool shared = false;
+  size_t bytes = 0;
+  for (int g = 0; g < n_groups; g++) {
+    const struct kwm_filter_part part = kwm_filter_part_of(&covs[g], NULL);
+    bytes += kwm_cov_device_bytes(ops[g], &covs[g]) + part_bytes(spec, &part, replicas) +
+             evidence_bytes(spec, replicas, ops[g]->device, &covs[g]);
+    shared = shared || covs[g].form == KWM_FORM_INNOVATION;
+  }
+  return bytes + (shared ? (size_t)(rows * (rows + 1)) * sizeof(double) : 0);
+}
+
 size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
                               const struct kwm_filter_part *parts) {
   size_t bytes = kwm_joint_bytes(spec, ranks, rank, n_groups, parts);
@@ -121,6 +135,7 @@ static kwm_status init_matrices(struct kwm_filter *filter) {
   KWM_TRY(kwm_alloc((void **)&filter->S, rows * rows * sizeof(double), "S"));
   KWM_TRY(kwm_alloc((void **)&filter->w, rows * sizeof(double), "S⁻¹e"));
   if (filter->device != NULL) KWM_TRY(kwm_alloc((void **)&filter->e, rows * sizeof(float), "innovations"));
+  KWM_TRY(shared_there_init(filter));
   return kwm_alloc((void **)&filter->inverse, inverse, "S⁻¹");
 }
 
@@ -210,6 +225,8 @@ void kwm_filter_fini(struct kwm_filter *filter) {
     kwm_device_free(filter->device, group->scratch);
     kwm_free(group->staging);
   }
+  kwm_device_free(filter->device, filter->S_there);
+  kwm_device_free(filter->device, filter->w_there);
   kwm_free(filter->facts);
   kwm_free(filter->S);
   kwm_free(filter->w);

@@ -5,6 +5,14 @@
 
 enum { FILTER_KL, FILTER_EXPECTED, FILTER_SLOPE, FILTER_MOVED, FILTER_PRODUCT, FILTER_GAIN, FILTER_FACTS };
 
+/* shared_device.c. Rows of an S that is on the device, 0: it is the host's. init: after all groups; S_there stays NULL
+   where it is the host's. form: S and e; solve: L in S_there, S⁻¹e in w and w_there, false: not positive definite. */
+int64_t shared_there_rows(const struct kwm_filter_spec *spec, bool alone, int64_t m);
+kwm_status shared_there_init(struct kwm_filter *filter);
+void shared_there_form(struct kwm_filter *filter, const struct kwm_lin *lin);
+bool shared_there_solve(struct kwm_filter *filter, int64_t rows);
+bool shared_there_condition(struct kwm_filter *filter, struct kwm_filter_group *group, const struct kwm_jac *jac);
+
 /* A group's fact, added in block order whoever owns the blocks. */
 static inline double total_of(const struct kwm_filter_group *group, const double *fact) {
   double total = 0;

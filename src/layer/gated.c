@@ -65,6 +65,11 @@ size_t kwm_gated_bytes(int64_t count, int64_t length, int64_t n_max) {
          kwm_mem_rounded((size_t)n_max * sizeof(int32_t));
 }
 
+size_t kwm_gated_device_bytes(int64_t count, int64_t length, int64_t n_max) {
+  return (size_t)kwm_device_gated_floats(count) * sizeof(float) + (size_t)(n_max * length) * sizeof(uint16_t) +
+         (size_t)n_max * sizeof(int32_t);
+}
+
 static kwm_status create_tables(kwm_gated *g) {
   const size_t rows = table_rows(g->count);
   if (g->device != NULL)

@@ -74,6 +74,19 @@ static size_t plain_bytes(const struct kwm_learn_spec *spec, const struct kwm_pa
   return (size_t)(params->share[0].count * params->model->groups[0].params) * sizeof(float);
 }
 
+static size_t kalman_device_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params,
+                                  int64_t replicas) {
+  const int n_groups = params->model->n_groups;
+  double variance[KWM_GATED_PARAMS];
+  struct kwm_cov_spec covs[KWM_GROUPS_MAX];
+  const struct kwm_cov_ops *ops[KWM_GROUPS_MAX];
+  for (int g = 0; g < n_groups; g++) {
+    ops[g] = structure_of(spec, params, g);
+    covs[g] = cov_spec(spec, params, g, replicas, variance);
+  }
+  return kwm_filter_device_bytes(&spec->filter, replicas, spec->group_ranks <= 1, n_groups, ops, covs);
+}
+
 static size_t kalman_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   const int n_groups = params->model->n_groups;
   double variance[KWM_GATED_PARAMS];
@@ -208,6 +221,7 @@ const struct kwm_learner_ops kwm_learn_kalman = {
     .name = "kalman",
     .on_device = kalman_on_device,
     .bytes = kalman_bytes,
+    .device_bytes = kalman_device_bytes,
     .create = kalman_create,
     .predict = kalman_predict,
     .step = kalman_step,

@@ -19,6 +19,13 @@ static void take_matrix(void *context, int t, int64_t n, int64_t d_o, int64_t d_
   learner->touched[t] = true;
 }
 
+static void take_reading(void *context, int t, int64_t n, const float *y) {
+  kwm_language_learner *const learner = context;
+  if (!learner->observes) return;
+  kwm_riccati_observe(&learner->cov[t], !learner->touched[t], n, learner->spec.tokens, NULL, y);
+  learner->touched[t] = true;
+}
+
 static float *take_vector(void *context, int t) {
   return ((kwm_language_learner *)context)->score[t];
 }
@@ -138,7 +145,8 @@ static void begin(kwm_language_learner *learner) {
 
 void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language_batch *batch,
                         struct kwm_language_result *result) {
-  const struct kwm_sink sink = {.context = learner, .matrix = take_matrix, .vector = take_vector};
+  const struct kwm_sink sink = {
+      .context = learner, .matrix = take_matrix, .vector = take_vector, .reading = take_reading};
   *result = (struct kwm_language_result){.schedule = schedule_of(&learner->spec, learner->steps)};
   begin(learner);
   kwm_language_step(learner->language, learner->mean, batch, &sink, &result->reading);
@@ -150,7 +158,7 @@ void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language
   if (result->verdict == KWM_STEP_DONE) correct(learner, result);
   learner->skipped += result->verdict != KWM_STEP_DONE;
   learner->steps++;
-  kwm_language_share(learner->language, learner->mean);
+  if (kwm_language_share_due(learner->language, learner->steps)) kwm_language_share(learner->language, learner->mean);
 }
 
 float *const *kwm_language_means(const kwm_language_learner *learner, bool averaged) {

@@ -20,9 +20,19 @@ static struct kwm_riccati_spec riccati_spec(const kwm_language_learner *learner,
                                    .device = learner->device};
 }
 
-static int64_t largest(const struct kwm_transformer *model) {
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+/* Of the tensors and their factors. */
+static int64_t largest(const kwm_language_learner *learner) {
   int64_t most = 0;
-  for (int t = 0; t < model->n_tensors; t++) most = language_size(model, t) > most ? language_size(model, t) : most;
+  for (int t = 0; t < learner->model->n_tensors; t++) {
+    const struct kwm_riccati_spec spec = riccati_spec(learner, t);
+    most = larger(most, spec.rows * spec.columns);
+    if (spec.left) most = larger(most, spec.rows * spec.rows);
+    if (spec.right) most = larger(most, spec.columns * spec.columns);
+  }
   return most;
 }
 
@@ -65,12 +75,12 @@ static void room_floats(const kwm_language_learner *learner, int64_t floats[3]) 
     const struct kwm_riccati_spec spec = riccati_spec(learner, t);
     kwm_riccati_room_floats(&spec, wants);
     for (int k = 0; k < 3; k++)
-      if (learner->holds[t] && wants[k] > floats[k]) floats[k] = wants[k];
+      if (learner->holds[t]) floats[k] = larger(floats[k], wants[k]);
   }
 }
 
 static kwm_status create_room(kwm_language_learner *learner) {
-  const int64_t most = largest(learner->model);
+  const int64_t most = largest(learner);
   int64_t floats[3];
   room_floats(learner, floats);
   KWM_TRY(kwm_device_alloc(learner->device, (void **)&learner->room.matrix, (size_t)floats[0] * sizeof(float), "room"));

@@ -38,6 +38,7 @@ static kwm_status get(kwm_language_learner *learner, kwm_ckpt *ckpt, const char 
 kwm_status kwm_language_learner_save(kwm_language_learner *learner, kwm_ckpt *ckpt) {
   language_sum_factors(learner);
   language_drop_shares(learner);
+  kwm_language_share(learner->language, learner->mean); /* as a resumed run begins */
   for (int t = 0; t < learner->model->n_tensors; t++) {
     KWM_TRY(put(learner, ckpt, "/params", t, learner->mean[t]));
     if (learner->spec.average > 0) KWM_TRY(put(learner, ckpt, "/average", t, learner->average[t]));

@@ -17,6 +17,13 @@ static size_t mean_bytes(const struct kwm_params *params, int g) {
   return (size_t)(params->share[g].count * params->model->groups[g].params) * sizeof(float);
 }
 
+/* Floats of U and V on the device, for a learner on the host. */
+static int64_t frame_floats(const struct kwm_params *params) {
+  const struct kwm_group *const first = &params->model->groups[0];
+  if (params->model->kind != KWM_MODEL_DENSE || params->share[0].count == 0) return 0;
+  return first->d_i * first->d_i + first->d_o * first->d_o;
+}
+
 /* With a device: the learner moves there, or stays on the host and keeps room for its means there. */
 static kwm_status take_place(kwm_learner *learner) {
   const struct kwm_learn_spec *const spec = &learner->spec;
@@ -27,9 +34,8 @@ static kwm_status take_place(kwm_learner *learner) {
   }
   for (int g = 0; g < params->model->n_groups; g++)
     KWM_TRY(kwm_device_alloc(spec->device, (void **)&learner->sent[g], mean_bytes(params, g), "means"));
-  const struct kwm_group *const first = &params->model->groups[0];
-  if (params->model->kind != KWM_MODEL_DENSE || params->share[0].count == 0) return KWM_OK;
-  const int64_t frame = first->d_i * first->d_i + first->d_o * first->d_o;
+  const int64_t frame = frame_floats(params);
+  if (frame == 0) return KWM_OK;
   return kwm_device_alloc(spec->device, (void **)&learner->sent_frame, (size_t)frame * sizeof(float), "frame");
 }
 
@@ -55,6 +61,15 @@ void kwm_learner_destroy(kwm_learner *learner) {
 size_t kwm_learner_bytes(const struct kwm_learner_ops *ops, const struct kwm_learn_spec *spec,
                          const struct kwm_params *params, int64_t replicas) {
   return ops->bytes(spec, params, replicas);
+}
+
+size_t kwm_learner_device_bytes(const struct kwm_learner_ops *ops, const struct kwm_learn_spec *spec,
+                                const struct kwm_params *params, int64_t replicas) {
+  const struct kwm_model *const model = params->model;
+  size_t bytes = 0;
+  for (int g = 0; g < model->n_groups; g++) bytes += mean_bytes(params, g);
+  if (ops->on_device != NULL && ops->on_device(spec, model)) return bytes + ops->device_bytes(spec, params, replicas);
+  return bytes + (size_t)frame_floats(params) * sizeof(float);
 }
 
 void kwm_learner_predict(kwm_learner *learner) {

@@ -49,24 +49,38 @@ static void readout_arrays(const struct kwm_model *model, const struct kwm_stage
   memcpy(arrays, list, sizeof list);
 }
 
-static size_t sum_of(int n, const struct layer_array *arrays) {
+/* Each rounded; exact: as they are. */
+static size_t sum_of(int n, const struct layer_array *arrays, bool exact) {
   size_t bytes = 0;
-  for (int k = 0; k < n; k++)
-    if (arrays[k].floats > 0) bytes += kwm_mem_rounded(arrays[k].floats * sizeof(float));
+  for (int k = 0; k < n; k++) {
+    const size_t of_array = arrays[k].floats * sizeof(float);
+    if (arrays[k].floats > 0) bytes += exact ? of_array : kwm_mem_rounded(of_array);
+  }
+  return bytes;
+}
+
+static size_t all_arrays(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                         const struct kwm_pipe_spec *spec, bool exact) {
+  struct dense_layer none;
+  struct layer_array layers[LAYER_ARRAYS], readouts[READOUT_ARRAYS];
+  size_t bytes = 0;
+  for (int l = 0; l <= model->n_layers; l++) {
+    layer_arrays(model, stages, group_rank, l, n_max, spec, &none, layers);
+    readout_arrays(model, stages, group_rank, l, n_max, spec, &none, readouts);
+    bytes += sum_of(LAYER_ARRAYS, layers, exact) + sum_of(READOUT_ARRAYS, readouts, exact);
+  }
   return bytes;
 }
 
 size_t dense_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
                    const struct kwm_pipe_spec *spec) {
-  struct dense_layer none;
-  struct layer_array layers[LAYER_ARRAYS], readouts[READOUT_ARRAYS];
-  size_t bytes = kwm_mem_rounded(sizeof(struct dense_pipe)) + kwm_mem_rounded((size_t)n_max);
-  for (int l = 0; l <= model->n_layers; l++) {
-    layer_arrays(model, stages, group_rank, l, n_max, spec, &none, layers);
-    readout_arrays(model, stages, group_rank, l, n_max, spec, &none, readouts);
-    bytes += sum_of(LAYER_ARRAYS, layers) + sum_of(READOUT_ARRAYS, readouts);
-  }
-  return bytes;
+  return kwm_mem_rounded(sizeof(struct dense_pipe)) + kwm_mem_rounded((size_t)n_max) +
+         all_arrays(model, stages, group_rank, n_max, spec, false);
+}
+
+size_t dense_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                          const struct kwm_pipe_spec *spec) {
+  return all_arrays(model, stages, group_rank, n_max, spec, true);
 }
 
 /* ---- making */

@@ -42,5 +42,7 @@ static inline bool dense_has_readout(const struct kwm_model *model, int l) {
 /* struct pipe_ops' bytes, create and destroy. */
 size_t dense_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
                    const struct kwm_pipe_spec *spec);
+size_t dense_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                          const struct kwm_pipe_spec *spec);
 kwm_status dense_create(struct kwm_pipe **common, const struct kwm_pipe *filled);
 void dense_destroy(struct kwm_pipe *common);

@@ -71,16 +71,17 @@ static void pieces_of(const struct kwm_language *language, int64_t pieces[PIECES
   const struct kwm_transformer *const model = language->model;
   const int64_t n = language->n, d = model->width;
   const bool reads = language->stages > 0, holds = language->rank == language->ranks - 1;
-  const int64_t floats[PIECES] = {[WIDE] = n * wide_columns(model),
-                                  [NARROW] = n * d,
-                                  [OTHER] = n * d,
-                                  [NORM] = kwm_tensor_norm_scratch(n, d),
-                                  [SCORE] = n * d,
-                                  [NORMED] = reads ? n * d : 0,
-                                  [INVERSE] = reads ? n : 0,
-                                  [LOGITS] = reads ? language->rows * model->types : 0,
-                                  [FACTS] = facts_floats(language),
-                                  [COPY] = holds ? 0 : model->types * d};
+  const int64_t floats[PIECES] = {
+      [WIDE] = n * wide_columns(model),
+      [NARROW] = n * d,
+      [OTHER] = n * d,
+      [NORM] = kwm_tensor_norm_scratch(n, d),
+      [SCORE] = n * d,
+      [NORMED] = reads ? n * d : 0,
+      [INVERSE] = reads ? n : 0,
+      [LOGITS] = reads ? kwm_tensor_read_room(language->rows, model->types, d, language->spec.half) : 0,
+      [FACTS] = facts_floats(language),
+      [COPY] = holds && language->spec.copy_every == 1 ? 0 : model->types * d};
   for (int k = 0; k < PIECES; k++) pieces[k] = padded(floats[k]);
 }
 

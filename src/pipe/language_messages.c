@@ -31,14 +31,20 @@ void language_flush(struct kwm_language *language) {
 }
 
 void kwm_language_share(kwm_language *language, float *const *means) {
-  if (language->ranks == 1) return;
   kwm_device *const device = language->spec.device;
   const int64_t bytes = language->model->types * language->model->width * (int64_t)sizeof(float);
   const int holder = language->ranks - 1;
+  if (language->rank == holder && language->copy != NULL)
+    kwm_device_copy(device, language->copy, means[KWM_TENSOR_EMBED], (size_t)bytes);
+  if (language->ranks == 1) return;
   float *const here = language->rank == holder ? means[KWM_TENSOR_EMBED] : language->copy;
   float *const staged = device == NULL ? here : language->staged;
   if (language->rank == holder) language->sent.copies += (double)bytes * (language->ranks - 1);
   if (language->rank == holder && device != NULL) kwm_device_get(device, staged, here, (size_t)bytes);
   kwm_par_broadcast_group(language->layout, holder, staged, bytes);
   if (language->rank != holder && device != NULL) kwm_device_put(device, here, staged, (size_t)bytes);
+}
+
+bool kwm_language_share_due(const kwm_language *language, int64_t steps) {
+  return steps % language->spec.copy_every == 0;
 }

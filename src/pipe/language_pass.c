@@ -80,17 +80,23 @@ void language_adjoint(struct kwm_language *language, const struct language_pass 
 /* Rows [from, from + n) of the normed x: logits, innovation, and the score of those rows. */
 static void read_rows(struct kwm_language *language, const struct language_pass *pass, int stage, int64_t from,
                       int64_t n, float *facts) {
-  kwm_device *const device = language->spec.device;
-  const int64_t d = language->model->width, types = language->model->types;
-  const float *const E = embedding_of(language, pass), *const y = language->y + from * d;
-  kwm_device_gemm(device, false, true, n, types, d, 1, y, d, E, d, 0, language->logits, types);
-  kwm_tensor_of(device)->categorical(device, n, types, types, language->targets + from, pass->sink != NULL,
-                                     language->logits, facts + from * KWM_TOKEN_FACTS);
-  if (pass->sink == NULL) return;
-  kwm_device_gemm(device, false, false, n, d, types, 1, language->logits, types, E, d, 0,
-                  language->room.narrow + from * d, d);
-  if (stage == language->model->stages - 1)
-    pass->sink->matrix(pass->sink->context, KWM_TENSOR_EMBED, n, types, d, language->logits, y);
+  const int64_t d = language->model->width;
+  const struct kwm_sink *const sink = pass->sink;
+  const bool learns = sink != NULL, corrects = learns && stage == language->model->stages - 1;
+  const struct kwm_read read = {.n = n,
+                                .classes = language->model->types,
+                                .width = d,
+                                .y = language->y + from * d,
+                                .E = stage == language->model->stages - 1 ? pass->means[KWM_TENSOR_EMBED]
+                                                                          : embedding_of(language, pass),
+                                .targets = language->targets + from,
+                                .facts = facts + from * KWM_TOKEN_FACTS,
+                                .sy = learns ? language->room.narrow + from * d : NULL,
+                                .sE = corrects ? sink->vector(sink->context, KWM_TENSOR_EMBED) : NULL,
+                                .half = language->spec.half,
+                                .room = language->logits};
+  kwm_tensor_of(language->spec.device)->read(language->spec.device, &read);
+  if (corrects) sink->reading(sink->context, KWM_TENSOR_EMBED, n, read.y);
 }
 
 void language_read(struct kwm_language *language, const struct language_pass *pass, int64_t j, int stage,

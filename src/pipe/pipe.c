@@ -35,6 +35,13 @@ size_t kwm_pipe_bytes(const struct kwm_model *model, const struct kwm_stages *st
          kwm_mem_rounded((size_t)requests_of(model, stages, spec->chunks) * sizeof(MPI_Request));
 }
 
+size_t kwm_pipe_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
+                             const struct kwm_pipe_spec *spec, int64_t replicas) {
+  const int64_t n_max = kwm_pipe_samples_max(spec->batch, replicas);
+  return ops_of(model)->device_bytes(model, stages, group_rank, n_max, spec) +
+         pipe_place_bytes(model, stages, group_rank, n_max, spec) + (size_t)n_max;
+}
+
 int64_t kwm_pipe_rows(const struct kwm_model *model, enum kwm_evidence evidence) {
   return evidence == KWM_EVIDENCE_SAMPLED ? 1 : model->classes;
 }
@@ -69,6 +76,22 @@ void kwm_pipe_destroy(kwm_pipe *pipe) {
   kwm_free(pipe);
 }
 
+/* Nothing is dropped of what only asks for predictions. */
+static void begin_drop(struct kwm_pipe *pipe, const struct kwm_batch *batch, int64_t start) {
+  const bool drops = batch != NULL && pipe->spec.evidence != KWM_EVIDENCE_OUTPUTS;
+  pipe->drop = (struct kwm_dropout){.seed = pipe->spec.seed,
+                                    .step = drops ? batch->step : 0,
+                                    .first = start,
+                                    .rate = drops ? (float)pipe->spec.dropout : 0};
+}
+
+void pipe_drop(struct kwm_pipe *pipe, struct pipe_span span, int site, int64_t m, int64_t w, int64_t ld, float *x) {
+  struct kwm_dropout drop = pipe->drop;
+  drop.site = (uint32_t)site;
+  drop.first += span.at;
+  kwm_device_drop(pipe->spec.device, span.n, m, w, ld, &drop, x);
+}
+
 void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_batch *batch,
                         struct kwm_lin *lin) {
   const int64_t chunks = pipe->spec.chunks, n = batch->n;
@@ -82,6 +105,7 @@ void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const str
   lin->categorical = !(pipe->model->noise_variance > 0);
   for (int64_t c = 0; c <= local; c++) lin->bounds[c] = kwm_pipe_chunk_start(n, chunks, base + c) - start;
   KWM_ASSERT(lin->bounds[local] <= pipe->n_max);
+  begin_drop(pipe, batch, start);
   pipe->ops->linearise(pipe, means, batch, start, lin);
 }
 
@@ -109,12 +133,14 @@ void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const str
   const int64_t chunks = pipe->spec.chunks, n = batch->n;
   const int64_t local = chunks / pipe->layout->replicas, base = local * pipe->layout->replica;
   const int64_t start = kwm_pipe_chunk_start(n, chunks, base);
+  const bool held = pipe->spec.device != NULL && pipe->place.held_step == (int64_t)batch->step;
+  begin_drop(pipe, batch, start);
   pipe->ops->begin(pipe, means);
   for (int64_t c = 0; c < local; c++) {
     const int64_t from = kwm_pipe_chunk_start(n, chunks, base + c), to = kwm_pipe_chunk_start(n, chunks, base + c + 1);
     struct kwm_innovation sums = {0};
-    pipe->ops->predict(pipe, means, batch->images, (struct pipe_span){from - start, to - from}, batch->order + from,
-                       &sums);
+    pipe->ops->predict(pipe, means, held ? NULL : batch->images, (struct pipe_span){from - start, to - from},
+                       batch->order + from, &sums);
     surprisal[c] = sums.surprisal;
   }
   pipe_wait(pipe);
@@ -127,6 +153,7 @@ void kwm_pipe_predict(kwm_pipe *pipe, const struct kwm_means *means, const struc
   int32_t index[BLOCK_MAX];
   struct pipe_span done = {0, 0};
   memset(sums, 0, sizeof *sums);
+  begin_drop(pipe, NULL, 0);
   pipe->ops->begin(pipe, means);
   for (int64_t first = block * pipe->layout->replica; first < images->n; first += block * replicas) {
     const int64_t n = images->n - first < block ? images->n - first : block;

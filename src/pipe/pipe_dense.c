@@ -34,17 +34,16 @@ static void take_pixels(struct dense_pipe *pipe, struct pipe_span span, const st
   }
 }
 
-/* Layer 0's inputs, where it is, and the labels. */
-static void take(struct dense_pipe *pipe, struct pipe_span span, const struct kwm_images *images,
-                 const int32_t *index) {
+static void take_on_host(struct dense_pipe *pipe, struct pipe_span span, const struct kwm_images *images,
+                         const int32_t *index) {
+  if (here(pipe, 0)) take_pixels(pipe, span, images, index);
+  for (int64_t i = 0; i < span.n; i++) pipe->common.labels[span.at + i] = images->labels[index[i]];
+}
+
+/* Layer 0's inputs, where it is, from what is on the device. */
+static void take_on_device(struct dense_pipe *pipe, struct pipe_span span) {
   kwm_device *const device = pipe->common.spec.device;
-  const int64_t length = images->length;
-  if (device == NULL) {
-    if (here(pipe, 0)) take_pixels(pipe, span, images, index);
-    for (int64_t i = 0; i < span.n; i++) pipe->common.labels[span.at + i] = images->labels[index[i]];
-    return;
-  }
-  pipe_gather(&pipe->common, span, images, index);
+  const int64_t length = pipe->common.model->length;
   if (here(pipe, 0) && span.n > 0)
     device->ops->pixels(device, span.n, length, pipe->common.place.pixels + span.at * length,
                         pipe->layer[0].a + span.at * (length + 1));
@@ -81,6 +80,7 @@ static void layer_forward(struct dense_pipe *pipe, struct pipe_span span, int l,
   if (l == model->n_layers) return;
   float *const act = pipe->layer[l + 1].a + span.at * d_next;
   kwm_relu_forward(pipe->common.spec.device, span.n, g->d_o, pipe->layer[l].u + span.at * g->d_o, act);
+  pipe_drop(&pipe->common, span, l, 1, g->d_o, d_next, act);
   if (!here(pipe, l + 1))
     pipe_send(&pipe->common, dense_owner(pipe->common.stages, model, l + 1), TAG_ACT, act, span.n * d_next);
 }
@@ -184,6 +184,8 @@ static void layer_backward(struct dense_pipe *pipe, struct pipe_span span, int l
   if (dense_follows(model, l) && !here(pipe, l + 1)) receive_rows(pipe, span, l);
   if (l < model->n_layers) {
     const struct kwm_sens_rows rows = rows_at(pipe, &pipe->layer[l].rows, span.at, d);
+    pipe_drop(&pipe->common, span, l, pipe->per_sample, d, d, rows.J);
+    if (rows.g != NULL) pipe_drop(&pipe->common, span, l, 1, d, d, rows.g);
     kwm_sens_relu(pipe->common.spec.device, span.n, pipe->per_sample, d, pipe->layer[l].u + span.at * d, &rows);
   }
   if (l > 0 && dense_follows(model, l - 1)) pull_back(pipe, span, l, means);
@@ -221,12 +223,13 @@ static void dense_linearise(struct kwm_pipe *common, const struct kwm_means *mea
   const int64_t n = lin->bounds[lin->chunks];
   struct kwm_draw draw = {common->spec.seed, batch->step, (uint64_t)start};
   if (common->spec.device != NULL) {
-    take(pipe, pipe_whole(lin), batch->images, order);
+    pipe_gather_step(common, pipe_whole(lin), batch, order);
+    take_on_device(pipe, pipe_whole(lin));
     pipe_draw(common, n, &draw);
   }
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct pipe_span span = pipe_chunk(lin, c);
-    if (common->spec.device == NULL) take(pipe, span, batch->images, order + span.at);
+    if (common->spec.device == NULL) take_on_host(pipe, span, batch->images, order + span.at);
     forward(pipe, span, means);
   }
   for (int64_t c = 0; c < lin->chunks; c++) {
@@ -258,7 +261,12 @@ static void dense_predict(struct kwm_pipe *common, const struct kwm_means *means
   const int64_t m = common->model->classes;
   const struct kwm_sens_seen seen = {
       .labels = common->labels + span.at, .sums = sums, .facts = pipe_facts(common->place.seen, span.at)};
-  take(pipe, span, images, index);
+  if (common->spec.device == NULL) {
+    take_on_host(pipe, span, images, index);
+  } else {
+    if (images != NULL) pipe_gather(common, span, images, index);
+    take_on_device(pipe, span);
+  }
   forward(pipe, span, means);
   if (here(pipe, common->model->n_layers))
     kwm_sens_facts(common->spec.device, common->model, span.n, pipe->layer[common->model->n_layers].u + span.at * m,
@@ -286,6 +294,7 @@ static double dense_message_bytes(const struct kwm_model *model, const struct kw
 
 const struct pipe_ops pipe_dense = {.requests = dense_requests,
                                     .bytes = dense_bytes,
+                                    .device_bytes = dense_device_bytes,
                                     .create = dense_create,
                                     .destroy = dense_destroy,
                                     .linearise = dense_linearise,

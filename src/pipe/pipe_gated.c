@@ -63,6 +63,16 @@ static struct pipe_sizes sizes_of(const struct kwm_model *model, const struct kw
   return sizes;
 }
 
+/* Bytes of all arrays, each rounded; NULL: as they are. */
+static size_t sum_of(const struct pipe_sizes *s, size_t (*rounded)(size_t bytes)) {
+  const size_t floats[] = {s->h,     s->S,       s->J_units, s->e,        s->z,      s->u,    s->act,
+                           s->J_act, s->J_state, s->staging, s->arriving, s->logits, s->J_out};
+  size_t bytes = 0;
+  for (size_t k = 0; k < sizeof floats / sizeof floats[0]; k++)
+    bytes += rounded != NULL ? rounded(floats[k] * sizeof(float)) : floats[k] * sizeof(float);
+  return bytes;
+}
+
 static int gated_requests(const struct kwm_model *model, const struct kwm_stages *stages) {
   (void)model;
   return 4 + 2 * stages->ranks;
@@ -72,13 +82,18 @@ static size_t gated_bytes(const struct kwm_model *model, const struct kwm_stages
                           const struct kwm_pipe_spec *spec) {
   (void)spec;
   const struct pipe_sizes s = sizes_of(model, stages, group_rank, n_max);
-  const size_t floats[] = {s.h,     s.S,       s.J_units, s.e,        s.z,      s.u,    s.act,
-                           s.J_act, s.J_state, s.staging, s.arriving, s.logits, s.J_out};
-  size_t bytes = kwm_mem_rounded(sizeof(struct gated_pipe)) + kwm_mem_rounded((size_t)n_max);
-  for (size_t k = 0; k < sizeof floats / sizeof floats[0]; k++) bytes += kwm_mem_rounded(floats[k] * sizeof(float));
   const int64_t units = stages->share[KWM_GROUP_RECURRENCE][group_rank].count;
-  if (units > 0) bytes += kwm_gated_bytes(units, model->length, n_max);
-  return bytes;
+  const size_t bytes =
+      kwm_mem_rounded(sizeof(struct gated_pipe)) + kwm_mem_rounded((size_t)n_max) + sum_of(&s, kwm_mem_rounded);
+  return bytes + (units > 0 ? kwm_gated_bytes(units, model->length, n_max) : 0);
+}
+
+static size_t gated_device_bytes(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank,
+                                 int64_t n_max, const struct kwm_pipe_spec *spec) {
+  (void)spec;
+  const struct pipe_sizes s = sizes_of(model, stages, group_rank, n_max);
+  const int64_t units = stages->share[KWM_GROUP_RECURRENCE][group_rank].count;
+  return sum_of(&s, NULL) + (units > 0 ? kwm_gated_device_bytes(units, model->length, n_max) : 0);
 }
 
 static kwm_status allocate(struct gated_pipe *pipe) {
@@ -141,7 +156,8 @@ static void units_forward(struct gated_pipe *pipe, struct pipe_span span, const 
   if (pipe->common.spec.device == NULL)
     kwm_gated_forward(pipe->gated, span.n, images->pixels, index, h, S);
   else
-    kwm_gated_forward(pipe->gated, span.n, pipe->common.place.pixels + span.at * images->length, NULL, h, S);
+    kwm_gated_forward(pipe->gated, span.n, pipe->common.place.pixels + span.at * pipe->common.model->length, NULL, h,
+                      S);
   if (!pipe->hidden_here)
     pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_STATE, h, span.n * wide);
 }
@@ -171,6 +187,7 @@ static void hidden_forward(struct gated_pipe *pipe, struct pipe_span span, const
   collect_states(pipe, span);
   kwm_dense_forward(pipe->common.spec.device, span.n, d_i, hidden, W, pipe->z + span.at * d_i, u, hidden);
   kwm_relu_forward(pipe->common.spec.device, span.n, hidden, u, act);
+  pipe_drop(&pipe->common, span, 0, 1, hidden, hidden + 1, act);
   if (!pipe->output_here)
     pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_ACT, act, span.n * (hidden + 1));
 }
@@ -227,6 +244,7 @@ static void hidden_linearise(struct gated_pipe *pipe, struct pipe_span span, con
     pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_INNOVATION, e, span.n * m);
     pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_J_ACT, J_act, span.n * m * hidden);
   }
+  pipe_drop(&pipe->common, span, 0, m, hidden, hidden, J_act);
   kwm_sens_hidden(pipe->common.spec.device, pipe->common.model, span.n, W, pipe->u + span.at * hidden, J_act,
                   pipe->J_state + span.at * m * KWM_GATED_CHANNELS * pipe->common.model->width);
   for (int q = 0; q < pipe->common.stages->ranks; q++) {
@@ -277,7 +295,7 @@ static void gated_linearise(struct kwm_pipe *common, const struct kwm_means *mea
   struct gated_pipe *const pipe = (struct gated_pipe *)common;
   const int32_t *const order = batch->order + start;
   if (pipe->units > 0) kwm_gated_refresh(pipe->gated, means->at[KWM_GROUP_RECURRENCE]);
-  if (common->spec.device != NULL) pipe_gather(common, pipe_whole(lin), batch->images, order);
+  if (common->spec.device != NULL) pipe_gather_step(common, pipe_whole(lin), batch, order);
   units_linearise(pipe, lin, batch->images, order);
   for (int64_t c = 0; c < lin->chunks; c++) {
     const struct pipe_span span = pipe_chunk(lin, c);
@@ -305,7 +323,7 @@ static void gated_predict(struct kwm_pipe *common, const struct kwm_means *means
   struct gated_pipe *const pipe = (struct gated_pipe *)common;
   const int64_t classes = pipe->common.model->classes;
   const struct kwm_sens_seen seen = seen_at(pipe, span.at, common->place.seen, sums);
-  if (common->spec.device != NULL) pipe_gather(common, span, images, index);
+  if (common->spec.device != NULL && images != NULL) pipe_gather(common, span, images, index);
   units_forward(pipe, span, images, index, false);
   if (pipe->hidden_here) hidden_forward(pipe, span, means->at[KWM_GROUP_HIDDEN]);
   if (!pipe->output_here) return;
@@ -339,6 +357,7 @@ static const float *gated_outputs(const struct kwm_pipe *common) {
 
 const struct pipe_ops pipe_gated = {.requests = gated_requests,
                                     .bytes = gated_bytes,
+                                    .device_bytes = gated_device_bytes,
                                     .create = gated_create,
                                     .destroy = gated_destroy,
                                     .linearise = gated_linearise,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kwm/device_ops.h"
+#include "kwm/tensor.h"
 #include "place.h"
 
 enum { EVERYONE = -1 };
@@ -12,6 +13,9 @@ struct pipe_ops {
   /* What create holds, without the requests. */
   size_t (*bytes)(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
                   const struct kwm_pipe_spec *spec);
+  /* The arrays and layers on a device, samples apart. */
+  size_t (*device_bytes)(const struct kwm_model *model, const struct kwm_stages *stages, int group_rank, int64_t n_max,
+                         const struct kwm_pipe_spec *spec);
   /* Allocates the model's own struct, whose first member is a copy of `filled`; destroy releases its arrays only. */
   kwm_status (*create)(struct kwm_pipe **pipe, const struct kwm_pipe *filled);
   void (*destroy)(struct kwm_pipe *pipe);
@@ -20,7 +24,8 @@ struct pipe_ops {
                     struct kwm_lin *lin);
   /* Before the first predict at new means. */
   void (*begin)(struct kwm_pipe *pipe, const struct kwm_means *means);
-  /* sums: added to; on a device untouched, the facts of the span take their place. */
+  /* images: NULL on a device that has the samples. sums: added to; on a device untouched, the facts of the span take
+   * their place. */
   void (*predict)(struct kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,
                   struct pipe_span span, const int32_t *index, struct kwm_innovation *sums);
   const float *(*outputs)(const struct kwm_pipe *pipe);
@@ -41,6 +46,7 @@ struct kwm_pipe {
   int me;                  /* rank in the replica's group */
   uint8_t *labels;         /* (n_max), where the activations are */
   struct pipe_place place; /* zeros without a device */
+  struct kwm_dropout drop; /* of the step in hand, from its first local sample on; rate 0: nothing */
   MPI_Request *requests;
   int n_requests, requests_max;
 };
@@ -64,6 +70,9 @@ static inline void pipe_observed(struct kwm_lin *lin, int64_t c, const struct kw
   lin->surprisal[c] = of_chunk->surprisal;
   kwm_innovation_add(&lin->innovation, of_chunk);
 }
+
+/* x (span.n, m, w), rows ld floats apart, <- what dropout keeps of the hidden units of site `site`. */
+void pipe_drop(struct kwm_pipe *pipe, struct pipe_span span, int site, int64_t m, int64_t w, int64_t ld, float *x);
 
 /* Messages of floats; on the host data stays untouched until pipe_wait. */
 void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats);

@@ -8,6 +8,8 @@
      whole   the larger of 3 T and of all operations: 3 p²r for P, 2 pr² for S and its factor's solve
      parts   the larger of T and 2 p²r for H P, plus the larger of 2 T and p²r for P - ZᵀZ, plus 2 pr²
 
+   With S on the device (filter/shared_device.c) its factor is the device's and in the time, and r³/3 in the floor.
+
    The device's part is what the step asks of the device, without a wait in between; the rest is the host's.
 
    Every p rows a step looks at P besides (p³/3): it shows in the column of the most. Then the kernels alone, and the
@@ -17,7 +19,7 @@
 #include <string.h>
 
 #include "kwm/backend.h"
-#include "kwm/cov.h"
+#include "kwm/cov_ops.h"
 #include "kwm/device_ops.h"
 #include "kwm/par.h"
 
@@ -42,6 +44,9 @@ enum {
   GEMM,
   CHAIN,
   WHOLE,
+  HOST,
+  FACTOR,
+  THERE,
   TIMED
 };
 static const char *const words[TIMED] = {"project, with the rows of H",
@@ -59,7 +64,10 @@ static const char *const words[TIMED] = {"project, with the rows of H",
                                          "copy of P",
                                          "large product",
                                          "the device's part",
-                                         "the whole step"};
+                                         "the whole step",
+                                         "the host's factor of S",
+                                         "the device's factor of S",
+                                         "the whole step, S there"};
 
 struct bench {
   kwm_device *device;
@@ -67,9 +75,9 @@ struct bench {
   kwm_cov cov;
   struct kwm_jac jac; /* the device's */
   float *J, *a, *mean;
-  double *S, *w;                       /* the host's */
-  double *P, *W, *H, *Z, *L, *v, *out; /* the device's, for the kernels alone */
-  double *seen;                        /* shared */
+  double *S, *w;                                 /* the host's */
+  double *P, *W, *H, *Z, *L, *v, *out, *S_there; /* the device's, for the kernels alone */
+  double *seen;                                  /* shared */
   double seconds[TIMED][REPETITIONS_MAX];
 };
 
@@ -161,11 +169,12 @@ static void setup(struct bench *b) {
   b->P = symmetric(b), b->W = doubles(b, b->p * b->p);
   b->H = doubles(b, r * b->p), b->Z = doubles(b, r * b->p);
   must(kwm_device_share(b->device, (void **)&b->seen, (size_t)b->p * sizeof(double), "benchmark"));
+  b->S_there = doubles(b, r * r);
   b->L = unit(b, r), b->v = doubles(b, r), b->out = doubles(b, r * r > b->p ? r * r : b->p);
 }
 
 static void drop(struct bench *b) {
-  void *const arrays[] = {b->J, b->a, b->mean, b->P, b->W, b->H, b->Z, b->L, b->v, b->out, b->seen};
+  void *const arrays[] = {b->J, b->a, b->mean, b->P, b->W, b->H, b->Z, b->L, b->v, b->out, b->S_there, b->seen};
   kwm_cov_destroy(&b->cov);
   for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++) kwm_device_free(b->device, arrays[k]);
   kwm_free(b->S), kwm_free(b->w);
@@ -186,9 +195,33 @@ static void step(struct bench *b, int64_t turn) {
   const double conditioned = kwm_par_seconds();
   kwm_cov_apply(&b->cov, 1, b->mean);
   kwm_device_wait(b->device);
+  b->seconds[HOST][turn] = factored - projected;
   b->seconds[PROJECT][turn] = projected - begin;
   b->seconds[CONDITION][turn] = conditioned - factored;
   b->seconds[APPLY][turn] = kwm_par_seconds() - conditioned;
+}
+
+/* The same with S, its factor and w on the device, in S_there and v. */
+static void step_there(struct bench *b, int64_t turn) {
+  const struct kwm_device_ops *const ops = b->device->ops;
+  const int64_t r = b->rows;
+  kwm_device_put(b->device, b->v, b->w, (size_t)r * sizeof *b->w);
+  kwm_device_wait(b->device);
+  const double begin = kwm_par_seconds();
+  kwm_device_zero(b->device, b->S_there, (size_t)(r * r) * sizeof *b->S_there);
+  b->cov.ops->project_there(&b->cov, &b->jac, b->S_there);
+  ops->add_diagonal(b->device, r, 1, b->S_there);
+  if (!ops->factor_solve_f64(b->device, r, b->S_there, b->v)) exit(1);
+  if (!b->cov.ops->condition_there(&b->cov, &b->jac, b->S_there, b->v)) exit(1);
+  kwm_cov_apply(&b->cov, 1, b->mean);
+  kwm_device_wait(b->device);
+  b->seconds[THERE][turn] = kwm_par_seconds() - begin;
+  kwm_device_zero(b->device, b->S_there, (size_t)(r * r) * sizeof *b->S_there);
+  ops->add_diagonal(b->device, r, 2, b->S_there);
+  kwm_device_wait(b->device);
+  const double before = kwm_par_seconds();
+  if (!ops->factor_solve_f64(b->device, r, b->S_there, b->v)) exit(1);
+  b->seconds[FACTOR][turn] = kwm_par_seconds() - before;
 }
 
 static void call(struct bench *b, int which) {
@@ -222,6 +255,7 @@ static void alone(struct bench *b, int64_t turn) {
   }
   b->seconds[WHOLE][turn] =
       b->seconds[PROJECT][turn] + b->seconds[CONDITION][turn] + b->seconds[APPLY][turn] - b->seconds[ROWS][turn];
+  b->seconds[THERE][turn] -= b->seconds[ROWS][turn];
 }
 
 static int ascending(const void *a, const void *b) {
@@ -251,7 +285,8 @@ static void report(struct bench *b) {
                                 [GEMM_SYMM] = symm,
                                 [GEMM_GRAM] = gram,
                                 [CHAIN] = whole,
-                                [WHOLE] = whole};
+                                [WHOLE] = whole,
+                                [THERE] = largest(whole, 3 * p * p * r / rate + others + r * r * r / 3 / rate)};
   printf("p = %lld, r = %lld, %lld repetitions; copy %.0f GB/s, product %.2f TFLOP/s\n", (long long)b->p,
          (long long)b->rows, (long long)b->repetitions, 1e-9 * bytes, 1e-12 * rate);
   printf("  %-30s %10s %10s %10s %10s %8s\n", "ms", "median", "least", "most", "floor", "floor %");
@@ -291,8 +326,8 @@ int main(int argc, char **argv) {
   for (size_t k = 0; k < sizeof samples / sizeof *samples; k++) {
     b.n = samples[k], b.rows = b.n * OUTPUTS;
     setup(&b);
-    step(&b, 0), alone(&b, 0);
-    for (int64_t turn = 0; turn < b.repetitions; turn++) step(&b, turn), alone(&b, turn);
+    step(&b, 0), step_there(&b, 0), alone(&b, 0);
+    for (int64_t turn = 0; turn < b.repetitions; turn++) step(&b, turn), step_there(&b, turn), alone(&b, turn);
     report(&b);
     drop(&b);
   }

@@ -1,7 +1,8 @@
 /* A transformer's operations (kwm/tensor.h) against a device's limits in the same run, as bench_device does, at the
    sizes of a step of a language model: 6 layers of width 512, 8 heads, 64 sequences of 128 tokens, 33,278 classes.
    First the basis and its products in float, then all the rest with products as `tf32` says; "calls" is how often a
-   step takes a row, and the last line adds them up. usage: bench_tensor shadow|cuda [small] [tf32] */
+   step takes a row, and the last line adds them up. usage: bench_tensor shadow|cuda [small] [tf32] [ROW]
+   (ROW: only rows whose names begin so, and no basis) */
 #include "bench_device.h"
 
 #include <string.h>
@@ -15,6 +16,7 @@ struct sizes {
 
 struct step {
   struct bench *b;
+  const char *only; /* rows whose names begin so; NULL: all */
   double total, floor;
 };
 
@@ -26,6 +28,7 @@ static const struct kwm_dropout drop = {.seed = 1, .step = 2, .site = 3, .rate =
 
 /* Measures a row and adds it to the step, `calls` times. */
 static void add(struct step *step, struct kernel k, int64_t calls, const char *what) {
+  if (step->only != NULL && strncmp(k.name, step->only, strlen(step->only)) != 0) return;
   const struct measured found = row(step->b, k, "%s, %d calls", what, (int)calls);
   step->total += (double)calls * found.median;
   step->floor += (double)calls * found.floor;
@@ -311,18 +314,23 @@ int main(int argc, char **argv) {
   struct step step = {.b = &b};
   struct kwm_device_spec spec = {0};
   if (argc < 2 || strcmp(argv[1], "cpu") == 0) {
-    fprintf(stderr, "usage: bench_tensor shadow|cuda [small] [tf32]\n");
+    fprintf(stderr, "usage: bench_tensor shadow|cuda [small] [tf32] [ROW]\n");
     return 2;
   }
   bool tf32 = false;
   for (int k = 2; k < argc; k++) {
-    b.small = b.small || strcmp(argv[k], "small") == 0;
-    tf32 = tf32 || strcmp(argv[k], "tf32") == 0;
+    if (strcmp(argv[k], "small") == 0)
+      b.small = true;
+    else if (strcmp(argv[k], "tf32") == 0)
+      tf32 = true;
+    else
+      step.only = argv[k];
   }
   need(kwm_device_open(&b.device, argv[1], &spec));
   heading(&b, false);
   limits(&b);
-  for (int k = 0; k < 3; k++) basis_rows(&b, (const int64_t[]){512, 1536, 2048}[k] / (b.small ? 64 : 1));
+  for (int k = 0; k < 3 && step.only == NULL; k++)
+    basis_rows(&b, (const int64_t[]){512, 1536, 2048}[k] / (b.small ? 64 : 1));
   kwm_device_close(b.device);
   spec.tf32 = tf32;
   need(kwm_device_open(&b.device, argv[1], &spec));

@@ -75,11 +75,14 @@ def on_host(words, keys, **options):
 
 def models():
     on_device("gated", STEPS)
-    on_device("dense-sampled", [*SAMPLED, *STEPS, "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"])
+    on_device("dense-sampled", [*SAMPLED, *STEPS, "model.dropout=0.1", "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"])
     on_device("dense-exact", [*DENSE, *STEPS])
     on_device("stage", [*SAMPLED, *FEW, "sensitivity=stage"])
     on_device("gaussian", [*FEW, "model.observation=gaussian", "model.noise_variance=0.1"])
     on_device("forgetting", [*FEW, "filter.forgetting=0.999", "filter.process_noise=1e-5"])
+    # 200 rows: S is factored on the device.
+    dense = ["cov.%s.%s" % (group, word) for group in ("hidden", "output") for word in ("structure=block", "form=innovation", "real=double")]
+    on_device("one-S", [*FEW, "model.width=16", "model.hidden=6", *dense])
     on_device("stream", [*SAMPLED, *FEW, "stream.kind=permuted", "stream.tasks=8", "train.epochs=1"])
 
 
@@ -115,6 +118,9 @@ def checkpoints():
         agree(name, back, host)
     words, plain = "diag, from the first step", [*STEPS, *ONE, *["cov.%s.structure=diag" % g for g in ("recurrence", "hidden", "output")]]
     agree(words, t.train(1, "diag-device", *plain, DEVICE), t.train(1, "diag-host", *plain))
+    # Training on what never comes twice does not forget a difference: it grows tenfold in some 20 steps.
+    noise = [*plain, "model.dropout=0.2", "data.shift=1", "train.max_steps=60"]
+    agree("dropout and moved images", t.train(1, "noise-device", *noise, DEVICE), t.train(1, "noise-host", *noise))
 
 
 def numerics():

@@ -21,6 +21,7 @@ import lib_kwm as t
 
 STEPS = "train.max_steps=200"
 EPOCHS = "train.epochs=20"  # 15 steps each
+NOISE = ["model.dropout=0.2", "data.shift=1"]  # what is drawn depends on no layout
 LAYOUTS = [  # stages, owners, replicas
     (2, 1, 1),
     (1, 2, 1),
@@ -42,7 +43,7 @@ def ranks(layout):
 def information(one):
     for layout in LAYOUTS:
         words = "stages %d x owners %d x replicas %d" % layout
-        keys = [STEPS, EPOCHS, "checkpoint.every=100", *t.layout(*layout)]
+        keys = [STEPS, EPOCHS, *NOISE, "checkpoint.every=100", *t.layout(*layout)]
         folder = t.train(ranks(layout), words.replace(" ", "-"), *keys)
         t.check_same(words + " against one rank", t.newest(folder), t.newest(one), ROUNDING)
         t.check(t.close_rows(t.rows(folder), t.rows(one), 1e-7), words + ": wanted the same metrics.tsv")
@@ -122,7 +123,7 @@ def elastic(one):
     for fewer, more in (((1, 1, 1), (2, 2, 1)), ((2, 1, 1), (1, 1, 4)), ((1, 1, 2), (1, 4, 1))):
         words = "from %s to %s" % (more, fewer)
         name = words.replace(" ", "")
-        keys = [EPOCHS, "checkpoint.every=35"]
+        keys = [EPOCHS, *NOISE, "checkpoint.every=35"]
         folder = t.train(ranks(more), name, "train.max_steps=105", *keys, *t.layout(*more))
         t.check(t.newest(folder).endswith("step-0000000105.h5"), words + ": wanted a checkpoint at step 105")
         t.train(ranks(fewer), name, STEPS, *keys, *t.layout(*fewer), resume=True)
@@ -135,7 +136,7 @@ def learns(one):
 
 
 t.start()
-one_rank = t.train(1, "one", STEPS, EPOCHS, "checkpoint.every=100", *t.layout(1))
+one_rank = t.train(1, "one", STEPS, EPOCHS, *NOISE, "checkpoint.every=100", *t.layout(1))
 learns(one_rank)
 information(one_rank)
 elastic(one_rank)

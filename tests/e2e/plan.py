@@ -70,6 +70,18 @@ def structures():
     compare("tiny data", 2, *joint, "train.batch=20", "train.max_steps=3")
 
 
+def devices():
+    """A column for a device's memory: nothing without one; what a larger net and a larger mini-batch ask of it."""
+    def column(*keys):
+        child = t.run(1, "plan", t.path("empty.yaml"), *t.layout(1), *keys)
+        rows = [line.split("\t") for line in child.out.splitlines() if line and not line.startswith("#")]
+        return float(rows[1][rows[0].index("device_MB")])
+
+    t.check(column() == 0, "backend cpu: wanted nothing on a device")
+    least, wider, longer = column("backend=shadow"), column("backend=shadow", "model.hidden=512"), column("backend=cuda", "train.batch=200")
+    t.check(0 < least < wider and least < longer, "wanted more of a device for a wider net or batch, found %g, %g, %g MB" % (least, wider, longer))
+
+
 def choices(child):
     """(MB, words) of the proposals in kwm plan's comments, the richest first."""
     rows = [line[1:].split(None, 3) for line in child.out.splitlines() if line.startswith("# ")]
@@ -144,6 +156,7 @@ def kinds_of_choices():
 compare.runs = 0
 t.start()
 budgets()
+devices()
 kinds_of_choices()
 structures()
 compare("tiny data", 2)

@@ -4,6 +4,8 @@
 #include "cov_case.h"
 #include "device_case.h"
 
+#include "kwm/backend.h"
+
 enum { STEPS = 30, N_MAX = 9 };
 static const double CLOSE = 1e-9;
 
@@ -113,12 +115,34 @@ static void check_means(const struct sides *sides) {
   free(mean);
 }
 
+/* The step with S, L and w on the device: its S is that of the host, and with the host's w it prepares the same. */
+static void condition_there(struct sides *sides, struct rows *rows) {
+  const int64_t n = rows->count;
+  double *const S = dense_new(n * n), *there[2] = {NULL, NULL};
+  for (int64_t k = 0; k < n * n; k++) S[k] = k % (n + 1) == 0;
+  for (int k = 0; k < 2; k++)
+    assert_ok(kwm_device_alloc(test_device, (void **)&there[k], (size_t)(k == 0 ? n * n : n) * sizeof(double), "test"));
+  kwm_device_put(test_device, there[0], S, (size_t)(n * n) * sizeof *S);
+  sides->there.ops->project_there(&sides->there, &rows->there, there[0]);
+  kwm_device_get(test_device, S, there[0], (size_t)(n * n) * sizeof *S);
+  assert_true(kwm_cholesky_f64(n, S, n));
+  for (int64_t k = 0; k < n * n; k++)
+    if (k % n <= k / n) assert_close(S[k], rows->S[k], 1e-7, 1e-9);
+  kwm_device_put(test_device, there[0], rows->S, (size_t)(n * n) * sizeof *S);
+  kwm_device_put(test_device, there[1], rows->w, (size_t)n * sizeof *S);
+  assert_true(sides->there.ops->condition_there(&sides->there, &rows->there, there[0], there[1]));
+  kwm_device_free(test_device, there[0]), kwm_device_free(test_device, there[1]), free(S);
+}
+
 static void step_both(struct sides *sides, int64_t step) {
   struct rows rows = rows_new(sides->subject, 1 + (5 * step + 3) % N_MAX, (uint64_t)(810 + step));
   assert_true(kwm_cov_predict(&sides->here, step, NULL, NULL) && kwm_cov_predict(&sides->there, step, NULL, NULL));
   project(sides, &rows);
   assert_true(kwm_cov_condition(&sides->here, &rows.made.jac, rows.S, rows.w));
-  assert_true(kwm_cov_condition(&sides->there, &rows.there, rows.S, rows.w));
+  if (step % 3 == 1)
+    condition_there(sides, &rows);
+  else
+    assert_true(kwm_cov_condition(&sides->there, &rows.there, rows.S, rows.w));
   check_prepared(sides);
   if (step % 4 != 3) {
     const double scale = step % 2 == 0 ? 1 : 0.6;

@@ -4,6 +4,7 @@
 
 #include "kwm/layer.h"
 #include "kwm/model.h"
+#include "kwm/tensor.h"
 
 static const double CLOSE = 1e-5, SENSITIVE = 1e-4;
 
@@ -57,12 +58,43 @@ static void body_mask(struct device_case *c, const int64_t *size) {
   assert_same(c, n * m * w, to, J);
 }
 
+/* Every element by the rule itself, at any place of the rows; what lies between rows stays. */
+static void body_drop(struct device_case *c, const int64_t *size) {
+  const int64_t n = size[0], w = size[1], m = size[2], ld = w + size[3];
+  const struct kwm_dropout drops[] = {{7, 3, 2, 1000, 0.4f}, {8, 1u << 31, 0, 0, 0.9f}};
+  for (int k = 0; k < 2; k++) {
+    float *const x = case_normals(c, n * m * ld, 4, 1), *const to = case_copy(c, n * m * ld, x);
+    c->device->ops->drop(c->device, n, m, w, ld, &drops[k], to);
+    for (int64_t e = 0; e < n * m * ld; e++)
+      if (e % ld < w) x[e] *= kwm_tensor_keep(&drops[k], e / ld / m, e % ld);
+    assert_same(c, n * m * ld, to, x);
+  }
+}
+
+/* Nearly the asked share is dropped, and what is left makes up for it. */
+static void test_drop_share(void **state) {
+  (void)state;
+  enum { N = 64, W = 257 };
+  const struct kwm_dropout drop = {.seed = 1, .step = 9, .rate = 0.3f};
+  float x[N * W];
+  double sum = 0;
+  for (int k = 0; k < N * W; k++) x[k] = 1;
+  kwm_device_drop(NULL, N, 1, W, W, &drop, x);
+  for (int k = 0; k < N * W; k++) {
+    assert_true(x[k] == 0 || fabsf(x[k] - 1 / 0.7f) < 1e-6f);
+    sum += (double)x[k];
+  }
+  assert_true(fabs(sum / (N * W) - 1) < 4 * sqrt(0.3 / 0.7 / (N * W)));
+}
+
 static void test_dense(void **state) {
   (void)state;
   static const int64_t sizes[][4] = {{1, 1, 1}, {3, 16, 10}, {100, 256, 10}, {33, 257, 1}, {257, 33, 3}};
   case_run_all(body_pixels, sizes);
   case_run_all(body_relu, sizes);
   case_run_all(body_mask, sizes);
+  static const int64_t rows[][4] = {{1, 1, 1, 0}, {3, 16, 10, 0}, {100, 256, 1, 1}, {33, 257, 3, 2}, {5, 6, 10, 1}};
+  case_run_all(body_drop, rows);
 }
 
 /* Decays |a| at gate 1/2 of 0.6 to 0.99, phases of 0.05 to 1.5, the rest of order one half. */
@@ -299,7 +331,7 @@ static void test_nan(void **state) {
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_dense),   cmocka_unit_test(test_gated), cmocka_unit_test(test_gated_nan),
-    cmocka_unit_test(test_observe), cmocka_unit_test(test_nan),
+    cmocka_unit_test(test_observe), cmocka_unit_test(test_nan),   cmocka_unit_test(test_drop_share),
 };
 
 DEVICE_TEST_MAIN(tests)

@@ -137,10 +137,37 @@ static void body_factor(struct device_case *c, const int64_t *size) {
   assert_false(c->device->ops->factor_f64(c->device, n, case_copy(c, n * n, W)));
 }
 
+/* Only the lower triangle is read; x may be anything. */
+static void body_factor_solve(struct device_case *c, const int64_t *size) {
+  const int64_t n = size[0], shape[] = {n, n, 2 * n};
+  double *const A = case_wide(c, 2 * n * n, case_normals(c, 2 * n * n, 1, 1));
+  double *const S = case_host(c, n * n, sizeof *S), *const x = case_wide(c, n, case_normals(c, n, 2, 1));
+  double *const b = case_host(c, n, sizeof *b), *const L = case_host(c, n * n, sizeof *L);
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++) {
+      const double value = element(shape, true, false, A, n, A, n, i < j ? i : j, i < j ? j : i) + (i == j ? 1 : 0);
+      S[i * n + j] = L[i * n + j] = j > i ? NAN : value;
+      b[i] += value * x[j];
+    }
+  assert_true(kwm_cholesky_f64(n, L, n));
+  double *const there = case_copy(c, n * n, S), *const solved = case_copy(c, n, b);
+  assert_true(c->device->ops->factor_solve_f64(c->device, n, there, solved));
+  assert_doubles(c, n, solved, x, 1e-7);
+  const double *const found = case_get(c, n * n, sizeof *found, there);
+  for (int64_t k = 0; k < n * n; k++)
+    if (k % n <= k / n) assert_close(found[k], L[k], 1e-9, 1e-9);
+  static const double bad[] = {-1, NAN};
+  for (int k = 0; k < 2; k++) {
+    S[n * n - 1] = bad[k];
+    assert_false(c->device->ops->factor_solve_f64(c->device, n, case_copy(c, n * n, S), case_copy(c, n, b)));
+  }
+}
+
 static void test_factor(void **state) {
   (void)state;
   static const int64_t sizes[][4] = {{1}, {3}, {33}, {100}};
   case_run_all(body_factor, sizes);
+  case_run_all(body_factor_solve, sizes);
 }
 
 /* Orthonormal, A V = V diag(values), values ascending. Only A's upper triangle is read. */

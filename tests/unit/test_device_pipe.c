@@ -23,7 +23,8 @@ static void test_dense(void **state) {
                                     .noise_variance = k / 4 % 2 == 1 ? 0.2 : 0,
                                     .evidence = k / 2 % 2 == 1 ? KWM_EVIDENCE_SAMPLED : KWM_EVIDENCE_EXACT,
                                     .batch = 21,
-                                    .chunks = 4};
+                                    .chunks = 4,
+                                    .dropout = k / 2 % 3 == 1 ? 0.3 : 0};
     const char *differs = NULL;
     struct kwm_layout alone = small_alone();
     const bool same = pair_dense(&alone, &shape, k % 2, &differs);
@@ -52,6 +53,45 @@ static void test_replica(void **state) {
     net_fini(&net);
     if (!same) fail_msg("replica %d: %s differ", replica, differs);
   }
+}
+
+/* Samples that came ahead are those of their step, whatever becomes of the host's copy; another step's are gathered. */
+static void test_ahead(void **state) {
+  (void)state;
+  const struct net_shape shape = {.n_layers = 2, .widths = {8, 5}, .batch = 20, .chunks = 2, .dropout = 0.3};
+  const struct kwm_layout alone = small_alone();
+  struct net net;
+  struct pair pair;
+  net_init(&net, &alone, &shape);
+  const struct kwm_pipe_spec spec = {.batch = 20, .chunks = 2, .seed = NET_SEED, .dropout = 0.3};
+  struct small_images *const kept = small_images_new(), *const given = small_images_new();
+  assert_true(pair_init(&pair, net.pipe, &net.layout, &net.model, &net.stages, &net.params, &spec));
+  bool same = true;
+  for (uint64_t step = 0; step < 4; step++) {
+    struct kwm_lin lin, there, fetched;
+    const struct kwm_batch here = {.images = &kept->images, .order = net.order + step, .n = 19, .step = step};
+    struct kwm_batch next = {.images = &given->images, .order = net.order + step + 1, .n = 19, .step = step + 1};
+    struct kwm_batch now = here;
+    now.images = &given->images;
+    memcpy(given->pixels, kept->pixels, sizeof kept->pixels);
+    if (step % 3 != 0) memset(given->pixels, 77, sizeof given->pixels); /* steps 1 and 2 came ahead */
+    kwm_pipe_linearise(pair.host, &pair.means, &here, &lin);
+    kwm_pipe_linearise(pair.there, &pair.sent, &now, &there);
+    memcpy(given->pixels, kept->pixels, sizeof kept->pixels);
+    if (step < 2) kwm_pipe_ahead(pair.there, &next);
+    assert_ok(kwm_lin_fetch(&pair.mirror, &there, &fetched));
+    for (int g = 0; g < lin.n_parts; g++) same = same && same_jac(&pair, &fetched.jac[g], &lin.jac[g]);
+    memset(given->pixels, 99, sizeof given->pixels);
+    double a[KWM_CHUNKS_MAX], b[KWM_CHUNKS_MAX];
+    kwm_pipe_surprisal(pair.host, &pair.means, &here, a);
+    kwm_pipe_surprisal(pair.there, &pair.sent, &now, b);
+    same = same && same_surprisals(&pair, b, a);
+  }
+  const char *const differs = pair.differs;
+  pair_fini(&pair);
+  net_fini(&net);
+  free(kept), free(given);
+  if (!same) fail_msg("%s differ", differs);
 }
 
 /* The facts are there once they are asked for; a NaN in the means is seen in them, as on the host. */
@@ -115,7 +155,12 @@ static void test_fetched_from_host(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_gated),        cmocka_unit_test(test_dense), cmocka_unit_test(test_replica),
-    cmocka_unit_test(test_not_a_number), cmocka_unit_test(test_made),  cmocka_unit_test(test_fetched_from_host),
+    cmocka_unit_test(test_gated),
+    cmocka_unit_test(test_dense),
+    cmocka_unit_test(test_replica),
+    cmocka_unit_test(test_ahead),
+    cmocka_unit_test(test_not_a_number),
+    cmocka_unit_test(test_made),
+    cmocka_unit_test(test_fetched_from_host),
 };
 PIPE_TEST_MAIN(tests)

@@ -1,7 +1,7 @@
 /* Causal attention, the categorical innovation and the read-out of a transformer. */
 #include "tensor_case.h"
 
-static const double CLOSE = 5e-6;
+static const double CLOSE = 5e-6, ROUNDED = 2e-3;
 
 /* ---- attention, one head at a time in double: q, k, v, out and their scores (context, size) ---- */
 
@@ -88,7 +88,7 @@ static void one_head(const struct kwm_attention *a, int64_t s, int64_t h, const 
   free(in), free(score), free(out), free(back);
 }
 
-static void body_attention(struct device_case *c, const int64_t *sizes) {
+static void attention_case(struct device_case *c, const int64_t *sizes, double bound) {
   const struct kwm_attention a = {sizes[0], sizes[1], sizes[2], sizes[3]};
   const int64_t n = a.sequences * a.context, width = a.heads * a.size;
   const int64_t weights = a.sequences * a.heads * a.context * a.context;
@@ -99,13 +99,17 @@ static void body_attention(struct device_case *c, const int64_t *sizes) {
   float *const to_weights = case_floats(c, weights), *const to_out = case_floats(c, n * width);
   float *const to_sqkv = case_floats(c, 3 * n * width);
   case_ops(c)->attention(c->device, &a, to_qkv, to_weights, to_out);
-  assert_floats(c, n * width, to_out, wanted.out, CLOSE);
+  assert_floats(c, n * width, to_out, wanted.out, bound);
   const float *const found = case_get(c, weights, sizeof *found, to_weights);
-  assert_below(dense_error_f32(weights, found, wanted.weights), CLOSE);
+  assert_below(dense_error_f32(weights, found, wanted.weights), bound);
   for (int64_t k = 0; k < weights; k++)
     if (k % a.context > k / a.context % a.context) assert_true(found[k] == 0);
   case_ops(c)->attention_adjoint(c->device, &a, to_qkv, to_weights, to_sout, to_sqkv);
-  assert_floats(c, 3 * n * width, to_sqkv, wanted.sqkv, CLOSE);
+  assert_floats(c, 3 * n * width, to_sqkv, wanted.sqkv, bound);
+}
+
+static void body_attention(struct device_case *c, const int64_t *sizes) {
+  attention_case(c, sizes, CLOSE);
 }
 
 static void test_attention(void **state) {
@@ -113,6 +117,25 @@ static void test_attention(void **state) {
   static const int64_t sizes[][4] = {{1, 1, 1, 1},    {2, 5, 3, 4},    {3, 17, 2, 7},   {2, 64, 2, 32},
                                      {2, 128, 3, 64}, {1, 130, 2, 33}, {1, 200, 1, 64}, {3, 48, 2, 64}};
   tensor_run_all(body_attention, sizes);
+}
+
+static void body_rounded(struct device_case *c, const int64_t *sizes) {
+  attention_case(c, sizes, ROUNDED);
+}
+
+/* With products on tensor cores, where heads of 64 have kernels of their own. */
+static void test_attention_tf32(void **state) {
+  (void)state;
+  static const int64_t sizes[][4] = {{2, 128, 3, 64}, {1, 16, 1, 64}, {3, 48, 2, 64},
+                                     {2, 112, 1, 64}, {2, 40, 2, 64}, {1, 33, 2, 5}};
+  const struct kwm_device_spec rounded = {.tf32 = true}, full = {0};
+  char name[16];
+  snprintf(name, sizeof name, "%s", kwm_device_name(test_device));
+  kwm_device_close(test_device);
+  assert_ok(kwm_device_open(&test_device, name, &rounded));
+  tensor_run_all(body_rounded, sizes);
+  kwm_device_close(test_device);
+  assert_ok(kwm_device_open(&test_device, name, &full));
 }
 
 /* ---- the categorical innovation ---- */
@@ -274,10 +297,8 @@ static void test_read(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_attention),
-    cmocka_unit_test(test_categorical),
-    cmocka_unit_test(test_not_finite),
-    cmocka_unit_test(test_read),
+    cmocka_unit_test(test_attention),  cmocka_unit_test(test_attention_tf32), cmocka_unit_test(test_categorical),
+    cmocka_unit_test(test_not_finite), cmocka_unit_test(test_read),
 };
 
 DEVICE_TEST_MAIN(tests)

@@ -196,6 +196,48 @@ static void orders(void **state) {
   }
 }
 
+/* Each image of the mini-batch is the original moved by some (down, right), background behind it; all places occur, two
+   steps differ, and the same step gives the same again. */
+static void shifts(void **state) {
+  (void)state;
+  enum { SIDE = 5, MOST = 2, IMAGES = 200, WIDE = 2 * MOST + 1 };
+  static uint8_t pixels[IMAGES * SIDE * SIDE], moved[3][IMAGES * SIDE * SIDE], labels[IMAGES], taken[3][IMAGES];
+  static int32_t order[IMAGES];
+  bool seen[WIDE * WIDE] = {false};
+  for (int k = 0; k < IMAGES * SIDE * SIDE; k++) pixels[k] = (uint8_t)(1 + (k * 7 + k / 25) % 255);
+  for (int i = 0; i < IMAGES; i++) labels[i] = (uint8_t)(i % 10), order[i] = (int32_t)(IMAGES - 1 - i);
+  const struct kwm_images images = {
+      .n = IMAGES, .length = SIDE * SIDE, .classes = 10, .pixels = pixels, .labels = labels};
+  for (int k = 0; k < 3; k++) {
+    struct kwm_images to = {.pixels = moved[k], .labels = taken[k]};
+    const struct kwm_batch batch = {&images, order, IMAGES, k == 2 ? 5 : 4};
+    kwm_images_move(&batch, MOST, 1, &to);
+    assert_int_equal(to.n, IMAGES);
+    assert_int_equal(to.length, SIDE * SIDE);
+  }
+  assert_memory_equal(moved[0], moved[1], sizeof moved[0]);
+  assert_true(memcmp(moved[0], moved[2], sizeof moved[0]) != 0);
+  for (int i = 0; i < IMAGES; i++) {
+    const uint8_t *const from = pixels + order[i] * SIDE * SIDE;
+    int fits = 0;
+    assert_int_equal(taken[0][i], labels[order[i]]);
+    for (int where = 0; where < WIDE * WIDE; where++) {
+      const int down = where / WIDE - MOST, right = where % WIDE - MOST;
+      bool same = true;
+      for (int p = 0; p < SIDE * SIDE; p++) {
+        const int r = p / SIDE - down, c = p % SIDE - right;
+        const bool inside = r >= 0 && r < SIDE && c >= 0 && c < SIDE;
+        same = same && moved[0][i * SIDE * SIDE + p] == (inside ? from[r * SIDE + c] : 0);
+      }
+      fits += same;
+      if (same) seen[where] = true;
+    }
+    assert_int_equal(fits, 1);
+  }
+  for (int where = 0; where < WIDE * WIDE; where++) assert_true(seen[where]);
+  assert_true(kwm_images_square(25) && kwm_images_square(784) && !kwm_images_square(30));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(reads_plain, good_files),
@@ -208,6 +250,7 @@ int main(void) {
       cmocka_unit_test_setup(slices, good_files),
       cmocka_unit_test_setup(permutes_all_alike, good_files),
       cmocka_unit_test_setup(orders, good_files),
+      cmocka_unit_test(shifts),
   };
   return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
