@@ -55,9 +55,9 @@ struct kwm_read {
   const float *y, *E;     /* (n, width), (classes, width) */
   const int32_t *targets; /* (n) in [0, classes) */
   float *facts;           /* (n, KWM_TOKEN_FACTS) <- */
-  float *sy, *sE;         /* (n, width) <- e E, (classes, width) += eᵀ y; sE NULL: not wanted; both: the facts alone */
-  bool half;              /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
-  float *room;            /* kwm_tensor_read_room floats */
+  float *sy, *sE; /* (n, width) <- e E, (classes, width) += eᵀ y; sE NULL: not wanted; both: the facts alone */
+  bool half;      /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
+  float *room;    /* kwm_tensor_read_room floats */
 };
 
 struct kwm_tensor_ops {

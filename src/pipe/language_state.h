@@ -28,7 +28,7 @@ struct kwm_language {
   float *memory; /* the device's; owned: all of the following up to the next blank line */
   struct kwm_sublayer_room room;
   float *s, *y, *inv, *logits, *facts; /* (n, width), (n, width), (n), (rows, types), (stages, micros n, FACTS) */
-  float *copy;                         /* (types, width): the embedding for all but the last stage's reading; NULL: it is here */
+  float *copy; /* (types, width): the embedding for all but the last stage's reading; NULL: it is here */
 
   int32_t *numbers;                  /* the device's, owned: */
   int32_t *ids, *targets;            /* (n) each */

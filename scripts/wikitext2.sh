@@ -1,0 +1,83 @@
+#!/bin/bash
+# usage: wikitext2.sh FOLDER [first | noise | long | pipe ...]: the runs behind analysis/wikitext2.tsv on this machine's first
+# GPU (pipe: as many as there are, at most 4); run directories go to runs/wikitext2-*, a line a run to standard output.
+#   first   three passes at the first setting, seeds 1 to 3: adam, adjoint, stage
+#   noise   three passes: what process noise, evidence, bases, smoothing, stages change; rates of adam
+#   long    many passes with much dropped, both learners
+#   pipe    60 steps over several GPUs
+set -eu -o pipefail
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+if [ $# -lt 1 ]; then
+  echo "usage: wikitext2.sh FOLDER [first | noise | long | pipe ...]" >&2
+  exit 2
+fi
+export KWM_DATA=$1
+shift
+[ $# -gt 0 ] || set -- first noise long
+. "$root/scripts/env.sh"
+kwm=${KWM:-$root/build/release/kwm}
+runs=${RUNS:-runs}
+base=(filter.process_noise=1e-4 filter.evidence_rate=.02 filter.stage_noise=1 cov.hidden.refresh=60 checkpoint.every=100000000)
+
+# run NAME RANKS [key=value ...]
+run() {
+  local dir=$runs/wikitext2-$1 ranks=$2
+  shift 2
+  mpirun -q -n "$ranks" "$kwm" train "$root/jobs/wikitext2.yaml" --output "$dir" "${base[@]}" "$@" 2>/dev/null
+  /usr/bin/python3 - "$dir" "$*" <<'PYTHON'
+import json, sys
+s = json.load(open(sys.argv[1] + "/summary.json"))
+keys = "best_epoch best_valid_perplexity best_test_perplexity valid_perplexity test_perplexity test_perplexity_fused samples_per_second".split()
+print(sys.argv[2], *("%s=%.6g" % (k, s[k] if s[k] is not None else float("nan")) for k in keys), sep="\t", flush=True)
+PYTHON
+}
+
+first() {
+  for seed in 1 2 3; do
+    run "adam-$seed" 1 learner=adam sensitivity=adjoint seed=$seed
+    run "adjoint-$seed" 1 sensitivity=adjoint seed=$seed
+    run "stage-$seed" 1 seed=$seed
+  done
+}
+
+noise() {
+  local k=0 keys
+  for keys in process_noise=5e-5 process_noise=2e-4 process_noise=4e-4 evidence_rate=.01 evidence_rate=.05 smoothing=.95 \
+    pull=.1 riccati=recursive; do
+    run "noise-$((k += 1))" 1 sensitivity=adjoint filter.$keys
+  done
+  for keys in hidden.refresh=20 hidden.exact=2 output.prior=25 output.structure=kron; do
+    run "noise-$((k += 1))" 1 sensitivity=adjoint cov.$keys
+  done
+  for keys in filter.stage_noise=.5 filter.stage_noise=1.5 model.readouts=2 model.readouts=6; do
+    run "noise-$((k += 1))" 1 $keys
+  done
+  for keys in .0005 .002 .003 .004; do
+    run "noise-$((k += 1))" 1 learner=adam sensitivity=adjoint adam.rate=$keys
+  done
+  for keys in 1 2 3; do
+    run "best-stage-$keys" 1 filter.process_noise=4e-4 filter.evidence_rate=.01 filter.stage_noise=1.5 cov.hidden.refresh=20 seed=$keys
+    run "best-adjoint-$keys" 1 sensitivity=adjoint filter.process_noise=4e-4 filter.evidence_rate=.01 cov.hidden.refresh=20 seed=$keys
+    run "best-adam-$keys" 1 learner=adam sensitivity=adjoint adam.rate=.003 seed=$keys
+  done
+}
+
+long() {
+  local much=(report.evaluations=2 train.average=.005)
+  run long-1 1 sensitivity=adjoint train.epochs=24 "${much[@]}" model.dropout=.3 model.dropout_embedding=.4 model.dropout_readout=.6
+  run long-2 1 sensitivity=adjoint train.epochs=24 "${much[@]}" model.dropout=.4 model.dropout_embedding=.4 model.dropout_readout=.4
+  run long-3 1 learner=adam sensitivity=adjoint train.epochs=30 "${much[@]}" model.dropout=.4 model.dropout_embedding=.4 \
+    model.dropout_readout=.4
+  run long-4 1 train.epochs=18 "${much[@]}" model.dropout=.3 model.dropout_embedding=.3 model.dropout_readout=.4
+}
+
+pipe() {
+  local short=(train.max_steps=60 report.every=20 train.chunks=8)
+  run pipe-1 1 "${short[@]}"
+  run pipe-3 3 "${short[@]}" layout.stages=3
+  run pipe-3-copies 3 "${short[@]}" layout.stages=3 train.copy_every=20
+  run pipe-3-adjoint 3 "${short[@]}" layout.stages=3 sensitivity=adjoint
+  run replicas-4 4 "${short[@]}" layout.replicas=4 train.chunks=4
+}
+
+for part in "$@"; do "$part"; done

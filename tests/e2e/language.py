@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+"""A transformer language model from the command line: it learns a text, the same on every layout and on the shadow device;
+it resumes bit for bit; eval and plan say the same; what does not fit is refused in words."""
+import sys
+
+sys.dont_write_bytecode = True
+
+import math
+import os
+import random
+
+import lib_kwm as t
+
+KINDS = 24
+KEYS = [
+    "learner=kalman", "model.kind=transformer", "sensitivity=stage", "model.width=16", "model.layers=4", "model.heads=2",
+    "model.context=16", "model.readouts=2", "model.dropout=.1", "train.batch=8", "train.chunks=4", "train.warmup=5",
+    "layout.stages=1", "filter.evidence=innovations", "filter.process_noise=1e-3", "cov.hidden.prior=30", "cov.output.prior=30",
+    "cov.hidden.refresh=10", "cov.output.structure=diag", "train.epochs=2", "report.every=5", "adam.rate=.005",
+]
+
+
+def write_text(name, lines, seed):
+    """Words that follow each other by a rule, but for one in eight: a bigram model halves the unigram's perplexity."""
+    draw = random.Random(seed)
+    with open(name, "w", encoding="ascii") as text:
+        word = 0
+        for _ in range(lines):
+            words = []
+            for _ in range(15):
+                word = draw.randrange(KINDS) if draw.random() < 0.125 else (5 * word + 3) % KINDS
+                words.append("word%d" % word)
+            text.write(" ".join(words) + "\n")
+
+
+def make_data():
+    folder = t.path("text")
+    os.makedirs(folder)
+    write_text(os.path.join(folder, "train.txt"), 400, 1)
+    write_text(os.path.join(folder, "valid.txt"), 40, 2)
+    write_text(os.path.join(folder, "test.txt"), 40, 3)
+    os.environ["KWM_DATA"] = folder
+
+
+def train(name, ranks, *keys, code=0, resume=False):
+    folder = t.path(name)
+    words = ["train", t.path("empty.yaml"), "--output", folder] + (["--resume"] if resume else []) + KEYS + list(keys)
+    child = t.run(ranks, *words)
+    t.check(child.code == code, "%s: wanted exit %d, found %d: %s" % (name, code, child.code, child.err[-300:]))
+    return folder
+
+
+def column(folder, name):
+    with open(os.path.join(folder, "metrics.tsv"), encoding="ascii") as table:
+        lines = [line.rstrip("\n").split("\t") for line in table]
+    return [float(row[lines[0].index(name)]) for row in lines[1:]]
+
+
+def check_close(words, one, other, tolerance):
+    a, b = column(one, "train_loss"), column(other, "train_loss")
+    worst = max(abs(x - y) / y for x, y in zip(a, b))
+    t.check(len(a) == len(b) and worst <= tolerance, "%s: losses differ by %g" % (words, worst))
+
+
+def learn():
+    """It gets far below what word frequencies alone allow, by every way."""
+    folders = {}
+    for name, keys in (("stage", []), ("adjoint", ["sensitivity=adjoint"]), ("adam", ["learner=adam", "sensitivity=adjoint"])):
+        folder = folders[name] = train(name, 1, *keys)
+        summary = t.summary(folder)
+        t.check(summary["status"] == "done", "%s: done" % name)
+        t.check(summary["valid_perplexity"] < 0.6 * KINDS, "%s: learned the rule, perplexity %g" % (name, summary["valid_perplexity"]))
+        t.check(summary["test_perplexity_fused"] < 1.1 * summary["test_perplexity"], "%s: fused prediction" % name)
+        t.check(0.5 < summary["nis_mean"] < 1.5, "%s: NIS %g" % (name, summary["nis_mean"]))
+    return folders
+
+
+def layouts(folders):
+    for name in ("stage", "adjoint", "adam"):
+        keys = {"stage": [], "adjoint": ["sensitivity=adjoint"], "adam": ["learner=adam", "sensitivity=adjoint"]}[name]
+        for words, ranks, more in (("2 stages", 2, ["layout.stages=2"]), ("2 replicas", 2, ["layout.replicas=2"]),
+                                   ("2 x 2", 4, ["layout.stages=2", "layout.replicas=2"])):
+            folder = train("%s, %s" % (name, words), ranks, *keys, *more)
+            check_close("%s, %s" % (name, words), folder, folders[name], 2e-3)
+    folder = train("shadow", 1, "backend=shadow", "train.max_steps=20")
+    check_close("shadow", folder, train("shadow's host", 1, "train.max_steps=20"), 1e-5)
+
+
+def resume():
+    """Half, then the rest, is the whole: bit for bit, also with copies of the embedding that lag."""
+    for name, ranks, keys in (("kalman", 2, ["layout.stages=2"]), ("adam", 1, ["learner=adam"]),
+                              ("average", 2, ["layout.replicas=2", "train.average=.05", "train.copy_every=7"])):
+        common = keys + ["checkpoint.every=20", "train.schedule=constant"]
+        whole = train("whole " + name, ranks, "train.max_steps=60", *common)
+        part = train("part " + name, ranks, "train.max_steps=40", *common)
+        train("part " + name, ranks, "train.max_steps=60", *common, resume=True)
+        one, other = (t.arrays(t.newest(folder), groups=("params", "cov", "learner")) for folder in (whole, part))
+        same = one.keys() == other.keys() and all((one[k] == other[k]).all() for k in one)
+        t.check(same and len(one) > 0, "%s: resumed run has the same bits" % name)
+    train("part kalman", 1, "train.max_steps=80", "layout.stages=1", "checkpoint.every=20", "train.schedule=constant", resume=True)
+
+
+def commands(folders):
+    child = t.run(2, "eval", folders["stage"])
+    lines = dict(line.split("\t", 1) for line in child.out.splitlines() if "\t" in line)
+    summary = t.summary(folders["stage"])
+    for key in ("valid_perplexity", "test_perplexity", "test_perplexity_fused"):
+        t.check(abs(float(lines.get(key, "nan")) - summary[key]) < 2e-3 * summary[key], "eval: %s as in the summary" % key)
+    t.check(int(lines.get("test_tokens", 0)) == 40 * 16 - 1, "eval: every token but the first")
+    child = t.run(1, "plan", t.path("empty.yaml"), *KEYS)
+    t.check(child.code == 0 and "parameters" in child.out, "plan: prints")
+    child = t.run(1, "inspect", folders["stage"])
+    t.check(child.code == 0 and "/cov/layer1_up/input_basis" in child.out, "inspect: lists the bases")
+
+
+def refused():
+    for words, keys, code in (("owners", ["layout.owners=2", "layout.stages=1"], 2), ("heads", ["model.heads=3"], 2),
+                              ("stages", ["model.readouts=9"], 2), ("evidence", ["filter.evidence=exact"], 2),
+                              ("learner", ["learner=kfac"], 2), ("micro-batches", ["train.chunks=16"], 2),
+                              ("short text", ["train.batch=4000", "train.chunks=4"], 3), ("file", ["data.train=none.txt"], 3)):
+        ranks = 2 if words == "owners" else 1
+        child = t.run(ranks, "train", t.path("empty.yaml"), "--output", t.path("refused"), *KEYS, *keys)
+        t.check(child.code == code and child.err.count("kwm: error:") == 1, "refused %s: exit %d, %s" % (words, child.code, child.err[-200:]))
+        t.check(not os.path.exists(t.path("refused")), "refused %s: no run directory" % words)
+
+
+def numerical_stop():
+    child = t.run(1, "train", t.path("empty.yaml"), "--output", t.path("gated"), *KEYS, "filter.gate=.5")
+    t.check(child.code == 4 and "skipped in a row" in child.err, "gate: stops with code 4")
+
+
+def main():
+    t.start(data=False)
+    make_data()
+    folders = learn()
+    layouts(folders)
+    resume()
+    commands(folders)
+    refused()
+    numerical_stop()
+    t.finish()
+
+
+main()
