@@ -57,6 +57,8 @@ bool kwm_factor_invert_f64(int64_t n, double *U, int64_t ldu);
    if they do not converge. */
 bool kwm_solve_f64(int64_t n, int64_t k, double *A, double *B);
 bool kwm_poles_f64(int64_t n, double *A, double *real, double *imaginary);
+/* The same with right eigenvectors in the columns of V (n, n); a pair's are V_j ± i V_{j+1}. */
+bool kwm_eigensystem_f64(int64_t n, double *A, double *real, double *imaginary, double *V);
 
 /* B (m, n) <- B L for the lower-triangular L (n, n). */
 void kwm_multiply_lower(int64_t m, int64_t n, const float *L, int64_t ldl, float *B, int64_t ldb);

@@ -50,7 +50,7 @@ struct kwm_config {
     double inflation; /* inflate: P <- inflation P, at most P0 */
   } change;
   struct {
-    char *kind;                            /* gated | dense | transformer */
+    char *kind;                            /* gated | dense | transformer | statespace | koopman */
     int64_t layers, heads, context, ratio; /* transformer: tokens a sequence; feed-forward units per column of width */
     int64_t readouts;                      /* transformer, sensitivity stage: stages with a reading of their own */
     double dropout, dropout_embedding,
@@ -119,6 +119,29 @@ struct kwm_config {
   struct {
     double strength, damping;
   } si;
+  struct {
+    char *kind; /* none, or a system that the program knows (kwm/systems.h) */
+    int64_t size, steps, episode, first, observed;
+    double dt, process_noise, observation_noise, missing, jump, jump_factor;
+  } system;
+  struct {
+    char *path, *outputs, *inputs, *time, *episode; /* kwm/series.h */
+    double train, valid;
+  } series;
+  struct {
+    int64_t states;   /* statespace: 0: as many as outputs */
+    char *transition; /* linear | polynomial | mlp */
+    int64_t degree, hidden;
+    char *readout; /* identity | linear */
+    char *method;  /* joint | unscented | dual */
+    int64_t iterations;
+    double prior, walk, forgetting;
+    char *noise; /* adapt | given | fit */
+    double process_noise, observation_noise, adapt, gate;
+    int64_t horizon, ar, delays, radials;
+    bool stable, online;
+    int64_t streams;
+  } world;
   struct {
     int64_t every;      /* steps between checkpoints, 0: at the end of each epoch only */
     int64_t keep;       /* good checkpoints kept */

@@ -17,6 +17,8 @@ enum kwm_rng_purpose {
   KWM_RNG_PREDICTIVE = 9, /* logits drawn from their posterior; step = task << 32 | sample, index = draw and class */
   KWM_RNG_DROPOUT = 10,   /* what is dropped; site in the purpose's word; counter: step, row, column (kwm/tensor.h) */
   KWM_RNG_SHIFT = 11,     /* shifted text; step = use, index = token or word */
+  KWM_RNG_SERIES = 20,    /* series of a known system; step = step of the series, index = use << 32 | component */
+  KWM_RNG_WORLD = 21,     /* a world model's initial means and centres; step = use, index = element */
   KWM_RNG_TOPIC = 12,     /* topics of documents; step 0: hash of word index; step = attempt, index = centre */
   KWM_RNG_MOVE = 13,      /* how images are moved; step = step of the run, index = place in the mini-batch */
 };

@@ -10,6 +10,7 @@
 #include "kwm/app.h"
 #include "language_commands.h"
 #include "language_run.h"
+#include "world_run.h"
 
 /* One "name<TAB>value" line per metric. */
 static void print_metrics(const char *split, bool gaussian, const struct kwm_innovation *sums) {
@@ -49,6 +50,7 @@ static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *argument
   const kwm_status status = kwm_run_configure_text(run, arguments->subject, text, arguments);
   free(text);
   KWM_TRY(status);
+  if (kwm_world_wanted(&run->config)) return kwm_world_eval(run, *ckpt, arguments->subject);
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "step", &step));
   if (kwm_language_is(&run->config)) {
     if (world.rank == 0) printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(*ckpt), (long long)step);

@@ -94,15 +94,6 @@ static kwm_status resume(struct kwm_language_progress *progress) {
   return status;
 }
 
-static const char *word_for(kwm_status status) {
-  switch (status) {
-  case KWM_OK: return "done";
-  case KWM_STOPPED: return "stopped";
-  case KWM_ERR_NUMERIC: return "numerical stop";
-  default: return "failed";
-  }
-}
-
 static void say_what(const struct kwm_language_run *language) {
   const struct kwm_run *const run = language->run;
   const struct kwm_layout *const layout = &run->layout;
@@ -133,7 +124,7 @@ static kwm_status train_built(struct kwm_language_run *language, const struct kw
   progress.started = kwm_par_seconds();
   const kwm_status status = train_loop(&progress);
   kwm_metrics_close(&progress.metrics);
-  const kwm_status written = kwm_language_progress_summary(&progress, run->config.output, word_for(status));
+  const kwm_status written = kwm_language_progress_summary(&progress, run->config.output, kwm_rundir_word(status));
   kwm_watch_stop(&run->watch);
   if (status == KWM_STOPPED)
     kwm_log(KWM_LOG_INFO, "stopped on request at step %lld, checkpoint written", (long long)progress.step);

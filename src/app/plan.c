@@ -9,6 +9,7 @@
 #include "language_commands.h"
 #include "language_run.h"
 #include "task_table.h"
+#include "world_run.h"
 
 /* What libraries take beyond what is resident at the start: OpenBLAS's packing buffers, HDF5's and MPI's pools, code
    pages touched later. Measured at 4 to 15 MB, LAPACK's workspace and a checkpoint's copies apart, on models of 1
@@ -267,6 +268,7 @@ static kwm_status plan(struct kwm_run *run, const struct kwm_arguments *argument
   struct kwm_probe probe;
   KWM_TRY(kwm_run_configure(run, arguments));
   if (kwm_language_is(&run->config)) return kwm_language_plan(run);
+  if (kwm_world_wanted(&run->config)) return kwm_world_plan(run);
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
   kwm_plan_measure(run);

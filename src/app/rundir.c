@@ -126,3 +126,12 @@ bool kwm_rundir_has_checkpoint(struct kwm_run *run) {
   snprintf(dir, sizeof dir, "%s/checkpoints", run->config.output);
   return kwm_par_any(&run->layout, run->layout.rank == 0 && kwm_ckpt_exists(dir));
 }
+
+const char *kwm_rundir_word(kwm_status status) {
+  switch (status) {
+  case KWM_OK: return "done";
+  case KWM_STOPPED: return "stopped";
+  case KWM_ERR_NUMERIC: return "numerical stop";
+  default: return "failed";
+  }
+}

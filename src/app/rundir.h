@@ -19,3 +19,6 @@ kwm_status kwm_rundir_manifest(struct kwm_run *run, int n_files, const struct kw
 
 /* True if the run directory holds at least one finished checkpoint, good or not. Collective. */
 bool kwm_rundir_has_checkpoint(struct kwm_run *run);
+
+/* summary.json's word for how a run ended; static storage. */
+const char *kwm_rundir_word(kwm_status status);

@@ -11,6 +11,7 @@
 #include "kwm_version.h"
 #include "run.h"
 #include "spectra_group.h"
+#include "world_run.h"
 
 enum { PATH = 4096 };
 
@@ -71,8 +72,7 @@ static void make_lean(struct kwm_config *config) {
   config->filter.score_test = false;
 }
 
-static kwm_status assemble(struct kwm_run *run, const struct kwm_arguments *arguments, const struct source *source) {
-  KWM_TRY(kwm_run_configure_text(run, source->path, source->config, arguments));
+static kwm_status assemble(struct kwm_run *run, const struct source *source) {
   KWM_CHECK(strcmp(run->config.learner, "kalman") == 0, KWM_ERR_USAGE,
             "checkpoint %s: wanted a covariance (learner kalman), found learner %s", source->path, run->config.learner);
   kwm_run_fit_layout(&run->config, true);
@@ -128,8 +128,11 @@ static kwm_status spectra_of(kwm_ckpt *ckpt, const struct kwm_arguments *argumen
   struct kwm_run run;
   memset(&run, 0, sizeof run);
   kwm_status status = read_meta(&source);
-  if (status == KWM_OK) status = assemble(&run, arguments, &source);
-  if (status == KWM_OK) status = write_spectra(&run, &source);
+  if (status == KWM_OK) status = kwm_run_configure_text(&run, source.path, source.config, arguments);
+  const bool world = status == KWM_OK && kwm_world_wanted(&run.config);
+  if (world) status = kwm_world_spectra(&run, ckpt);
+  if (status == KWM_OK && !world) status = assemble(&run, &source);
+  if (status == KWM_OK && !world) status = write_spectra(&run, &source);
   kwm_run_fini(&run);
   free(source.config);
   kwm_ckpt_close(&ckpt);

@@ -13,6 +13,7 @@
 #include "plan.h"
 #include "rundir.h"
 #include "task_table.h"
+#include "world_run.h"
 
 static kwm_status resume_run(struct kwm_run *run, struct kwm_progress *progress) {
   if (!kwm_rundir_has_checkpoint(run)) {
@@ -115,15 +116,6 @@ static kwm_status train_loop(struct kwm_run *run, struct kwm_progress *progress)
   return status == KWM_OK && stop ? KWM_STOPPED : status;
 }
 
-static const char *word_for(kwm_status status) {
-  switch (status) {
-  case KWM_OK: return "done";
-  case KWM_STOPPED: return "stopped";
-  case KWM_ERR_NUMERIC: return "numerical stop";
-  default: return "failed";
-  }
-}
-
 /* Rank 0. */
 static kwm_status open_tables(struct kwm_progress *progress, const char *dir) {
   KWM_TRY(kwm_progress_open(progress, dir));
@@ -160,7 +152,7 @@ static kwm_status train_built(struct kwm_run *run, const struct kwm_arguments *a
   progress.started = kwm_par_seconds();
   const kwm_status status = train_loop(run, &progress);
   kwm_progress_close(&progress);
-  const kwm_status written = kwm_progress_summary(&progress, run->config.output, word_for(status));
+  const kwm_status written = kwm_progress_summary(&progress, run->config.output, kwm_rundir_word(status));
   kwm_watch_stop(&run->watch);
   if (status == KWM_STOPPED)
     kwm_log(KWM_LOG_INFO, "stopped on request at step %lld, checkpoint written", (long long)progress.step);
@@ -171,6 +163,7 @@ static kwm_status train(struct kwm_run *run, const struct kwm_arguments *argumen
   struct kwm_probe probe;
   KWM_TRY(kwm_run_configure(run, arguments));
   if (kwm_language_is(&run->config)) return kwm_language_train(run, arguments);
+  if (kwm_world_wanted(&run->config)) return kwm_world_train(run, arguments);
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
   KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_rundir_check(run, arguments->resume) : KWM_OK));

@@ -129,6 +129,11 @@ bool kwm_poles_f64(int64_t n, double *A, double *real, double *imaginary) {
   return LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'N', kwm_int(n), A, kwm_int(n), real, imaginary, NULL, 1, NULL, 1) == 0;
 }
 
+bool kwm_eigensystem_f64(int64_t n, double *A, double *real, double *imaginary, double *V) {
+  return LAPACKE_dgeev(LAPACK_ROW_MAJOR, 'N', 'V', kwm_int(n), A, kwm_int(n), real, imaginary, NULL, kwm_int(n), V,
+                       kwm_int(n)) == 0;
+}
+
 void kwm_multiply_lower(int64_t m, int64_t n, const float *L, int64_t ldl, float *B, int64_t ldb) {
   cblas_strmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit, kwm_int(m), kwm_int(n), 1.0f, L,
               kwm_int(ldl), B, kwm_int(ldb));

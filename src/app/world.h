@@ -1,0 +1,143 @@
+/* Private to app/world*.c: a world model with the series it learns from. Everything is in units of the series'
+   normalisation (mean 0, deviation 1 of every output and input in the training part). */
+#pragma once
+
+#include "kwm/ckpt.h"
+#include "kwm/lift.h"
+#include "kwm/regression.h"
+#include "kwm/report.h"
+#include "kwm/statespace.h"
+#include "kwm/systems.h"
+#include "kwm/tracker.h"
+#include "run.h"
+#include "world_run.h"
+
+/* Doubles only: what a checkpoint keeps. Those of a row begin anew with each. */
+struct world_counts {
+  double seconds, comm_seconds, observed, skipped, nis, nis_dof, squares, outputs, likelihood;
+  double row_seconds, row_steps, row_nis, row_dof, row_squares, row_outputs, row_likelihood;
+};
+
+struct world {
+  struct kwm_run *run;
+  const struct kwm_config *config;
+  bool koopman, known; /* known: a system of the program's own */
+  struct kwm_series series;
+  int64_t *begin; /* (n) where the trajectory of a step began */
+  struct kwm_system system;
+  struct kwm_statespace model;
+  struct kwm_lift lift;
+  struct kwm_space space;
+  struct kwm_tracker tracker;       /* joint; koopman: of z, made when K is known */
+  struct kwm_regression *streams;   /* koopman: (world.streams), this rank's filled */
+  struct kwm_regression regression; /* koopman: all streams' */
+  bool solved;                      /* koopman: lift.A is K */
+  double noise[4];                  /* fit: log scales of q and r, their deviations; NAN: not fitted */
+  int64_t step, steps;              /* of the whole run */
+  struct world_counts counts;
+  double started, comm_started;
+  double *scratch; /* koopman: windows, lifts */
+};
+
+/* Series, model and filter from the configuration. Collective. */
+kwm_status world_open(struct world *world, struct kwm_run *run);
+void world_close(struct world *world);
+
+/* Mean and variance (d) of a first state: of `values` (n, d) over where trajectories begin in the training part if
+   these are 20 or more, else over all of it. */
+void world_first_state(const struct world *world, const double *values, int d, double *mean, double *variance);
+
+/* koopman: K, its noise and a tracker of z from the regression. */
+kwm_status world_solve(struct world *world);
+
+/* koopman: z' = K z + B u learns from step t; false: nothing to learn from. */
+bool world_regress(struct world *world, struct kwm_regression *regression, int64_t t);
+
+/* koopman: at the first step of a trajectory whose window is whole, and wherever `first` holds, z and its covariance
+   come from the window and its noise; false: there is none, or not yet. */
+bool world_lift_begin(const struct world *world, struct kwm_tracker *tracker, int64_t t, bool first);
+
+/* The tracker over step t of the series. */
+struct kwm_track world_track(struct world *world, struct kwm_tracker *tracker, int64_t t);
+
+/* q, r <- as configured; of a known system whose states the outputs are, its own if they are to be given. */
+void world_set_noises(const struct world *world, struct kwm_tracker *tracker);
+
+/* world_fit.c: log scales of q and r by the filter's own likelihood over at most 2000 training steps (statespace: the
+   first ones, from the prior on; koopman: the last ones), with deviations from its curvature: world->noise. */
+kwm_status world_fit(struct world *world);
+/* They take effect: on q and r as configured, or on koopman's residual covariance as it was solved. */
+void world_apply_noise(struct world *world, struct kwm_tracker *tracker, const double *noise);
+
+/* The same of a known system, as means over the outputs: what a fit should find. */
+void world_true_noise(const struct world *world, double *logs);
+
+/* What a tracked step adds to the counts and their row. */
+void world_count(struct world_counts *counts, const struct kwm_track *track, int m);
+
+/* world_store.c */
+kwm_status world_save(struct world *world, const char *dir);
+kwm_status world_load(struct world *world, kwm_ckpt *ckpt);
+
+/* world_rounds.c: trajectories side by side, world.streams at a time, and their posteriors made one. *done: steps of
+   the series that this round took. Collective. */
+kwm_status world_round(struct world *world, int64_t *done);
+/* koopman: regression <- all streams'. Collective. */
+kwm_status world_merge(struct world *world);
+
+/* The known system in the series' units. context is world_known's, which holds the system. */
+struct world_known {
+  const struct world *world;
+  struct kwm_space inner;
+  double *physical; /* (k) inputs */
+};
+void world_known_space(struct world_known *known, const struct world *world, double *scratch, struct kwm_space *space);
+
+/* The learned model with its parameters held. */
+struct world_frozen {
+  struct kwm_space inner;
+  const double *theta;
+};
+void world_frozen_space(struct world_frozen *frozen, const struct world *world, struct kwm_space *space);
+
+/* One way of predicting: a filter, a lift from the raw window, or the last value. */
+enum world_kind { WORLD_TRACKER, WORLD_LIFT, WORLD_LAST };
+struct world_method {
+  const char *name;
+  enum world_kind kind;
+  struct kwm_tracker tracker, scratch;
+  struct kwm_lift lift;
+  bool states; /* the tracker's states are the true ones, or (normalised) those of the series */
+  bool lifts;  /* begins from the window */
+};
+
+/* Scores of a method over the test part. */
+struct world_score {
+  double filtered, filtered_n; /* squared error of the filtered outputs against the truth */
+  double nis, nis_dof, nees, nees_dof, numeric;
+  double *errors, *inside50, *inside90, *count; /* (horizon) */
+};
+
+/* world_methods.c: the learned model, then what it is compared with; returns their number. */
+enum { WORLD_METHODS_MAX = 8 };
+struct world_methods {
+  int n;
+  struct world_method method[WORLD_METHODS_MAX];
+  struct world_known known;
+  struct world_frozen frozen;
+  struct kwm_space spaces[WORLD_METHODS_MAX];
+  double *memory;
+};
+kwm_status world_methods_open(struct world_methods *methods, struct world *world);
+void world_methods_close(struct world_methods *methods);
+
+/* world_score.c: filter and forecasts over the steps [first, end). trajectory: table of the first steps, NULL: none. */
+kwm_status world_score(const struct world *world, struct world_method *method, int64_t first, int64_t end,
+                       struct world_score *score, kwm_metrics *trajectory);
+
+/* world_eval.c: all methods over the test part: forecast.tsv, trajectory.tsv, spectrum.tsv in dir ("": none); printed
+   if `prints`. best <- the learned model's numbers. */
+struct world_result {
+  double filtered, nis, nees, rmse_1, rmse_10, coverage50, coverage90;
+};
+kwm_status world_evaluate(struct world *world, const char *dir, bool prints, struct world_result *result);

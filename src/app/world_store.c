@@ -1,0 +1,142 @@
+/* A world model to and from its checkpoints. Everything is small and the same on all ranks but for koopman's streams,
+   which are brought together before: rank 0 writes. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kwm_version.h"
+#include "world.h"
+
+enum { N_COUNTS = sizeof(struct world_counts) / sizeof(double) };
+
+static const char count_names[] = "seconds comm_seconds observed skipped nis nis_dof squares outputs likelihood "
+                                  "row_seconds row_steps row_nis row_dof "
+                                  "row_squares row_outputs row_likelihood";
+
+_Static_assert(N_COUNTS == 16, "count_names lists the numbers of struct world_counts");
+
+struct file {
+  kwm_ckpt *ckpt;
+  bool writes, first;
+};
+
+/* rows x columns doubles; columns 0: a vector. */
+static kwm_status array(const struct file *file, const char *name, int64_t rows, int64_t columns, double *data) {
+  const int64_t dims[2] = {rows, columns};
+  const int n_dims = columns == 0 ? 1 : 2;
+  if (rows == 0) return KWM_OK;
+  if (!file->writes) return kwm_ckpt_get(file->ckpt, name, KWM_F64, n_dims, dims, 0, rows, data);
+  return kwm_ckpt_put(file->ckpt, name, KWM_F64, n_dims, dims, 0, file->first ? rows : 0, data);
+}
+
+static kwm_status statespace(struct world *world, const struct file *file) {
+  struct kwm_tracker *const tracker = &world->tracker;
+  KWM_TRY(array(file, "/params/theta", tracker->n, 0, tracker->z));
+  KWM_TRY(array(file, "/state/mean", tracker->d, 0, tracker->z + tracker->n));
+  KWM_TRY(array(file, "/state/sensitivity", tracker->n > 0 ? tracker->d : 0, tracker->n, tracker->S));
+  KWM_TRY(array(file, "/cov/joint/covariance_factor", tracker->N, tracker->N, tracker->Y)); /* transposed: rows of Yᵀ */
+  KWM_TRY(array(file, "/filter/process_noise", tracker->d, 0, tracker->q));
+  KWM_TRY(array(file, "/filter/observation_noise", tracker->m, 0, tracker->r));
+  return array(file, "/filter/tracked", 1, 0, &tracker->steps);
+}
+
+static kwm_status koopman(struct world *world, const struct file *file) {
+  for (int64_t s = 0; s < world->config->world.streams; s++) {
+    struct kwm_regression *const stream = &world->streams[s];
+    char name[64];
+    snprintf(name, sizeof name, "/cov/koopman/precision_factor_%lld", (long long)s);
+    KWM_TRY(array(file, name, stream->k, stream->k + stream->d, stream->U));
+    snprintf(name, sizeof name, "/cov/koopman/residuals_%lld", (long long)s);
+    KWM_TRY(array(file, name, stream->d, stream->d, stream->squares));
+    snprintf(name, sizeof name, "/cov/koopman/count_%lld", (long long)s);
+    KWM_TRY(array(file, name, 1, 0, &stream->count));
+  }
+  const int64_t size = world->lift.size, width = size + world->lift.spec.k;
+  KWM_TRY(array(file, "/params/koopman", size, width, world->lift.A));
+  double solved = world->solved;
+  KWM_TRY(array(file, "/params/solved", 1, 0, &solved));
+  world->solved = solved > 0;
+  return KWM_OK;
+}
+
+static kwm_status all(struct world *world, const struct file *file) {
+  KWM_TRY(world->koopman ? koopman(world, file) : statespace(world, file));
+  KWM_TRY(array(file, "/history/noise", 4, 0, world->noise));
+  KWM_TRY(array(file, "/series/mean", world->series.m + world->series.k, 0, world->series.mean));
+  KWM_TRY(array(file, "/series/scale", world->series.m + world->series.k, 0, world->series.scale));
+  return array(file, "/history/counts", N_COUNTS, 0, (double *)&world->counts);
+}
+
+static kwm_status meta(struct world *world, kwm_ckpt *ckpt) {
+  const int64_t train = world->series.train;
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "config", world->run->config_text));
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "version", KWM_VERSION));
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "git", KWM_GIT));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "step", world->step));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch", world->step / train));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "cursor", world->step % train));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch_steps", train));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "pixels", 0)); /* as every checkpoint has them; no images here */
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "classes", 0));
+  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "seed", (int64_t)world->config->seed));
+  KWM_TRY(kwm_ckpt_put_text(ckpt, "/learner", "name", world->config->model.kind));
+  return kwm_ckpt_put_text(ckpt, "/history", "names", count_names);
+}
+
+static bool is_finite(const struct world *world) {
+  double sum = 0;
+  for (int i = 0; i < world->tracker.N && !world->koopman; i++) sum += fabs(world->tracker.z[i]);
+  return isfinite(sum);
+}
+
+kwm_status world_save(struct world *world, const char *dir) {
+  struct file file = {.writes = true, .first = world->run->layout.rank == 0};
+  char folder[4096];
+  snprintf(folder, sizeof folder, "%s/checkpoints", dir);
+  KWM_CHECK(is_finite(world), KWM_ERR_NUMERIC, "checkpoint at step %lld: wanted finite means", (long long)world->step);
+  if (world->koopman) KWM_TRY(world_merge(world)); /* every rank has every stream then */
+  KWM_TRY(kwm_ckpt_create(&file.ckpt, world->run->layout.world, folder, world->step));
+  kwm_status status = meta(world, file.ckpt);
+  if (status == KWM_OK) status = all(world, &file);
+  if (status == KWM_OK) return kwm_ckpt_commit(&file.ckpt, world->config->checkpoint.keep);
+  kwm_ckpt_abort(&file.ckpt);
+  return status;
+}
+
+/* The keys that make a run what it is. */
+static kwm_status compare(const struct world *world, kwm_ckpt *ckpt) {
+  static const char *const free_keys[] = {"output:", "every:",  "keep:",      "max_steps:", "replicas:", "horizon:",
+                                          "ar:",     "online:", "memory_gb:", "noise:",     "path:",     "epochs:"};
+  char *theirs = NULL;
+  KWM_TRY(kwm_ckpt_get_text(ckpt, "/meta", "config", &theirs));
+  const char *a = world->run->config_text, *b = theirs;
+  kwm_status status = KWM_OK;
+  while (*a != '\0' && *b != '\0' && status == KWM_OK) {
+    const size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
+    const char *const key = a + strspn(a, " ");
+    bool free_key = false;
+    for (size_t k = 0; k < sizeof free_keys / sizeof free_keys[0]; k++)
+      free_key = free_key || strncmp(key, free_keys[k], strlen(free_keys[k])) == 0;
+    if (!free_key && (la != lb || strncmp(a, b, la) != 0))
+      status =
+          KWM_RAISE(KWM_ERR_DATA, "checkpoint %s is of another run: wanted `%.*s`, found `%.*s`", kwm_ckpt_path(ckpt),
+                    (int)(la - (size_t)(key - a)), key, (int)(lb - strspn(b, " ")), b + strspn(b, " "));
+    a += la + (a[la] != '\0');
+    b += lb + (b[lb] != '\0');
+  }
+  free(theirs);
+  return status;
+}
+
+kwm_status world_load(struct world *world, kwm_ckpt *ckpt) {
+  const struct file file = {.ckpt = ckpt};
+  const int64_t train = world->series.train;
+  int64_t steps = 0;
+  KWM_TRY(kwm_agree(world->run->layout.world, compare(world, ckpt)));
+  KWM_TRY(kwm_ckpt_get_i64(ckpt, "/meta", "step", &world->step));
+  KWM_TRY(kwm_ckpt_get_i64(ckpt, "/meta", "epoch_steps", &steps));
+  KWM_CHECK(steps == train, KWM_ERR_DATA, "checkpoint %s is of other data: wanted %lld training steps, found %lld",
+            kwm_ckpt_path(ckpt), (long long)train, (long long)steps);
+  return all(world, &file); /* koopman: K as of the last row, as an uninterrupted run has it */
+}

@@ -1,0 +1,191 @@
+#!/usr/bin/python3
+"""World models: learned, stopped and resumed bitwise, the same on any number of ranks, judged, read from files, refused."""
+import sys
+
+sys.dont_write_bytecode = True
+
+import csv
+import json
+import os
+import signal
+
+import h5py
+import numpy as np
+
+import lib_kwm as t
+import lib_page
+
+STATESPACE = ["model.kind=statespace", "system.kind=duffing", "system.steps=2000", "report.every=100"]
+KOOPMAN = ["model.kind=koopman", "system.kind=slow", "system.episode=20", "system.steps=2000", "report.every=200", "world.degree=2"]
+TIMES = {"seconds", "steps_per_s"}
+
+
+def table(folder, name):
+    with open(os.path.join(folder, name), encoding="ascii") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def untimed(folder, name="metrics.tsv"):
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in table(folder, name)]
+
+
+def train(output, *words, ranks=1, code=0, resume=False):
+    folder, flags = t.path(output), ["--resume"] if resume else []
+    child = t.run(ranks, "train", t.path("empty.yaml"), "--output", folder, *flags, *words)
+    t.check(child.code == code, "%s: wanted exit %d, found %s:\n%s" % (child.words, code, child.code, child.err))
+    return folder
+
+
+def evaluated(folder, *words):
+    child = t.run(1, "eval", folder, *words)
+    t.check(child.code == 0, "eval %s: wanted exit 0, found %s:\n%s" % (folder, child.code, child.err))
+    lines = [line.split("\t") for line in child.out.splitlines()[2:]]
+    return {line[0]: dict(zip(lines[0][1:], map(float, line[1:]))) for line in lines[1:]}
+
+
+def same_arrays(words, one, other, counts=True):
+    """All of the newest checkpoints but the clock (and the counts behind metrics.tsv, where rows fall otherwise)."""
+    names = []
+    with h5py.File(t.newest(one), "r") as a, h5py.File(t.newest(other), "r") as b:
+        a.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            x, y = a[name][...], b[name][...]
+            if name == "history/counts" and not counts:
+                continue
+            if name == "history/counts":
+                kept = [i for i, word in enumerate(str(a["history"].attrs["names"]).split()) if "seconds" not in word]
+                x, y = x[kept], y[kept]
+            t.check(x.tobytes() == y.tobytes(), "%s: wanted the same bits in %s" % (words, name))
+    t.check(len(names) > 5, "%s: wanted arrays, found %s" % (words, names))
+
+
+def learned():
+    """A cubic model of Duffing's oscillator comes near to the filter with the true model, and forecasts better than AR."""
+    folder = train("duffing", *STATESPACE)
+    for name in ("config.yaml", "manifest.json", "metrics.tsv", "parameters.tsv", "summary.json", "kwm.log", "forecast.tsv"):
+        t.check(os.path.exists(os.path.join(folder, name)), "run directory: wanted %s" % name)
+    scores = evaluated(folder)
+    t.check(list(scores) == ["learned", "ekf", "ukf", "ar", "dmd", "persistence"], "eval: found methods %s" % list(scores))
+    mine, ekf = scores["learned"], scores["ekf"]
+    t.check(mine["filtered_rmse"] < 1.3 * ekf["filtered_rmse"], "duffing: wanted near the EKF, found %s" % scores)
+    t.check(mine["rmse_10"] < 0.5 * min(scores["ar"]["rmse_10"], scores["dmd"]["rmse_10"]), "duffing: wanted below AR, DMD: %s" % scores)
+    t.check(0.8 < mine["coverage_90"] < 0.98 and 0.85 < ekf["coverage_90"] < 0.95, "duffing: coverage %s" % scores)
+    t.check(0.8 < ekf["nees"] < 1.3 and 0.85 < ekf["nis"] < 1.15, "duffing: wanted a consistent EKF, found %s" % ekf)
+    with open(os.path.join(folder, "summary.json"), encoding="utf-8") as file:
+        summary = json.load(file)
+    t.check(summary["status"] == "done" and abs(summary["test_filtered_rmse"] / mine["filtered_rmse"] - 1) < 1e-5, "summary: %s" % summary)
+    t.check(t.run(1, "inspect", folder).code == 0, "inspect: wanted exit 0")
+    plan = t.run(1, "plan", t.path("empty.yaml"), *STATESPACE)
+    t.check(plan.code == 0 and "parameters\t22" in plan.out, "plan: found %s %s" % (plan.out, plan.err))
+    spectrum = t.run(1, "spectra", folder)
+    t.check(spectrum.code == 0 and "spectral_radius" in spectrum.out, "spectra: found %s %s" % (spectrum.out, spectrum.err))
+    lib_page.page(
+        "analysis/world", [folder], name="world",
+        sections=["result", "learning", "trajectory", "spectrum", "forecasts", "parameters", "configuration", "provenance"],
+    )
+    lib_page.refused(3, "metrics.tsv", t.path("nothing"), name="world")
+    return folder
+
+
+def koopman():
+    """The exact lift: eigenvalues and forecasts without noise, eigenvalues with."""
+    clean = train("clean", *KOOPMAN, "system.observation_noise=0", "world.noise=given")
+    noisy = train("noisy", *KOOPMAN, "system.observation_noise=0.01")
+    for folder, tolerance in ((clean, 1e-6), (noisy, 1e-2)):
+        found = np.array([complex(float(row["real"]), float(row["imaginary"])) for row in table(folder, "spectrum.tsv")])
+        for value in (0.95, 0.6, 0.9025):
+            t.check(abs(found - value).min() < tolerance, "%s: wanted the eigenvalue %g, found %s" % (folder, value, found))
+    scores = evaluated(clean)
+    t.check(scores["koopman"]["rmse_10"] < 1e-10, "without noise: wanted forecasts to rounding, found %s" % scores)
+    return noisy
+
+
+def resumed(words, whole, keys, every):
+    """Stopped by a signal and by a bound on steps, then resumed: the same bits as never stopped."""
+    folder = t.path("stopped-" + words)
+    child = t.launch(1, "train", t.path("empty.yaml"), "--output", folder, *keys, "checkpoint.every=%d" % every)
+    t.poll(lambda: os.path.exists(os.path.join(folder, "metrics.tsv")), child)
+    child.send_signal(signal.SIGUSR1)
+    code = t.wait(child).code
+    t.check(code in (0, 75), "%s: wanted exit 75 or 0, found %s:\n%s" % (words, code, child.err))
+    train("stopped-" + words, *keys, "checkpoint.every=%d" % every, resume=True)
+    same_arrays(words + " by signal", whole, folder)
+    t.check(untimed(folder) == untimed(whole), "%s by signal: wanted the same metrics.tsv" % words)
+    train("bounded-" + words, *keys, "train.max_steps=%d" % (every + 130))
+    train("bounded-" + words, *keys, resume=True)
+    same_arrays(words + " by max_steps", whole, t.path("bounded-" + words), counts=False)
+
+
+def ranks():
+    """Trajectories over replicas: streams, not ranks, make the result."""
+    for words, keys in (("statespace", ["model.kind=statespace", "world.noise=given"]), ("koopman", ["model.kind=koopman"])):
+        keys += ["system.kind=vanderpol", "system.episode=50", "system.steps=1500", "world.streams=4", "report.every=200"]
+        folders = [train("%s-%d" % (words, n), *keys, "layout.replicas=%d" % n, ranks=n) for n in (1, 2, 4)]
+        for folder in folders[1:]:
+            same_arrays(folder, folders[0], folder, counts=words == "statespace")
+
+
+def files():
+    """A series of the user's own, with gaps: CSV and HDF5 say the same."""
+    rng = np.random.default_rng(1)
+    x, rows = np.array([1.0, 0.0]), []
+    for _ in range(600):
+        x = 0.99 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]) @ x + 0.1 * rng.standard_normal(2)
+        rows.append(x + 0.05 * rng.standard_normal(2))
+    y = np.array(rows)
+    y[::7, 1] = np.nan
+    with open(t.path("own.csv"), "w", encoding="ascii") as file:
+        file.write("time,left,right\n")
+        for k, (a, b) in enumerate(y):
+            file.write("%.2f,%.17g,%s\n" % (0.5 * k, a, "" if np.isnan(b) else "%.17g" % b))
+    with h5py.File(t.path("own.h5"), "w") as file:
+        file["y"], file["time"] = y, 0.5 * np.arange(len(y))
+    keys = ["model.kind=statespace", "world.transition=linear", "series.time=time", "report.every=100"]
+    one = train("csv", *keys, "series.path=" + t.path("own.csv"))
+    two = train("hdf5", *keys, "series.path=" + t.path("own.h5"))
+    a, b = evaluated(one), evaluated(two)
+    t.check(str(a) == str(b) and a["learned"]["rmse_1"] < a["persistence"]["rmse_1"], "own series: found %s and %s" % (a, b))
+    with open(os.path.join(one, "manifest.json"), encoding="utf-8") as file:
+        t.check(json.load(file)["data"][0]["name"] == "own.csv", "manifest: wanted own.csv")
+    train("koopman-csv", "model.kind=koopman", "world.degree=1", "world.delays=2", "series.path=" + t.path("own.csv"), "series.outputs=left")
+    with open(t.path("uneven.csv"), "w", encoding="ascii") as file:
+        file.write("time,a\n" + "".join("%g,%g\n" % (k + (k > 50), np.sin(k)) for k in range(100)))
+
+
+def refused(code, texts, *words):
+    output = t.path("refused")
+    child = t.run(1, "train", t.path("empty.yaml"), "--output", output, *words)
+    one = len(child.err.splitlines()) == 1 and child.err.startswith("kwm: error: ")
+    t.check(child.code == code and one, "%s: wanted exit %d and one line, found %s:\n%s" % (words, code, child.code, child.err))
+    t.check(all(text in child.err for text in texts), "%s: wanted %s in:\n%s" % (words, texts, child.err))
+    t.check(not os.path.exists(output), "%s: wanted no folder" % (words,))
+
+
+def bad_input(folder):
+    kind = "model.kind=statespace"
+    refused(2, ["series.path"], kind)
+    refused(2, ["both"], kind, "system.kind=duffing", "series.path=" + t.path("own.csv"))
+    refused(2, ["system.kind"], kind, "system.kind=none-such")
+    refused(3, ["nowhere.csv"], kind, "series.path=nowhere.csv")
+    refused(3, ["equally spaced", "series.episode"], kind, "series.path=" + t.path("uneven.csv"), "series.time=time")
+    refused(2, ["column `c`"], kind, "series.path=" + t.path("own.csv"), "series.outputs=c")
+    refused(2, ["world.states"], kind, "system.kind=duffing", "world.states=1")
+    refused(2, ["world.streams"], kind, "system.kind=duffing", "world.streams=4")
+    refused(2, ["learner"], kind, "system.kind=duffing", "learner=adam")
+    refused(2, ["layout"], kind, "system.kind=duffing", "layout.replicas=2", "world.streams=2", "system.episode=50")
+    child = t.run(1, "train", t.path("empty.yaml"), "--output", folder, "--resume", *STATESPACE, "world.degree=2")
+    t.check(child.code == 3 and "degree" in child.err, "another model: wanted exit 3, found %s:\n%s" % (child.code, child.err))
+    wild = ["system.kind=lorenz63", "system.steps=500", "system.dt=0.3", "world.degree=9"]
+    child = t.run(1, "train", t.path("empty.yaml"), "--output", t.path("wild"), kind, *wild)
+    t.check(child.code in (0, 2, 4), "a wild model: wanted an end in words, found %s:\n%s" % (child.code, child.err))
+
+
+t.start(data=False)
+whole = learned()
+noisy = koopman()
+resumed("statespace", whole, STATESPACE, 400)
+resumed("koopman", noisy, [*KOOPMAN, "system.observation_noise=0.01"], 300)
+ranks()
+files()
+bad_input(whole)
+t.finish()
