@@ -16,7 +16,9 @@
 #include "kwm/backend.h"
 #include "kwm/log.h"
 #include "kwm/layer.h"
+#include "language_run.h"
 #include "run.h"
+#include "world_run.h"
 
 /* Words of the configuration for all groups; matrices: where it differs from the recurrence. */
 struct candidate {
@@ -265,6 +267,8 @@ static kwm_status judge_run(struct kwm_run *run, struct kwm_arguments *arguments
   struct kwm_probe probe;
   for (size_t k = 0; k < sizeof forced / sizeof forced[0]; k++) KWM_TRY(kwm_arguments_add(arguments, forced[k]));
   KWM_TRY(kwm_run_configure(run, arguments));
+  KWM_CHECK(!kwm_language_is(&run->config) && !kwm_world_wanted(&run->config), KWM_ERR_USAGE,
+            "config: wanted model.kind gated or dense with judge, found %s", run->config.model.kind);
   KWM_TRY(kwm_run_probe(run, &probe));
   KWM_TRY(kwm_run_lay_out(run, probe.length, probe.classes));
   KWM_CHECK(run->layout.size == 1, KWM_ERR_USAGE, "judge: wanted 1 rank, found %d", run->layout.size);

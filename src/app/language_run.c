@@ -68,9 +68,9 @@ static kwm_status read_texts(struct kwm_language_run *run) {
   return KWM_OK;
 }
 
-static kwm_status lay_out_model(struct kwm_language_run *run) {
+kwm_status kwm_language_run_model(struct kwm_language_run *run, int64_t types) {
   const struct kwm_config *const config = &run->run->config;
-  run->model = (struct kwm_transformer){.types = kwm_vocabulary_facts(run->vocabulary).size,
+  run->model = (struct kwm_transformer){.types = types,
                                         .context = config->model.context,
                                         .width = config->model.width,
                                         .heads = config->model.heads,
@@ -86,7 +86,7 @@ static kwm_status lay_out_model(struct kwm_language_run *run) {
 kwm_status kwm_language_run_read(struct kwm_language_run *run) {
   run->run->libraries_bytes = kwm_mem_resident();
   kwm_status status = read_texts(run);
-  if (status == KWM_OK) status = lay_out_model(run);
+  if (status == KWM_OK) status = kwm_language_run_model(run, kwm_vocabulary_facts(run->vocabulary).size);
   return kwm_agree(run->run->layout.world, status);
 }
 

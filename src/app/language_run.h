@@ -22,6 +22,8 @@ bool kwm_language_is(const struct kwm_config *config);
 kwm_status kwm_language_run_layout(struct kwm_language_run *run);
 kwm_status kwm_language_run_read(struct kwm_language_run *run);
 kwm_status kwm_language_run_build(struct kwm_language_run *run);
+/* The model alone, for so many words. Local. */
+kwm_status kwm_language_run_model(struct kwm_language_run *run, int64_t types);
 void kwm_language_run_fini(struct kwm_language_run *run);
 
 /* Before the layout: keeps the configuration's if it fits the ranks at hand, else replicas only. Local. */

@@ -9,6 +9,8 @@
 #include "kwm/app.h"
 #include "kwm/log.h"
 #include "kwm_version.h"
+#include "language_run.h"
+#include "language_spectra.h"
 #include "run.h"
 #include "spectra_group.h"
 #include "world_run.h"
@@ -19,7 +21,7 @@ struct source {
   kwm_ckpt *ckpt;
   const char *path; /* borrowed from ckpt */
   char *config;     /* as the checkpoint has it; malloc'ed */
-  int64_t step, epoch_steps, pixels, classes;
+  int64_t step, epoch_steps;
 };
 
 /* ---- where to */
@@ -59,9 +61,7 @@ static kwm_status read_meta(struct source *source) {
   source->path = kwm_ckpt_path(source->ckpt);
   KWM_TRY(kwm_ckpt_get_text(source->ckpt, "/meta", "config", &source->config));
   KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "step", &source->step));
-  KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "epoch_steps", &source->epoch_steps));
-  KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "classes", &source->classes));
-  return kwm_ckpt_get_i64(source->ckpt, "/meta", "pixels", &source->pixels);
+  return kwm_ckpt_get_i64(source->ckpt, "/meta", "epoch_steps", &source->epoch_steps);
 }
 
 /* As little as a covariance needs that will never see a step. What it holds does not depend on these keys. */
@@ -73,11 +73,19 @@ static void make_lean(struct kwm_config *config) {
 }
 
 static kwm_status assemble(struct kwm_run *run, const struct source *source) {
+  int64_t pixels = 0, classes = 0;
   KWM_CHECK(strcmp(run->config.learner, "kalman") == 0, KWM_ERR_USAGE,
             "checkpoint %s: wanted a covariance (learner kalman), found learner %s", source->path, run->config.learner);
+  if (kwm_language_is(&run->config)) {
+    struct kwm_layout world;
+    kwm_par_world(&world);
+    return kwm_layout_init(&run->layout, 1, 1, world.size);
+  }
+  KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "classes", &classes));
+  KWM_TRY(kwm_ckpt_get_i64(source->ckpt, "/meta", "pixels", &pixels));
   kwm_run_fit_layout(&run->config, true);
   make_lean(&run->config);
-  KWM_TRY(kwm_run_lay_out(run, source->pixels, (int)source->classes));
+  KWM_TRY(kwm_run_lay_out(run, pixels, (int)classes));
   KWM_TRY(kwm_run_build_learner(run));
   return kwm_filter_load(kwm_learner_filter(&run->learner), source->ckpt);
 }
@@ -91,7 +99,8 @@ static kwm_status put_meta(const struct source *source, kwm_ckpt *file) {
   return kwm_ckpt_put_text(file, "/meta", "source", last_word(source->path));
 }
 
-static kwm_status write_groups(const struct kwm_run *run, kwm_ckpt *file) {
+static kwm_status write_groups(const struct kwm_run *run, const struct source *source, kwm_ckpt *file) {
+  if (kwm_language_is(&run->config)) return kwm_language_spectra(run, source->ckpt, file);
   const struct kwm_filter *const filter = kwm_learner_filter(&run->learner);
   kwm_status status = KWM_OK;
   for (int g = 0; g < kwm_group_spectra(filter) && status == KWM_OK; g++) {
@@ -114,7 +123,7 @@ static kwm_status write_spectra(struct kwm_run *run, const struct source *source
     kwm_group_spectrum_head();
   }
   kwm_status status = put_meta(source, file);
-  if (status == KWM_OK) status = write_groups(run, file);
+  if (status == KWM_OK) status = write_groups(run, source, file);
   if (status == KWM_OK) status = kwm_ckpt_commit(&file, INT64_MAX);
   kwm_ckpt_abort(&file);
   if (status == KWM_OK && run->layout.rank == 0)

@@ -36,11 +36,15 @@ static void shape(struct kwm_group_spectrum *spectrum, const struct kwm_filter *
   }
 }
 
-static kwm_status allocate(struct kwm_group_spectrum *spectrum, bool all) {
-  const size_t held = (size_t)((all ? 1 : spectrum->count) * spectrum->width), blocks = (size_t)spectrum->blocks;
+static kwm_status allocate(struct kwm_group_spectrum *spectrum, int64_t rows) {
+  const size_t held = (size_t)(rows * spectrum->width), blocks = (size_t)spectrum->blocks;
   KWM_TRY(kwm_alloc((void **)&spectrum->values, held * sizeof(double), "eigenvalues"));
   KWM_TRY(kwm_alloc((void **)&spectrum->facts, KWM_SPECTRUM_FACTS * blocks * sizeof(double), "facts of spectra"));
   return kwm_alloc((void **)&spectrum->gain, blocks * sizeof(double), "gains");
+}
+
+kwm_status kwm_group_spectrum_allocate(struct kwm_group_spectrum *spectrum) {
+  return allocate(spectrum, spectrum->count);
 }
 
 static kwm_status compute(struct kwm_group_spectrum *spectrum, const struct kwm_filter *filter, int g) {
@@ -51,7 +55,7 @@ static kwm_status compute(struct kwm_group_spectrum *spectrum, const struct kwm_
   return KWM_OK;
 }
 
-static void share_facts(struct kwm_group_spectrum *spectrum, struct kwm_layout *layout) {
+void kwm_group_spectrum_share(struct kwm_group_spectrum *spectrum, struct kwm_layout *layout) {
   const int64_t width = spectrum->width, blocks = spectrum->blocks;
   for (int64_t b = 0; b < spectrum->count; b++) {
     double facts[KWM_SPECTRUM_FACTS];
@@ -71,9 +75,9 @@ static void take_gain(struct kwm_group_spectrum *spectrum, const struct kwm_filt
 
 kwm_status kwm_group_spectrum_init(struct kwm_group_spectrum *spectrum, const struct kwm_filter *filter, int g) {
   shape(spectrum, filter, g);
-  KWM_TRY(kwm_agree(filter->layout->world, allocate(spectrum, together(filter, g))));
+  KWM_TRY(kwm_agree(filter->layout->world, allocate(spectrum, together(filter, g) ? 1 : spectrum->count)));
   KWM_TRY(kwm_agree(filter->layout->world, compute(spectrum, filter, g)));
-  share_facts(spectrum, filter->layout);
+  kwm_group_spectrum_share(spectrum, filter->layout);
   take_gain(spectrum, filter, g);
   return KWM_OK;
 }

@@ -19,6 +19,11 @@ int kwm_group_spectra(const struct kwm_filter *filter);
 kwm_status kwm_group_spectrum_init(struct kwm_group_spectrum *spectrum, const struct kwm_filter *filter, int g);
 void kwm_group_spectrum_fini(struct kwm_group_spectrum *spectrum); /* accepts a zeroed one */
 
+/* The two steps of init for values that come from elsewhere: room, for shapes that are set; facts of all ranks' values,
+   collective over the layout's group. */
+kwm_status kwm_group_spectrum_allocate(struct kwm_group_spectrum *spectrum);
+void kwm_group_spectrum_share(struct kwm_group_spectrum *spectrum, struct kwm_layout *layout);
+
 /* /spectra/NAME/... in an open file; overwrites values. Collective over the layout's world. */
 kwm_status kwm_group_spectrum_put(struct kwm_group_spectrum *spectrum, const struct kwm_layout *layout, kwm_ckpt *file);
 

@@ -109,6 +109,15 @@ def commands(folders):
     t.check(int(lines.get("test_tokens", 0)) == 40 * 16 - 1, "eval: every token but the first")
     child = t.run(1, "plan", t.path("empty.yaml"), *KEYS)
     t.check(child.code == 0 and "parameters" in child.out, "plan: prints")
+    child = t.run(2, "spectra", folders["stage"])
+    t.check(child.code == 0 and "layer4_down" in child.out, "spectra: prints every tensor")
+    with t.h5py.File(t.newest(folders["stage"])) as run, t.h5py.File(t.newest(folders["stage"]).replace("checkpoints", "spectra")) as spectra:
+        for name in ("layer1_qkv", "embedding"):
+            ours = spectra["spectra/%s/eigenvalues" % name][0]
+            wanted = t.np.sort(run["cov/%s/variance" % name][:].ravel().astype(float)) * 30
+            t.check(t.np.allclose(ours, wanted, rtol=1e-6) and 0 < ours[0] and ours[-1] <= 1 + 1e-6, "spectra: %s" % name)
+    child = t.run(1, "judge", t.path("empty.yaml"), *KEYS)
+    t.check(child.code == 2, "judge: refuses a language model")
     child = t.run(1, "inspect", folders["stage"])
     t.check(child.code == 0 and "/cov/layer1_up/input_basis" in child.out, "inspect: lists the bases")
 
