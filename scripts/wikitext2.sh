@@ -52,6 +52,8 @@ noise() {
   for keys in filter.stage_noise=.5 filter.stage_noise=1.5 model.readouts=2 model.readouts=6; do
     run "noise-$((k += 1))" 1 $keys
   done
+  run "noise-$((k += 1))" 1 sensitivity=adjoint filter.factor_every=1 precision=tf32
+  run "noise-$((k += 1))" 1 learner=adam
   for keys in .0005 .002 .003 .004; do
     run "noise-$((k += 1))" 1 learner=adam sensitivity=adjoint adam.rate=$keys
   done
