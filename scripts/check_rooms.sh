@@ -53,7 +53,7 @@ check_files() {
       room("layer", 4, "layer.h sublayer.h")
       room("cov", 4, "cov.h cov_ops.h full.h riccati.h spectrum.h")
       room("model", 5, "model.h transformer.h statespace.h lift.h")
-      room("filter", 5, "filter.h tracker.h regression.h")
+      room("filter", 5, "filter.h tracker.h regression.h correct.h")
       room("sens", 6, "sens.h")
       room("theory", 6, "theory.h")
       room("pipe", 7, "pipe.h language.h")
