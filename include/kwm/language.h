@@ -83,6 +83,11 @@ bool kwm_language_share_due(const kwm_language *language, int64_t steps);
 void kwm_language_predict(kwm_language *language, float *const *means, int64_t n, const int32_t *ids,
                           double *surprisal);
 
+/* Collective over the replica's group: y (n, width), on the host of its last rank, <- what the last stage reads the
+   token after ids[i] from, i in [0, n), in windows of `context` that do not overlap. Nothing is dropped; every replica
+   does all of it. */
+void kwm_language_states(kwm_language *language, float *const *means, int64_t n, const int32_t *ids, float *y);
+
 /* Bytes that this rank sent since create, by kind. */
 struct kwm_language_traffic {
   double forward, back, embedded, copies;

@@ -155,6 +155,38 @@ void kwm_language_predict(kwm_language *language, float *const *means, int64_t n
   kwm_par_sum_world(language->layout, language->model->stages * (n - 1), surprisal);
 }
 
+static void states_of_windows(struct kwm_language *language, const struct language_pass *pass, int64_t rows, float *y) {
+  const struct kwm_transformer *const model = language->model;
+  kwm_device *const device = language->spec.device;
+  const struct language_slot *const slot = &language->slots[0];
+  language_tokens(language, language->padded, language->padded + language->n);
+  language_input(language, pass, 0, slot->x[0]);
+  for (int layer = language->first_layer; layer < language->first_layer + language->layers; layer++) {
+    language_forward(language, pass, 0, slot, layer, layer + 1);
+    kwm_device_copy(device, slot->x[0], slot->x[1], (size_t)(language->n * model->width) * sizeof(float));
+  }
+  if (language->rank < language->ranks - 1) {
+    language_send(language, LANGUAGE_FORWARD, language->rank + 1, 0, slot->x[0]);
+  } else {
+    const float *const scale = pass->means[kwm_transformer_readout(model, model->stages - 1)];
+    kwm_tensor_of(device)->norm(device, language->n, model->width, slot->x[0], scale, language->y, language->inv);
+    kwm_device_get(device, y, language->y, (size_t)(rows * model->width) * sizeof(float));
+  }
+  language_flush(language);
+}
+
+void kwm_language_states(kwm_language *language, float *const *means, int64_t n, const int32_t *ids, float *y) {
+  const struct language_pass pass = {.means = means};
+  int32_t *const inputs = language->padded;
+  memset(inputs, 0, (size_t)(2 * language->n) * sizeof *inputs);
+  for (int64_t from = 0; from < n; from += language->n) {
+    const int64_t rows = n - from < language->n ? n - from : language->n;
+    memset(inputs, 0, (size_t)language->n * sizeof *inputs);
+    memcpy(inputs, ids + from, (size_t)rows * sizeof *inputs);
+    states_of_windows(language, &pass, rows, y + from * language->model->width);
+  }
+}
+
 const struct kwm_language_place *kwm_language_places(const kwm_language *language) {
   return &language->place;
 }

@@ -154,11 +154,42 @@ static void test_predict(void **state) {
   close_scores(&s);
 }
 
+/* What predictions are read from: with the embedding it gives the surprisals of kwm_language_predict; a state knows no
+   later token. */
+static void test_states(void **state) {
+  (void)state;
+  enum { N = 17, WIDTH = 8 };
+  struct scores s;
+  double surprisal[2 * (N - 1)];
+  float y[N * WIDTH], other[N * WIDTH];
+  int32_t ids[N];
+  open_scores(&s, 2, 2);
+  for (uint64_t k = 0; k < N; k++) ids[k] = (int32_t)case_draw(100 + k, CASE_TYPES);
+  kwm_language_predict(s.of.language, s.mean, N, ids, surprisal);
+  kwm_language_states(s.of.language, s.mean, N, ids, y);
+  for (int t = 0; t < N - 1; t++) {
+    double sum = 0, logit[CASE_TYPES];
+    for (int i = 0; i < CASE_TYPES; i++) {
+      logit[i] = 0;
+      for (int k = 0; k < WIDTH; k++)
+        logit[i] += (double)y[t * WIDTH + k] * (double)s.mean[KWM_TENSOR_EMBED][i * WIDTH + k];
+      sum += exp(logit[i]);
+    }
+    assert_close(log(sum) - logit[ids[t + 1]], surprisal[N - 1 + t], 1e-4, 1e-5);
+  }
+  for (int k = 9; k < N; k++) ids[k] = (ids[k] + 1) % CASE_TYPES;
+  kwm_language_states(s.of.language, s.mean, N, ids, other);
+  assert_memory_equal(y, other, 9 * WIDTH * sizeof *y);
+  assert_memory_not_equal(y + 9 * WIDTH, other + 9 * WIDTH, WIDTH * sizeof *y);
+  close_scores(&s);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_adjoint_scores),
     cmocka_unit_test(test_stage_scores),
     cmocka_unit_test(test_embedding_between_stages),
     cmocka_unit_test(test_micro_batches),
     cmocka_unit_test(test_predict),
+    cmocka_unit_test(test_states),
 };
 KWM_TEST_MAIN(tests)
