@@ -119,6 +119,25 @@ struct kwm_config {
   struct {
     double strength, damping;
   } si;
+  struct { /* kwm eval, kwm generate of a transformer: an offset on the last hidden state (kwm/correct.h) */
+    char *kind, *form, *split;
+    int64_t rank, top, streams, window;
+    double prior, noise, decay, bound;
+  } correction;
+  struct { /* kwm eval of a transformer: text that is not what it was (kwm/shift.h) */
+    char *kind, *schedule;
+    int64_t seed;
+    double rate, share;
+  } shift;
+  struct { /* kwm eval of a transformer: what correction is compared with */
+    char *kind;
+    int64_t window;
+    double theta, share, rate, pull;
+  } baseline;
+  struct {
+    int64_t tokens, seed;
+    double temperature;
+  } generate;
   struct {
     char *kind; /* none, or a system that the program knows (kwm/systems.h) */
     int64_t size, steps, episode, first, observed;

@@ -21,6 +21,7 @@ enum kwm_rng_purpose {
   KWM_RNG_WORLD = 21,     /* a world model's initial means and centres; step = use, index = element */
   KWM_RNG_TOPIC = 12,     /* topics of documents; step 0: hash of word index; step = attempt, index = centre */
   KWM_RNG_MOVE = 13,      /* how images are moved; step = step of the run, index = place in the mini-batch */
+  KWM_RNG_SAMPLE = 14,    /* sampled text; step 0, index = position */
 };
 
 /* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */

@@ -3,6 +3,7 @@
 
 #include "language_checkpoint.h"
 #include "language_commands.h"
+#include "language_stream.h"
 
 static void print_score(const struct kwm_language_run *run, const char *split, const struct kwm_language_score *score) {
   if (score->tokens == 0) return;
@@ -23,6 +24,7 @@ static kwm_status eval(struct kwm_language_run *language, kwm_ckpt *ckpt) {
   KWM_TRY(kwm_language_run_build(language));
   KWM_TRY(kwm_language_checkpoint_matches(language, ckpt));
   KWM_TRY(kwm_language_learner_load_means(language->learner, ckpt));
+  if (kwm_language_stream_is(&run->config)) return kwm_language_stream_eval(language);
   KWM_TRY(kwm_language_score(language, KWM_VALID, true, weights, &valid));
   KWM_TRY(kwm_language_score(language, KWM_TEST, valid.tokens == 0, weights, &test));
   if (run->layout.rank > 0) return KWM_OK;
@@ -36,6 +38,7 @@ static kwm_status eval(struct kwm_language_run *language, kwm_ckpt *ckpt) {
 kwm_status kwm_language_eval(struct kwm_run *run, kwm_ckpt *ckpt) {
   struct kwm_language_run language = {.run = run};
   kwm_language_run_fit(&run->config);
+  if (kwm_language_stream_is(&run->config)) kwm_language_stream_fit(&run->config);
   const kwm_status status = eval(&language, ckpt);
   kwm_language_run_fini(&language);
   return status;
