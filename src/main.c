@@ -16,6 +16,8 @@ static const struct {
     {"train", "CONFIG [--output DIR] [--resume] [key=value ...]", kwm_command_train},
     {"eval", "DIR|CHECKPOINT [key=value ...]       test and validation metrics of a run, or of every task of a stream",
      kwm_command_eval},
+    {"generate", "DIR|CHECKPOINT [--prompt TEXT|--file FILE] [tokens=N] [temperature=T] [key=value ...]",
+     kwm_command_generate},
     {"judge", "CONFIG [key=value ...]               distance of every structure from the exact filter",
      kwm_command_judge},
     {"spectra", "DIR|CHECKPOINT [--all] [key=value ...] eigenvalues of the covariance, to a file and a table",
@@ -45,9 +47,10 @@ static kwm_status run(int argc, char **argv, bool speaks) {
   }
   for (int i = 0; i < N_COMMANDS; i++)
     if (strcmp(name, commands[i].name) == 0) return commands[i].run(argc - 2, argv + 2);
-  return KWM_RAISE(
-      KWM_ERR_USAGE,
-      "wanted a command (plan, train, eval, judge, spectra, verify, inspect, status, keys, version), found `%s`", name);
+  return KWM_RAISE(KWM_ERR_USAGE,
+                   "wanted a command (plan, train, eval, generate, judge, spectra, verify, inspect, status, keys, "
+                   "version), found `%s`",
+                   name);
 }
 
 int main(int argc, char **argv) {

@@ -9,6 +9,7 @@
 kwm_status kwm_command_plan(int argc, char **argv);
 kwm_status kwm_command_train(int argc, char **argv);
 kwm_status kwm_command_eval(int argc, char **argv);
+kwm_status kwm_command_generate(int argc, char **argv);
 kwm_status kwm_command_judge(int argc, char **argv);
 kwm_status kwm_command_spectra(int argc, char **argv); /* also writes RUN/spectra */
 kwm_status kwm_command_verify(int argc, char **argv);
