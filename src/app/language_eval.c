@@ -37,8 +37,10 @@ static kwm_status eval(struct kwm_language_run *language, kwm_ckpt *ckpt) {
 
 kwm_status kwm_language_eval(struct kwm_run *run, kwm_ckpt *ckpt) {
   struct kwm_language_run language = {.run = run};
-  kwm_language_run_fit(&run->config);
-  if (kwm_language_stream_is(&run->config)) kwm_language_stream_fit(&run->config);
+  if (kwm_language_stream_is(&run->config))
+    KWM_TRY(kwm_language_stream_fit(&run->config, run->config.correction.streams));
+  else
+    kwm_language_run_fit(&run->config);
   const kwm_status status = eval(&language, ckpt);
   kwm_language_run_fini(&language);
   return status;

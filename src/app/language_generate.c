@@ -128,7 +128,6 @@ static kwm_status generate(struct generator *g, const char *text, size_t bytes) 
 static kwm_status open_and_generate(struct kwm_language_run *language, kwm_ckpt *ckpt, const char *text, size_t bytes) {
   struct kwm_run *const run = language->run;
   KWM_TRY(kwm_language_run_layout(language));
-  KWM_CHECK(run->layout.size == 1, KWM_ERR_USAGE, "generate: wanted 1 rank, found %d", run->layout.size);
   KWM_TRY(kwm_language_run_read(language));
   KWM_TRY(kwm_run_open_device(run));
   KWM_TRY(kwm_language_run_build(language));
@@ -144,8 +143,7 @@ static kwm_status open_and_generate(struct kwm_language_run *language, kwm_ckpt 
 
 kwm_status kwm_language_generate(struct kwm_run *run, kwm_ckpt *ckpt, const char *text, size_t bytes) {
   struct kwm_language_run language = {.run = run};
-  kwm_language_run_fit(&run->config);
-  run->config.train.batch = run->config.train.chunks = 1;
+  KWM_TRY(kwm_language_stream_fit(&run->config, 1));
   const kwm_status status = open_and_generate(&language, ckpt, text, bytes);
   kwm_language_run_fini(&language);
   return status;

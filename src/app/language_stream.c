@@ -16,10 +16,16 @@ bool kwm_language_stream_is(const struct kwm_config *config) {
   return !is(config->correction.kind, "off") || !is(config->shift.kind, "none") || !is(config->baseline.kind, "none");
 }
 
-void kwm_language_stream_fit(struct kwm_config *config) {
-  config->train.batch = config->correction.streams;
+kwm_status kwm_language_stream_fit(struct kwm_config *config, int64_t streams) {
+  struct kwm_layout world;
+  kwm_par_world(&world);
+  KWM_CHECK(world.size == 1, KWM_ERR_USAGE, "ranks: wanted 1 with correction, shift, baseline or generate, found %d",
+            world.size);
+  kwm_language_run_fit(config);
+  config->train.batch = streams;
   config->train.chunks = 1;
   config->model.dropout = config->model.dropout_embedding = config->model.dropout_readout = 0;
+  return KWM_OK;
 }
 
 static kwm_status apply_shift(struct kwm_language_stream *stream, const struct kwm_tokens *tokens) {
@@ -65,8 +71,6 @@ kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct k
   const struct kwm_tokens *const tokens = &run->text[valid ? KWM_VALID : KWM_TEST];
   const int64_t streams = config->correction.streams, context = run->model.context;
   *stream = (struct kwm_language_stream){.run = run, .means = kwm_language_means(run->learner, true)};
-  KWM_CHECK(run->run->layout.size == 1, KWM_ERR_USAGE,
-            "eval: wanted 1 rank with correction, shift or baseline, found %d", run->run->layout.size);
   stream->steps = kwm_streams_steps(tokens->n, streams, context);
   KWM_CHECK(stream->steps > 0, KWM_ERR_USAGE,
             "eval: wanted a %s text of at least correction.streams %lld times %lld tokens, found %lld",

@@ -29,11 +29,11 @@ struct kwm_language_sum {
 };
 
 /* True if the configuration asks for any of it. Then kwm_language_stream_fit, before the layout: a step is a window of
-   each stream, and nothing is dropped. */
+   each of `streams` streams, and nothing is dropped. KWM_ERR_USAGE: more than one rank. */
 bool kwm_language_stream_is(const struct kwm_config *config);
-void kwm_language_stream_fit(struct kwm_config *config);
+kwm_status kwm_language_stream_fit(struct kwm_config *config, int64_t streams);
 
-/* KWM_ERR_USAGE: more than one rank, or a text too short. fini accepts a zeroed one. */
+/* KWM_ERR_USAGE: a text too short. fini accepts a zeroed one. */
 kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct kwm_language_run *run);
 void kwm_language_stream_fini(struct kwm_language_stream *stream);
 

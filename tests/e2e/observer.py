@@ -1,0 +1,170 @@
+#!/usr/bin/python3
+"""Correcting activations on text that drifts: kwm eval with every kind and form of correction, every shift, both
+baselines; kwm generate with and without correction; bad input in words."""
+import sys
+
+sys.dont_write_bytecode = True
+
+import os
+import random
+
+import lib_kwm as t
+
+TYPES, TOPICS = 240, 6
+MODEL = [
+    *["model.kind=transformer", "learner=adam", "sensitivity=adjoint", "adam.rate=0.01"],
+    *["model.width=32", "model.layers=2", "model.heads=2", "model.context=16", "train.batch=16", "train.chunks=1"],
+    *["cov.hidden.structure=diag", "cov.output.structure=diag", "layout.stages=1", "train.epochs=2", "train.warmup=20"],
+]
+STREAMS = ["correction.streams=4"]
+
+
+def sentences(draw, first, count):
+    """Each topic has its own frequent words; a document keeps to one. Which words these are drifts from the first sentence
+    of training to the last of the test: about a word in 80 sentences."""
+    topic = 0
+    for at in range(first, first + count):
+        if draw.random() < 0.1:
+            topic = draw.randrange(TOPICS)
+        drift, line, word = at // 80, [], 0
+        for _ in range(draw.randint(5, 15)):
+            word = (word + draw.randrange(1, 4)) % 40 if draw.random() < 0.4 else int(draw.expovariate(0.15)) % 40
+            line.append("w%d" % ((word + drift + topic * 40) % TYPES))
+        yield " " + " ".join(line + [","] if draw.random() < 0.3 else line) + " .\n"
+
+
+def write_texts():
+    draw = random.Random(5)
+    folder = t.path("texts")
+    os.makedirs(folder)
+    first = 0
+    for split, count in (("train", 3000), ("valid", 300), ("test", 1200)):
+        with open(os.path.join(folder, split + ".txt"), "w", encoding="ascii") as file:
+            file.write("<unk> @-@ ( )\n")
+            file.writelines(sentences(draw, first, count))
+        first += count
+    os.environ["KWM_DATA"] = folder
+
+
+def table(child):
+    pairs = [line.split("\t") for line in child.out.splitlines()]
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def evaluate(folder, *words):
+    child = t.run(1, "eval", folder, *STREAMS, *words)
+    t.check(child.code == 0, "%s: wanted exit 0, found %s:\n%s" % (child.words, child.code, child.err))
+    found = table(child)
+    t.check("static_perplexity" in found, "%s: wanted static_perplexity, found\n%s" % (child.words, child.out))
+    return {name: number(value) for name, value in found.items()}
+
+
+def number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def kinds(folder):
+    plain = table(t.run(1, "eval", folder))
+    static = evaluate(folder, "shift.kind=none", "baseline.kind=cache", "baseline.share=0")
+    t.check(abs(static["cache_perplexity"] / static["static_perplexity"] - 1) < 1e-3, "a cache of no weight: %s" % static)
+    # Other windows of the same text, and its first token: near, not equal.
+    ratio = static["static_perplexity"] / float(plain["test_perplexity"])
+    t.check(0.9 < ratio < 1.1, "static and plain evaluation: wanted about the same, found ratio %g" % ratio)
+    cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "lowrank", "diag") for form in ("observed", "topk", "exact")]
+    found = {}
+    t.all_of(lambda *words: found.update({words: evaluate(folder, "shift.kind=vocab-permute", *words)}), cases)
+    for words, one in found.items():
+        t.check(one["shift_targets_changed"] > 0 and one["shift_words_moved"] > 10, "%s: %s" % (words, one))
+        t.check(0 < one["corrected_nis"] < 10 and one["corrected_restarts"] == 0, "%s: %s" % (words, one))
+        wanted = one["corrected_perplexity"] < one["static_perplexity"]
+        t.check(wanted, "%s: wanted corrected below static under vocab-permute, found %s" % (words, one))
+    same = {one["static_perplexity"] for one in found.values()}
+    t.check(len(same) == 1, "wanted one static perplexity, found %s" % same)
+
+
+def shifts(folder):
+    for kind, dropped, permuted in (("token-dropout", True, False), ("both", True, True), ("random", False, True)):
+        one = evaluate(folder, "shift.kind=" + kind, "correction.kind=full")
+        t.check((one["shift_inputs_dropped"] > 0) == dropped, "%s: %s" % (kind, one))
+        t.check((one["shift_targets_changed"] > 0) == permuted, "%s: %s" % (kind, one))
+        t.check(one["corrected_over_static"] < 1.05, "%s: wanted no loss, found %s" % (kind, one))
+    part = evaluate(folder, "shift.kind=vocab-permute", "shift.schedule=100-200", "correction.split=valid")
+    t.check(part["shift_tokens"] == 400 and part["split"] == "valid", "a schedule of 100 tokens in 4 streams: %s" % part)
+    seeds = [evaluate(folder, "shift.kind=vocab-permute", "shift.seed=%d" % seed)["static_perplexity"] for seed in (1, 1, 2)]
+    t.check(seeds[0] == seeds[1] != seeds[2], "wanted the same for the same seed alone, found %s" % seeds)
+
+
+def baselines(folder):
+    shift = "shift.kind=vocab-permute"
+    still = evaluate(folder, shift, "baseline.kind=dynamic", "baseline.rate=0")
+    t.check(abs(still["dynamic_over_static"] - 1) < 1e-3, "a rate of 0: wanted the static perplexity, found %s" % still)
+    for words in (["baseline.kind=dynamic", "baseline.rate=0.3"], ["baseline.kind=cache", "baseline.window=200"]):
+        one = evaluate(folder, shift, *words)
+        name = words[0].partition("=")[2]
+        t.check(one[name + "_over_static"] < 1, "%s: wanted less than static, found %s" % (words, one))
+        t.check(one[name + "_operations_per_token"] > one["static_operations_per_token"], "%s: %s" % (words, one))
+    t.check(one["cache_seconds_per_token"] > 0, "wanted a time, found %s" % one)
+
+
+def generate(folder):
+    prompt = ["--prompt", "w1 w2 @-@ w3 ( w4 ) , no-such-word ."]
+    words = ["generate", folder, *prompt, "tokens=30", "temperature=0.8"]
+    one, again = t.run(1, *words), t.run(1, *words)
+    t.check(one.code == 0 and one.out.startswith("w1 w2-w3 (w4), <unk>."), "prompt: found\n%s%s" % (one.out, one.err))
+    t.check("1 of the prompt's 10 words" in one.err, "an unknown word: wanted to be told, found %s" % one.err)
+    t.check(one.out == again.out and one.out.endswith("\n"), "wanted the same twice, found\n%s\n%s" % (one.out, again.out))
+    t.check(" ." not in one.out and " ," not in one.out, "wanted no space before punctuation, found\n%s" % one.out)
+    other = t.run(1, *words, "generate.seed=2")
+    t.check(other.code == 0 and other.out != one.out, "another seed: wanted another text, found\n%s" % other.out)
+    empty = t.run(1, "generate", folder, "tokens=40", "temperature=0")
+    t.check(empty.code == 0 and len(empty.out.split()) > 20, "no prompt: found\n%s%s" % (empty.out, empty.err))
+    # A long prompt of the permuted words w0 .. w9 alone: what it corrected is seen in what follows.
+    draw = random.Random(1)
+    with open(t.path("prompt.txt"), "w", encoding="ascii") as file:
+        file.write(" ".join("w%d" % (200 + draw.randrange(10)) for _ in range(100)))
+    counts = []
+    for correction in (["correction.kind=off"], ["correction.kind=full", "correction.prior=4"]):
+        child = t.run(1, "generate", folder, "--file", t.path("prompt.txt"), "tokens=200", *correction)
+        t.check(child.code == 0, "%s: found %s" % (child.words, child.err))
+        drawn = child.out.replace("\n", " ").replace(".", " ").replace(",", " ").split()[100:]
+        counts.append(sum(word in {"w%d" % k for k in range(200, 210)} for word in drawn))
+    t.check(counts[1] > counts[0], "wanted more of the prompt's words after correction, found %s" % counts)
+
+
+def refused(folder):
+    cases = [
+        (2, ["eval", folder, "correction.kind=some"], "off, full, lowrank, diag"),
+        (2, ["eval", folder, "correction.kind=lowrank", "correction.rank=33"], "rank from 1 to the width 32, found 33"),
+        (2, ["eval", folder, "correction.kind=full", "correction.streams=1000"], "correction.streams 1000"),
+        (2, ["eval", folder, "shift.kind=vocab-permute", "shift.schedule=soon"], "schedule"),
+        (2, ["generate"], "run directory"),
+        (2, ["generate", folder, "--prompt"], "after --prompt"),
+        (2, ["generate", folder, "--prompt", "a", "--file", "b"], "found two"),
+        (2, ["generate", folder, "tokens=none"], "generate.tokens=none"),
+        (3, ["generate", folder, "--file", t.path("nowhere.txt")], "nowhere.txt"),
+    ]
+
+    def check(code, words, text):
+        child = t.run(1, *words)
+        good = child.code == code and child.err.startswith("kwm: error:") and child.err.count("\n") == 1
+        t.check(good and text in child.err, "%s: wanted exit %d and `%s`, found %s:\n%s" % (words, code, text, child.code, child.err))
+
+    t.all_of(check, cases)
+    child = t.run(2, "eval", folder, "correction.kind=full")
+    t.check(child.code == 2 and "ranks: wanted 1" in child.err, "two ranks: found %s:\n%s" % (child.code, child.err))
+
+
+t.start(data=False)
+write_texts()
+run = t.path("run")
+done = t.run(1, "train", t.path("empty.yaml"), "--output", run, *MODEL)
+t.check(done.code == 0, "training: found %s:\n%s" % (done.code, done.err))
+kinds(run)
+shifts(run)
+baselines(run)
+generate(run)
+refused(run)
+t.finish()
