@@ -14,6 +14,8 @@ struct cache {
   float *y;               /* (streams, size, width) */
   int32_t *tokens;        /* (streams, size): what came after y */
   float *weights;         /* (size) */
+  double *surprisal;      /* (streams): the model's of a token */
+  kwm_correct *correct;   /* what corrects the model; NULL: nothing */
 };
 
 /* The cache's probability of `token` after y. */
@@ -32,14 +34,14 @@ static double recall(struct cache *cache, int64_t s, int64_t d, float theta, con
   return its / all;
 }
 
-static void cache_token(struct kwm_language_stream *stream, struct cache *cache, int64_t t, const float *facts,
+static void cache_token(struct kwm_language_stream *stream, struct cache *cache, int64_t t,
                         struct kwm_language_sum *sum) {
   const struct kwm_config *const config = &stream->run->run->config;
   const int64_t streams = stream->text.streams, d = stream->run->model.width;
   const double share = cache->kept > 0 ? config->baseline.share : 0;
   for (int64_t s = 0; s < streams; s++) {
     const float *const y = stream->turned + (t * streams + s) * d;
-    const double p = exp(-(double)facts[s * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL]);
+    const double p = exp(-cache->surprisal[s]);
     const double q = share > 0 ? recall(cache, s, d, (float)config->baseline.theta, y, stream->now[s]) : 0;
     sum->surprisal -= log((1 - share) * p + share * q);
     memcpy(cache->y + (s * cache->size + cache->at) * d, y, (size_t)d * sizeof *y);
@@ -49,38 +51,59 @@ static void cache_token(struct kwm_language_stream *stream, struct cache *cache,
   if (cache->kept < cache->size) cache->kept++;
 }
 
-static void cache_window(struct kwm_language_stream *stream, struct cache *cache, struct kwm_language_sum *sum) {
+/* Surprisals by the model at place t, corrected or not. */
+static void model_token(struct kwm_language_stream *stream, struct cache *cache, int64_t t) {
   const int64_t streams = stream->text.streams, context = stream->text.context, v = stream->run->model.types;
-  const int64_t block = kwm_language_stream_block(stream);
-  for (int64_t t = 0; t < context; t++) {
-    const int64_t at = t % block;
-    if (at == 0) kwm_language_stream_logits(stream, t, context - t < block ? context - t : block);
-    kwm_language_stream_now(stream, t);
-    kwm_tensor_host.categorical(NULL, streams, v, v, stream->now, false, stream->logits + at * streams * v,
-                                stream->facts);
-    cache_token(stream, cache, t, stream->facts, sum);
+  const int64_t block = kwm_language_stream_block(stream), at = t % block, d = stream->run->model.width;
+  float *const logits = stream->logits + at * streams * v;
+  kwm_language_stream_now(stream, t);
+  if (cache->correct != NULL) {
+    const struct kwm_correct_input input = {.y = stream->turned + t * streams * d, .ld = d};
+    kwm_correct_step(cache->correct, &input, stream->now, cache->surprisal);
+    return;
   }
+  if (at == 0) kwm_language_stream_logits(stream, t, context - t < block ? context - t : block);
+  kwm_tensor_host.categorical(NULL, streams, v, v, stream->now, false, logits, stream->facts);
+  for (int64_t s = 0; s < streams; s++) cache->surprisal[s] = stream->facts[s * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL];
 }
 
-kwm_status kwm_language_cache(struct kwm_language_stream *stream, struct kwm_language_sum *sum) {
+static kwm_status open_cache(struct kwm_language_stream *stream, struct cache *cache, bool corrected) {
   const int64_t streams = stream->text.streams, d = stream->run->model.width;
+  KWM_TRY(kwm_alloc((void **)&cache->y, (size_t)(streams * cache->size * d) * sizeof *cache->y, "cache"));
+  KWM_TRY(kwm_alloc((void **)&cache->tokens, (size_t)(streams * cache->size) * sizeof *cache->tokens, "cache"));
+  KWM_TRY(kwm_alloc((void **)&cache->weights, (size_t)cache->size * sizeof *cache->weights, "cache"));
+  KWM_TRY(kwm_alloc((void **)&cache->surprisal, (size_t)streams * sizeof *cache->surprisal, "cache"));
+  if (!corrected) return KWM_OK;
+  double *often;
+  KWM_TRY(kwm_language_often(stream->run, &often));
+  const struct kwm_correct_spec spec = kwm_language_correct_spec(stream->run, streams, stream->W, often);
+  const kwm_status status = kwm_correct_create(&cache->correct, &spec);
+  kwm_free(often);
+  return status;
+}
+
+kwm_status kwm_language_cache(struct kwm_language_stream *stream, bool corrected, struct kwm_language_sum *sum) {
   const struct kwm_transformer *const model = &stream->run->model;
+  const struct kwm_correct_spec spec = kwm_language_correct_spec(stream->run, stream->text.streams, stream->W, NULL);
   struct cache cache = {.size = stream->run->run->config.baseline.window};
-  *sum = (struct kwm_language_sum){.tokens = stream->steps * streams * stream->text.context};
-  sum->operations = kwm_language_stream_operations(model) + 2 * (double)d * (double)(model->types + cache.size);
-  kwm_status status = kwm_alloc((void **)&cache.y, (size_t)(streams * cache.size * d) * sizeof *cache.y, "cache");
-  if (status == KWM_OK)
-    status = kwm_alloc((void **)&cache.tokens, (size_t)(streams * cache.size) * sizeof *cache.tokens, "cache");
-  if (status == KWM_OK) status = kwm_alloc((void **)&cache.weights, (size_t)cache.size * sizeof(float), "cache");
+  const double read = corrected ? kwm_correct_operations(&spec) : 2 * (double)(model->width * model->types);
+  *sum = (struct kwm_language_sum){.tokens = stream->steps * stream->text.streams * stream->text.context};
+  sum->operations = kwm_language_stream_operations(model) + read + 2 * (double)(model->width * cache.size);
+  const kwm_status status = open_cache(stream, &cache, corrected);
   const double started = kwm_par_seconds();
   for (int64_t step = 0; step < stream->steps && status == KWM_OK; step++) {
     kwm_language_stream_read(stream, step);
-    cache_window(stream, &cache, sum);
+    for (int64_t t = 0; t < stream->text.context; t++) {
+      model_token(stream, &cache, t);
+      cache_token(stream, &cache, t, sum);
+    }
   }
   sum->seconds = kwm_par_seconds() - started;
   kwm_free(cache.y);
   kwm_free(cache.tokens);
   kwm_free(cache.weights);
+  kwm_free(cache.surprisal);
+  kwm_correct_destroy(cache.correct);
   return status;
 }
 

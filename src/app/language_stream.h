@@ -58,7 +58,8 @@ kwm_status kwm_language_often(const struct kwm_language_run *run, double **often
 /* The methods. */
 kwm_status kwm_language_static(struct kwm_language_stream *stream, struct kwm_language_sum *sum);
 kwm_status kwm_language_corrected(struct kwm_language_stream *stream, struct kwm_language_sum *sum);
-kwm_status kwm_language_cache(struct kwm_language_stream *stream, struct kwm_language_sum *sum);
+/* corrected: the model's part of the mixture is */
+kwm_status kwm_language_cache(struct kwm_language_stream *stream, bool corrected, struct kwm_language_sum *sum);
 kwm_status kwm_language_dynamic(struct kwm_language_stream *stream, struct kwm_language_sum *sum);
 
 /* All that the configuration asks for, printed. */

@@ -49,8 +49,11 @@ static kwm_status evaluate(struct kwm_language_stream *stream) {
   }
   if (strcmp(config->baseline.kind, "none") == 0) return KWM_OK;
   const bool cache = strcmp(config->baseline.kind, "cache") == 0;
-  KWM_TRY(cache ? kwm_language_cache(stream, &sum) : kwm_language_dynamic(stream, &sum));
+  KWM_TRY(cache ? kwm_language_cache(stream, false, &sum) : kwm_language_dynamic(stream, &sum));
   print_sum(config->baseline.kind, &sum, &fixed);
+  if (!cache || strcmp(config->correction.kind, "off") == 0) return KWM_OK;
+  KWM_TRY(kwm_language_cache(stream, true, &sum));
+  print_sum("cache_corrected", &sum, &fixed);
   return KWM_OK;
 }
 

@@ -106,6 +106,10 @@ def baselines(folder):
         name = words[0].partition("=")[2]
         t.check(one[name + "_over_static"] < 1, "%s: wanted less than static, found %s" % (words, one))
         t.check(one[name + "_operations_per_token"] > one["static_operations_per_token"], "%s: %s" % (words, one))
+    both = evaluate(folder, shift, "correction.kind=full", "baseline.kind=cache", "baseline.window=200")
+    alone = min(both["corrected_perplexity"], both["cache_perplexity"])
+    t.check(both["cache_corrected_perplexity"] < alone, "wanted both together below either alone, found %s" % both)
+    t.check(one["cache_perplexity"] == both["cache_perplexity"], "wanted the same cache, found %s, %s" % (one, both))
     t.check(one["cache_seconds_per_token"] > 0, "wanted a time, found %s" % one)
 
 
