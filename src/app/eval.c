@@ -10,6 +10,7 @@
 #include "kwm/app.h"
 #include "language_commands.h"
 #include "language_run.h"
+#include "language_stream.h"
 #include "world_run.h"
 
 /* One "name<TAB>value" line per metric. */
@@ -56,6 +57,9 @@ static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *argument
     if (world.rank == 0) printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(*ckpt), (long long)step);
     return kwm_language_eval(run, *ckpt);
   }
+  KWM_CHECK(!kwm_language_stream_is(&run->config), KWM_ERR_USAGE,
+            "eval: wanted correction, shift and baseline of a language model only, found model.kind %s",
+            run->config.model.kind);
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "pixels", &pixels));
   kwm_run_fit_layout(&run->config, false);
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "classes", &classes));

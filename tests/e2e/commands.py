@@ -46,6 +46,9 @@ def evaluate(folder):
 def evaluate_coupled():
     """A run in the innovation form, which has no replicas."""
     folder = t.train(1, "coupled", "cov.recurrence.form=innovation", "train.max_steps=5", *t.layout(1))
+    corrected = t.run(1, "eval", folder, "correction.kind=full")
+    words = "no language model: wanted exit 2 in words, found %s:\n%s" % (corrected.code, corrected.err)
+    t.check(corrected.code == 2 and "language model only" in corrected.err, words)
     found = table(t.run(4, "eval", folder).out)
     near = abs(float(found.get("test_loss", "nan")) - t.summary(folder)["test_loss"]) < 2e-6
     t.check(near, "eval, innovation form on 4 ranks: wanted the summary's test_loss, found %s" % found)
