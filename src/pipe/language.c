@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kwm/tokens.h"
 #include "language_state.h"
 
 static void put_micro(struct kwm_language *language, const struct kwm_language_batch *batch, int64_t j) {
@@ -109,15 +110,13 @@ void kwm_language_step(kwm_language *language, float *const *means, const struct
       add_token(reading->of[language->first_stage + s], language->host_facts + (s * tokens + r) * KWM_TOKEN_FACTS);
 }
 
-/* Windows [first, first + sequences) of ids (n), short and missing ones padded with token 0. */
+/* Windows [first, first + sequences) of ids (n); where there is no target, token 0, whose facts nobody reads. */
 static void pad_windows(struct kwm_language *language, int64_t n, const int32_t *ids, int64_t first) {
   int32_t *const inputs = language->padded, *const targets = inputs + language->n;
-  const int64_t from = first * language->model->context;
-  for (int64_t r = 0; r < language->n; r++) {
-    const bool there = from + r + 1 < n;
-    inputs[r] = there ? ids[from + r] : 0;
-    targets[r] = there ? ids[from + r + 1] : 0;
-  }
+  const struct kwm_text_streams text = {.ids = ids, .n = n, .streams = 1, .context = language->model->context};
+  kwm_windows_batch(&text, first, 1, language->shape.a.sequences, inputs, targets);
+  for (int64_t r = 0; r < language->n; r++)
+    if (targets[r] == KWM_NO_TARGET) targets[r] = 0;
 }
 
 static void predict_windows(struct kwm_language *language, const struct language_pass *pass, int64_t from, int64_t n,
@@ -146,7 +145,7 @@ void kwm_language_predict(kwm_language *language, float *const *means, int64_t n
                           double *surprisal) {
   const struct language_pass pass = {.means = means};
   const int64_t context = language->model->context, sequences = language->shape.a.sequences;
-  const int64_t windows = (n - 1 + context - 1) / context, replicas = language->layout->replicas;
+  const int64_t windows = kwm_windows_count(n, context), replicas = language->layout->replicas;
   memset(surprisal, 0, (size_t)(language->model->stages * (n - 1)) * sizeof *surprisal);
   for (int64_t first = language->layout->replica * sequences; first < windows; first += replicas * sequences) {
     pad_windows(language, n, ids, first);
