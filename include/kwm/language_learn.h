@@ -52,6 +52,8 @@ void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language
 /* The means of this rank's tensors (n_tensors; NULL: not held); averaged: their running mean, if there is one. Local.
    After an evaluation at averaged means the embedding's copies must be shared again. */
 float *const *kwm_language_means(const kwm_language_learner *learner, bool averaged);
+/* True if all means of all ranks are finite. */
+bool kwm_language_finite(kwm_language_learner *learner);
 int64_t kwm_language_steps(const kwm_language_learner *learner);
 
 /* Sums of p and p0 over this rank's tensors of each role; zeros for adam. Local. */

@@ -44,6 +44,8 @@ kwm_status kwm_language_checkpoint_save(struct kwm_language_progress *progress, 
                                         int64_t keep) {
   char path[4096];
   kwm_ckpt *ckpt = NULL;
+  KWM_CHECK(kwm_language_finite(progress->run->learner), KWM_ERR_NUMERIC,
+            "checkpoint at step %lld: wanted finite means", (long long)progress->step);
   snprintf(path, sizeof path, "%s/%s", dir, folder);
   KWM_TRY(kwm_ckpt_create(&ckpt, progress->run->run->layout.world, path, progress->step));
   const kwm_status status = put_all(progress, ckpt);

@@ -40,9 +40,12 @@ void kwm_language_run_fit(struct kwm_config *config) {
   struct kwm_layout world;
   kwm_par_world(&world);
   if (config->layout.stages * config->layout.owners * config->layout.replicas == world.size) return;
-  config->layout.stages = config->layout.owners = 1;
-  config->layout.replicas = world.size;
-  if (config->train.chunks % world.size != 0) config->train.chunks = world.size;
+  int64_t replicas = 1;
+  while (world.size % (2 * replicas) == 0) replicas *= 2;
+  config->layout.owners = 1;
+  config->layout.stages = world.size / replicas;
+  config->layout.replicas = replicas;
+  if (config->train.chunks % replicas != 0) config->train.chunks = replicas;
   if (config->train.batch % config->train.chunks != 0) config->train.batch = config->train.chunks;
 }
 

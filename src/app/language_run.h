@@ -26,7 +26,8 @@ kwm_status kwm_language_run_build(struct kwm_language_run *run);
 kwm_status kwm_language_run_model(struct kwm_language_run *run, int64_t types);
 void kwm_language_run_fini(struct kwm_language_run *run);
 
-/* Before the layout: keeps the configuration's if it fits the ranks at hand, else replicas only. Local. */
+/* Before the layout: keeps the configuration's if it fits the ranks at hand, else as many replicas as may be, the other
+   ranks as stages. Local. */
 void kwm_language_run_fit(struct kwm_config *config);
 
 struct kwm_language_spec kwm_language_run_spec(const struct kwm_language_run *run);

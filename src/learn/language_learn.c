@@ -43,18 +43,27 @@ static void sum_scores(kwm_language_learner *learner) {
     if (learner->holds[t]) language_sum_replicas(learner, language_size(learner->model, t), learner->score[t]);
 }
 
-/* Sums of squares of all scores, over the replica's ranks. */
-static double score_norm(kwm_language_learner *learner) {
+/* Sum of squares of this rank's arrays; waits. */
+static double sum_squares(kwm_language_learner *learner, float *const *arrays) {
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(learner->device);
   double sum = 0;
   for (int t = 0; t < learner->model->n_tensors; t++)
-    if (learner->holds[t])
-      ops->norm2(learner->device, language_size(learner->model, t), learner->score[t], &learner->norms[t]);
+    if (learner->holds[t]) ops->norm2(learner->device, language_size(learner->model, t), arrays[t], &learner->norms[t]);
   kwm_device_wait(learner->device);
   for (int t = 0; t < learner->model->n_tensors; t++)
     if (learner->holds[t]) sum += learner->norms[t];
+  return sum;
+}
+
+/* Of the mean score, over the replica's ranks. */
+static double score_norm(kwm_language_learner *learner) {
+  double sum = sum_squares(learner, learner->score);
   kwm_par_sum_group(learner->layout, 1, &sum);
   return sqrt(sum) / (double)learner->spec.tokens;
+}
+
+bool kwm_language_finite(kwm_language_learner *learner) {
+  return !kwm_par_any(learner->layout, !isfinite(sum_squares(learner, learner->mean)));
 }
 
 static enum kwm_verdict judge(const kwm_language_learner *learner, const struct kwm_language_result *result) {

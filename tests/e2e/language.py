@@ -109,6 +109,12 @@ def commands(folders):
     t.check(int(lines.get("test_tokens", 0)) == 40 * 16 - 1, "eval: every token but the first")
     child = t.run(1, "plan", t.path("empty.yaml"), *KEYS)
     t.check(child.code == 0 and "parameters" in child.out, "plan: prints")
+    child = t.run(3, "eval", folders["stage"])
+    t.check(child.code == 2 and "at most 2" in child.err, "eval: three ranks are too many for two stages")
+    child = t.run(3, "eval", folders["adjoint"])
+    lines = dict(line.split("\t", 1) for line in child.out.splitlines() if "\t" in line)
+    wanted = t.summary(folders["adjoint"])["test_perplexity"]
+    t.check(abs(float(lines.get("test_perplexity", "nan")) - wanted) < 2e-3 * wanted, "eval: on three ranks")
     child = t.run(2, "spectra", folders["stage"])
     t.check(child.code == 0 and "layer4_down" in child.out, "spectra: prints every tensor")
     with t.h5py.File(t.newest(folders["stage"])) as run, t.h5py.File(t.newest(folders["stage"]).replace("checkpoints", "spectra")) as spectra:

@@ -143,7 +143,27 @@ static void test_resume(void **state) {
   }
 }
 
+/* One number that is not finite, on one rank, is seen by all. */
+static void test_finite(void **state) {
+  (void)state;
+  struct language_case c;
+  kwm_language_learner *learner;
+  const int size = world_size();
+  const struct kwm_language_learn_spec spec = learn_spec(false);
+  language_case_open(&c, 4, size, 1, 4);
+  assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
+  assert_all(kwm_language_finite(learner));
+  const int t = kwm_transformer_tensor(0, KWM_LAYER_DOWN);
+  float *const mean = kwm_language_means(learner, false)[t];
+  assert_all((mean != NULL) == (c.layout.rank == 0));
+  if (mean != NULL) mean[5] = NAN;
+  assert_all(!kwm_language_finite(learner));
+  kwm_language_learner_destroy(learner);
+  language_case_close(&c);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_finite),
     cmocka_unit_test(test_layouts),
     cmocka_unit_test(test_learns),
     cmocka_unit_test(test_resume),
