@@ -27,7 +27,7 @@ static const char *const columns[] = {"step",
                                       "valid_fused",
                                       "test_perplexity",
                                       "test_fused"};
-enum { COLUMNS = sizeof columns / sizeof columns[0], NAME_BYTES = 24 };
+enum { COLUMNS = sizeof columns / sizeof columns[0], NAME_BYTES = 32 };
 
 void kwm_language_progress_init(struct kwm_language_progress *progress, struct kwm_language_run *run) {
   memset(progress, 0, sizeof *progress);
