@@ -49,7 +49,8 @@ static kwm_status add_dataset(struct kwm_table *table, const char *path, const c
   const int64_t width = table->columns + columns;
   if (status == KWM_OK) status = kwm_alloc((void **)&wider, (size_t)(rows * width) * sizeof(double), "series");
   for (int64_t t = 0; t < rows && status == KWM_OK; t++) {
-    memcpy(wider + t * width, table->values + t * table->columns, (size_t)table->columns * sizeof(double));
+    if (table->columns > 0)
+      memcpy(wider + t * width, table->values + t * table->columns, (size_t)table->columns * sizeof(double));
     memcpy(wider + t * width + table->columns, values + t * columns, (size_t)columns * sizeof(double));
   }
   for (int64_t c = 0; c < columns && status == KWM_OK; c++) {
