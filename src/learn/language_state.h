@@ -34,3 +34,7 @@ static inline int64_t language_size(const struct kwm_transformer *model, int t) 
 void language_sum_replicas(kwm_language_learner *learner, int64_t n, float *values);
 void language_sum_factors(kwm_language_learner *learner);
 void language_drop_shares(kwm_language_learner *learner);
+
+/* language_failure.c. result's failed_rank and failed_tensor <- those of the lowest rank that failed. Collective over
+   world, called by all ranks or by none. */
+void language_locate(const kwm_language_learner *learner, bool failed, int tensor, struct kwm_language_result *result);
