@@ -13,6 +13,7 @@ struct kwm_layout {
   MPI_Comm world;               /* all ranks; own duplicate */
   MPI_Comm group;               /* the ranks of this replica; rank there: stage * owners + owner */
   MPI_Comm peers;               /* the same (stage, owner) in all replicas; rank there: replica */
+  MPI_Comm mates;               /* the owners of this stage in this replica; rank there: owner */
   bool devices_talk;            /* the peers' devices exchange without the host (kwm_par_join_devices) */
   double comm_seconds;          /* time spent in this file's calls since init */
 };
@@ -46,6 +47,14 @@ struct kwm_sum {
   float *values, *scratch, *staging;
 };
 void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, int count, const struct kwm_sum *sums);
+
+/* Collective over mates: the sum over a stage's owners of values (n), where the device says, added up in a fixed tree,
+   lies with `owner` afterwards; with the others values are overwritten. As above scratch is the device's, staging the
+   host's (NULL without a device). spread: values (n) of `owner` to all; only staging is used. Both go through the host.
+   share: doubles, the same bits with all. */
+void kwm_par_sum_to_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum);
+void kwm_par_spread_from_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum);
+void kwm_par_share_owners(struct kwm_layout *layout, int64_t n, double *values);
 
 /* This process's place among those on its host, by world rank. Collective over MPI_COMM_WORLD. */
 int kwm_par_local_rank(void);
