@@ -97,11 +97,12 @@ static kwm_status resume(struct kwm_language_progress *progress) {
 static void say_what(const struct kwm_language_run *language) {
   const struct kwm_run *const run = language->run;
   const struct kwm_layout *const layout = &run->layout;
-  kwm_log(
-      KWM_LOG_INFO, "%s: %lld steps of %lld tokens, %lld parameters, %lld words; %d ranks (%d replicas x %d stages)",
-      run->config.learner, (long long)language->steps, (long long)(run->config.train.batch * run->config.model.context),
-      (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types, layout->size,
-      layout->replicas, layout->stages);
+  kwm_log(KWM_LOG_INFO,
+          "%s: %lld steps of %lld tokens, %lld parameters, %lld words; %d ranks (%d replicas x %d stages x %d owners)",
+          run->config.learner, (long long)language->steps,
+          (long long)(run->config.train.batch * run->config.model.context),
+          (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types, layout->size,
+          layout->replicas, layout->stages, layout->owners);
   if (run->device != NULL) kwm_log(KWM_LOG_INFO, "backend %s: %s", kwm_device_name(run->device), run->device->words);
 }
 
@@ -137,6 +138,7 @@ static kwm_status train(struct kwm_language_run *language, const struct kwm_argu
   KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_rundir_check(run, arguments->resume) : KWM_OK));
   KWM_TRY(kwm_language_run_read(language));
   KWM_TRY(kwm_run_open_device(run));
+  KWM_TRY(kwm_language_plan_check(language, false));
   KWM_TRY(kwm_language_run_build(language));
   return train_built(language, arguments);
 }
