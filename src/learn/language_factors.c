@@ -6,11 +6,10 @@
 static void observe_side(kwm_language_learner *learner, int t, bool left, bool first, int64_t n, const float *x) {
   struct kwm_riccati *const cov = &learner->cov[t];
   const int64_t d = left ? cov->spec.rows : cov->spec.columns;
-  const struct kwm_sum sum = {
-      .n = d * d, .values = learner->room.square, .scratch = learner->sums, .staging = learner->staging};
-  kwm_riccati_share(cov, left, n, learner->spec.tokens, x, sum.values);
-  kwm_par_sum_to_owner(learner->layout, learner->device, learner->owner[t], &sum);
-  if (learner->owns[t]) kwm_riccati_add_share(cov, left, first, sum.values);
+  float *const share = learner->room.square;
+  kwm_riccati_share(cov, left, n, learner->spec.tokens, x, share);
+  language_sum_to_owner(learner, t, d * d, share);
+  if (learner->owns[t]) kwm_riccati_add_share(cov, left, first, share);
 }
 
 void language_observe(kwm_language_learner *learner, int t, int64_t n, const float *s, const float *a) {

@@ -87,14 +87,15 @@ static void room_floats(const kwm_language_learner *learner, int64_t floats[3]) 
   }
 }
 
-/* What lies on the host on the way between ranks, and to checkpoints; none without a device. */
-static int64_t staging_floats(const kwm_language_learner *learner, bool on_device) {
-  const bool several = learner->layout->replicas > 1 || learner->layout->owners > 1;
-  return on_device && several ? 2 * largest(learner) : 0;
+/* What passes between ranks at once; 0: nobody to pass it to. */
+static int64_t piece_floats(const kwm_language_learner *learner) {
+  const int64_t most = largest(learner);
+  if (learner->layout->replicas == 1 && learner->layout->owners == 1) return 0;
+  return most < LANGUAGE_PIECE ? most : LANGUAGE_PIECE;
 }
 
 static kwm_status create_room(kwm_language_learner *learner) {
-  const int64_t most = largest(learner), staging = staging_floats(learner, learner->device != NULL);
+  const int64_t most = largest(learner), piece = piece_floats(learner);
   int64_t floats[3];
   room_floats(learner, floats);
   KWM_TRY(kwm_device_alloc(learner->device, (void **)&learner->room.matrix, (size_t)floats[0] * sizeof(float), "room"));
@@ -103,9 +104,9 @@ static kwm_status create_room(kwm_language_learner *learner) {
   KWM_TRY(kwm_device_share(learner->device, (void **)&learner->norms,
                            (size_t)learner->model->n_tensors * sizeof *learner->norms, "norms"));
   if (learner->device != NULL) KWM_TRY(kwm_alloc((void **)&learner->host, (size_t)most * sizeof(float), "room"));
-  if (learner->layout->replicas == 1 && learner->layout->owners == 1) return KWM_OK;
-  KWM_TRY(kwm_device_alloc(learner->device, (void **)&learner->sums, (size_t)most * sizeof(float), "sums"));
-  return kwm_alloc((void **)&learner->staging, (size_t)staging * sizeof(float), "sums");
+  KWM_TRY(kwm_device_alloc(learner->device, (void **)&learner->sums, (size_t)piece * sizeof(float), "sums"));
+  if (learner->device == NULL) return KWM_OK;
+  return kwm_alloc((void **)&learner->staging, (size_t)(2 * piece) * sizeof(float), "sums");
 }
 
 /* Who has what; specifications of all. */
@@ -183,10 +184,9 @@ struct kwm_language_bytes kwm_language_learner_bytes(const struct kwm_transforme
     if (learner.owns[t]) floats += spec->adam ? 2 * n : (double)kwm_riccati_floats(&riccati);
   }
   room_floats(&learner, room);
-  const int64_t most = largest(&learner), sums = at->replicas > 1 || at->owners > 1 ? most : 0;
-  return (struct kwm_language_bytes){.arrays = (floats + (double)(room[0] + room[1] + room[2] + sums)) * sizeof(float),
-                                     .host = (double)(staging_floats(&learner, on_device) + (on_device ? most : 0)) *
-                                             sizeof(float)};
+  const int64_t piece = piece_floats(&learner);
+  return (struct kwm_language_bytes){.arrays = (floats + (double)(room[0] + room[1] + room[2] + piece)) * sizeof(float),
+                                     .host = on_device ? (double)(2 * piece + largest(&learner)) * sizeof(float) : 0};
 }
 
 void kwm_language_health(const kwm_language_learner *learner, double trace[KWM_TENSOR_ROLES],

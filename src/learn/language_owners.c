@@ -62,28 +62,40 @@ void kwm_language_owners(const struct kwm_transformer *model, const struct kwm_l
   }
 }
 
-/* What passes between owners or replicas: of the device, by way of the learner's room. */
-static struct kwm_sum passing(const kwm_language_learner *learner, int64_t n, float *values) {
-  return (struct kwm_sum){.n = n, .values = values, .scratch = learner->sums, .staging = learner->staging};
+/* Values pass between ranks piece by piece, so that the room for it is small. */
+enum pass { TO_OWNER, FROM_OWNER, OVER_REPLICAS };
+
+static void pass(kwm_language_learner *learner, enum pass what, int owner, int64_t n, float *values) {
+  struct kwm_layout *const layout = learner->layout;
+  for (int64_t from = 0; from < n; from += LANGUAGE_PIECE) {
+    const struct kwm_sum piece = {.n = n - from < LANGUAGE_PIECE ? n - from : LANGUAGE_PIECE,
+                                  .values = values + from,
+                                  .scratch = learner->sums,
+                                  .staging = learner->staging};
+    if (what == TO_OWNER) kwm_par_sum_to_owner(layout, learner->device, owner, &piece);
+    if (what == FROM_OWNER) kwm_par_spread_from_owner(layout, learner->device, owner, &piece);
+    if (what == OVER_REPLICAS) kwm_par_sum_replicas_device(layout, learner->device, 1, &piece);
+  }
 }
 
 void language_sum_replicas(kwm_language_learner *learner, int64_t n, float *values) {
-  const struct kwm_sum sum = passing(learner, n, values);
-  if (learner->layout->replicas > 1) kwm_par_sum_replicas_device(learner->layout, learner->device, 1, &sum);
+  if (learner->layout->replicas > 1) pass(learner, OVER_REPLICAS, 0, n, values);
+}
+
+void language_sum_to_owner(kwm_language_learner *learner, int t, int64_t n, float *values) {
+  if (learner->layout->owners > 1) pass(learner, TO_OWNER, learner->owner[t], n, values);
 }
 
 void language_sum_scores(kwm_language_learner *learner) {
   for (int t = 0; t < learner->model->n_tensors; t++) {
-    const struct kwm_sum sum = passing(learner, language_size(learner->model, t), learner->score[t]);
-    if (learner->holds[t] && learner->layout->owners > 1)
-      kwm_par_sum_to_owner(learner->layout, learner->device, learner->owner[t], &sum);
-    if (learner->owns[t]) language_sum_replicas(learner, sum.n, sum.values);
+    const int64_t n = language_size(learner->model, t);
+    if (learner->holds[t]) language_sum_to_owner(learner, t, n, learner->score[t]);
+    if (learner->owns[t]) language_sum_replicas(learner, n, learner->score[t]);
   }
 }
 
 void language_spread_means(kwm_language_learner *learner) {
-  for (int t = 0; t < learner->model->n_tensors && learner->layout->owners > 1; t++) {
-    const struct kwm_sum sum = passing(learner, language_size(learner->model, t), learner->mean[t]);
-    if (learner->holds[t]) kwm_par_spread_from_owner(learner->layout, learner->device, learner->owner[t], &sum);
-  }
+  for (int t = 0; t < learner->model->n_tensors && learner->layout->owners > 1; t++)
+    if (learner->holds[t])
+      pass(learner, FROM_OWNER, learner->owner[t], language_size(learner->model, t), learner->mean[t]);
 }

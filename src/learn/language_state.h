@@ -3,6 +3,9 @@
 
 #include "kwm/language_learn.h"
 
+/* Floats that pass between ranks at once. */
+enum { LANGUAGE_PIECE = 1 << 22 };
+
 struct kwm_language_learner {
   struct kwm_layout *layout;
   const struct kwm_transformer *model;
@@ -17,10 +20,11 @@ struct kwm_language_learner {
   struct kwm_riccati cov[KWM_TENSORS_MAX];                 /* kalman; spec set for all tensors, arrays where owned */
   float *first[KWM_TENSORS_MAX], *second[KWM_TENSORS_MAX]; /* adam: running means of scores and their squares */
   struct kwm_riccati_room room;
-  float *sums;           /* (largest) of the device, if several ranks add */
-  float *staging, *host; /* with a device: (2 largest) of the host for the same, (largest) for checkpoints */
-  double *norms;         /* (n_tensors) kwm_device_share */
-  int64_t steps;         /* finished, skipped ones included */
+  float *sums;    /* (piece) of the device, if several ranks add; piece: the largest tensor's or LANGUAGE_PIECE */
+  float *staging; /* (2 piece) of the host for the same, with a device */
+  float *host;    /* (largest) of the host, with a device: on the way to and from checkpoints */
+  double *norms;  /* (n_tensors) kwm_device_share */
+  int64_t steps;  /* finished, skipped ones included */
   int64_t seen, observed, refreshes, skipped;
   bool observes;                 /* this step observes the factors */
   bool touched[KWM_TENSORS_MAX]; /* in this step, so that its running means decayed */
@@ -34,9 +38,11 @@ static inline int64_t language_size(const struct kwm_transformer *model, int t) 
 struct kwm_riccati_spec language_riccati_spec(const struct kwm_transformer *model,
                                               const struct kwm_language_learn_spec *spec, kwm_device *device, int t);
 
-/* language_owners.c. replicas: values (n) of an owner, summed over its peers. scores: summed over all ranks of a stage,
-   with the owner of each tensor. means: the owner's to all of the stage in the replica. */
+/* language_owners.c. replicas: values (n) of an owner, summed over its peers; to_owner: of tensor t, summed over mates.
+   scores: summed over all ranks of a stage, with the owner of each tensor. means: the owner's to all of the stage in
+   the replica. */
 void language_sum_replicas(kwm_language_learner *learner, int64_t n, float *values);
+void language_sum_to_owner(kwm_language_learner *learner, int t, int64_t n, float *values);
 void language_sum_scores(kwm_language_learner *learner);
 void language_spread_means(kwm_language_learner *learner);
 
