@@ -103,7 +103,12 @@ static void say_what(const struct kwm_language_run *language) {
           (long long)(run->config.train.batch * run->config.model.context),
           (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types, layout->size,
           layout->replicas, layout->stages, layout->owners);
-  if (run->device != NULL) kwm_log(KWM_LOG_INFO, "backend %s: %s", kwm_device_name(run->device), run->device->words);
+  const bool sums = layout->owners * layout->replicas > 1, talk = layout->devices_talk || layout->owners_talk;
+  if (run->device != NULL)
+    kwm_log(KWM_LOG_INFO, "backend %s: %s%s", kwm_device_name(run->device), run->device->words,
+            !sums  ? ""
+            : talk ? "; sums of a stage between devices"
+                   : "; sums of a stage through the host");
 }
 
 static kwm_status train_built(struct kwm_language_run *language, const struct kwm_arguments *arguments) {

@@ -20,7 +20,7 @@ static void predicted_change(kwm_language_learner *learner, double *kl) {
   if (stages == 1)
     kwm_par_sum_group(learner->layout, 1, kl);
   else if (learner->layout->owners > 1)
-    kwm_par_share_owners(learner->layout, stages, kl);
+    kwm_par_sum_mates_f64(learner->layout, stages, kl);
 }
 
 void language_trust(kwm_language_learner *learner, struct kwm_language_result *result,

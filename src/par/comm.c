@@ -220,7 +220,7 @@ void kwm_par_max_world(struct kwm_layout *layout, int64_t n, double *values) {
   timed_reduce(layout, layout->world, number_f64(), MPI_MAX, n, values);
 }
 
-void kwm_par_share_owners(struct kwm_layout *layout, int64_t n, double *values) {
+void kwm_par_sum_mates_f64(struct kwm_layout *layout, int64_t n, double *values) {
   timed_reduce(layout, layout->mates, number_f64(), MPI_SUM, n, values);
 }
 
@@ -238,23 +238,14 @@ void kwm_par_broadcast_world(struct kwm_layout *layout, void *data, int64_t byte
   timed_broadcast(layout, layout->world, 0, data, bytes);
 }
 
-void kwm_par_sum_to_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum) {
-  const size_t bytes = (size_t)sum->n * sizeof(float);
-  float *const values = device == NULL ? sum->values : sum->staging;
-  float *const scratch = device == NULL ? sum->scratch : sum->staging + sum->n;
-  if (device != NULL) kwm_device_get(device, values, sum->values, bytes);
+void kwm_par_sum_mates(struct kwm_layout *layout, int owner, int64_t n, float *values, float *scratch) {
   const double start = begin_wait();
-  sum_to(layout->mates, owner, number_f32(), sum->n, values, scratch);
+  sum_to(layout->mates, owner, number_f32(), n, values, scratch);
   end_wait(layout, start);
-  if (device != NULL && layout->owner == owner) kwm_device_put(device, sum->values, values, bytes);
 }
 
-void kwm_par_spread_from_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum) {
-  const size_t bytes = (size_t)sum->n * sizeof(float);
-  float *const values = device == NULL ? sum->values : sum->staging;
-  if (device != NULL && layout->owner == owner) kwm_device_get(device, values, sum->values, bytes);
-  timed_broadcast(layout, layout->mates, owner, values, (int64_t)bytes);
-  if (device != NULL && layout->owner != owner) kwm_device_put(device, sum->values, values, bytes);
+void kwm_par_broadcast_mates(struct kwm_layout *layout, int owner, void *data, int64_t bytes) {
+  timed_broadcast(layout, layout->mates, owner, data, bytes);
 }
 
 MPI_Request kwm_par_send(struct kwm_layout *layout, int to, int tag, const void *data, int64_t bytes) {
