@@ -107,6 +107,8 @@ struct kwm_tensor_ops {
   void (*drift)(kwm_device *d, int64_t n, float keep, float scale, const float *x, float *mean);
   /* sums (1, double; of kwm_device_share) <- sum of x² over n */
   void (*norm2)(kwm_device *d, int64_t n, const float *x, double *sums);
+  /* the same with weights: sum of w x²; w, x (n) */
+  void (*quadratic)(kwm_device *d, int64_t n, const float *w, const float *x, double *sums);
 
   /* U (n, n) <- orthonormal, its columns nearer to the eigenvectors of symmetric A (n, n; both triangles), which is
      damped by 1e-6 of its mean diagonal. `anew`: exactly, in columns of ascending eigenvalue (waits; false: no

@@ -64,6 +64,10 @@ static void norm2(kwm_device *d, int64_t n, const float *x, double *sums) {
   CUDA_LAUNCH(d, tensor_norm2, n, x, sums, &cuda_state_of(d)->scratch);
 }
 
+static void quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums) {
+  CUDA_LAUNCH(d, tensor_quadratic, n, w, x, sums, &cuda_state_of(d)->scratch);
+}
+
 static void *room_of(kwm_device *d, size_t bytes) {
   void *const room = cuda_room(d, bytes / sizeof(double) + 1);
   if (room == NULL) cuda_failed("room for one operation", "no memory", __FILE_NAME__, __LINE__);
@@ -272,6 +276,7 @@ const struct kwm_tensor_ops cuda_tensor = {
     .adam = adam,
     .drift = drift,
     .norm2 = norm2,
+    .quadratic = quadratic,
     .basis = basis,
     .read = cuda_tensor_read,
 };

@@ -57,6 +57,8 @@ void cuda_tensor_adam(int64_t n, const struct kwm_adam_step *step, const float *
 void cuda_tensor_drift(int64_t n, float keep, float scale, const float *x, float *mean, cudaStream_t stream);
 void cuda_tensor_norm2(int64_t n, const float *x, double *sums, const struct cuda_scratch *scratch,
                        cudaStream_t stream);
+void cuda_tensor_quadratic(int64_t n, const float *w, const float *x, double *sums, const struct cuda_scratch *scratch,
+                           cudaStream_t stream);
 
 /* cuda_tensor_read.cu. half: the innovation goes to e (n, ld), zeros after the classes; logits and e aligned, ld a
    multiple of 4. narrow: to (all) <- x (n) rounded to bfloat16, then zeros; aligned. */

@@ -114,6 +114,10 @@ static void norm2(kwm_device *d, int64_t n, const float *x, double *sums) {
   kwm_tensor_host.norm2(NULL, n, FLOATS(d, x, n), shadow_facts(d, sums, 1));
 }
 
+static void quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums) {
+  kwm_tensor_host.quadratic(NULL, n, FLOATS(d, w, n), FLOATS(d, x, n), shadow_facts(d, sums, 1));
+}
+
 static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch) {
   const bool good =
       kwm_tensor_host.basis(NULL, n, anew, FLOATS(d, A, n * n), FLOATS(d, U, n * n), FLOATS(d, scratch, 4 * n * n));
@@ -151,6 +155,7 @@ const struct kwm_tensor_ops shadow_tensor = {
     .adam = adam,
     .drift = drift,
     .norm2 = norm2,
+    .quadratic = quadratic,
     .basis = basis,
     .read = read_out,
 };

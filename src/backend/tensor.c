@@ -82,6 +82,7 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .adam = tensor_adam,
     .drift = tensor_drift,
     .norm2 = tensor_norm2,
+    .quadratic = tensor_quadratic,
     .basis = tensor_basis,
     .read = tensor_read,
 };

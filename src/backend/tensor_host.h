@@ -93,5 +93,6 @@ void tensor_adam(kwm_device *d, int64_t n, const struct kwm_adam_step *step, con
                  float *mean);
 void tensor_drift(kwm_device *d, int64_t n, float keep, float scale, const float *x, float *mean);
 void tensor_norm2(kwm_device *d, int64_t n, const float *x, double *sums);
+void tensor_quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums);
 bool tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 void tensor_read(kwm_device *d, const struct kwm_read *read);

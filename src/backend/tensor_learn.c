@@ -91,3 +91,10 @@ void tensor_norm2(kwm_device *d, int64_t n, const float *x, double *sums) {
   for (int64_t k = 0; k < n; k++) sum += (double)x[k] * (double)x[k];
   sums[0] = sum;
 }
+
+void tensor_quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums) {
+  (void)d;
+  double sum = 0;
+  for (int64_t k = 0; k < n; k++) sum += (double)w[k] * (double)x[k] * (double)x[k];
+  sums[0] = sum;
+}
