@@ -60,6 +60,9 @@ struct kwm_read {
   float *room;    /* kwm_tensor_read_room floats */
 };
 
+struct kwm_likely;
+struct kwm_inform;
+
 struct kwm_tensor_ops {
   /* x (n, width) <- dropout(E[ids[r]] + pos[r % context]); E (types, width), pos (context, width). ids (n) are the
      device's, each in [0, types). */
@@ -119,6 +122,10 @@ struct kwm_tensor_ops {
 
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */
   void (*read)(kwm_device *d, const struct kwm_read *read);
+
+  /* kwm/inform.h */
+  void (*likely)(kwm_device *d, const struct kwm_likely *likely);
+  void (*inform)(kwm_device *d, const struct kwm_inform *inform);
 };
 
 /* The table of a device; NULL: the host's. */

@@ -84,6 +84,8 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .norm2 = tensor_norm2,
     .basis = tensor_basis,
     .read = tensor_read,
+    .likely = tensor_likely,
+    .inform = tensor_inform,
 };
 
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device) {

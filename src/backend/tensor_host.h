@@ -4,11 +4,13 @@
      tensor_layer.c      norm, GELU, residual
      tensor_attention.c  causal attention
      tensor_learn.c      the categorical innovation, Riccati, Adam
-     tensor_basis.c      eigenvectors, followed */
+     tensor_basis.c      eigenvectors, followed
+     tensor_inform.c     what tokens tell of offsets */
 #pragma once
 
 #include <math.h>
 
+#include "kwm/inform.h"
 #include "kwm/tensor.h"
 
 #ifdef __CUDACC__
@@ -95,3 +97,5 @@ void tensor_drift(kwm_device *d, int64_t n, float keep, float scale, const float
 void tensor_norm2(kwm_device *d, int64_t n, const float *x, double *sums);
 bool tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 void tensor_read(kwm_device *d, const struct kwm_read *read);
+void tensor_likely(kwm_device *d, const struct kwm_likely *likely);
+void tensor_inform(kwm_device *d, const struct kwm_inform *inform);
