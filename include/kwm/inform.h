@@ -36,3 +36,13 @@ struct kwm_inform {
   int32_t *broken;                  /* (n) += 1 where a stream begins anew */
   float *room;                      /* (rows, r) */
 };
+
+/* Biases c (n, classes) of the classes and their variances v (n, classes), which the token's innovations correct:
+   v <- v / (1 + v p (1 - p)), c <- a (c + v e), v <- a² v + (1 - a²) prior. */
+struct kwm_lean {
+  int64_t n, classes;
+  const float *e;         /* (n, classes): onehot(target) - p */
+  const int32_t *targets; /* (n) */
+  float decay, prior;     /* a */
+  float *c, *v;
+};

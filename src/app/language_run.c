@@ -26,8 +26,8 @@ static kwm_status check_words(const struct kwm_config *config) {
   KWM_CHECK(config->layout.owners == 1, KWM_ERR_USAGE,
             "config: wanted layout.owners 1 with model.kind transformer (each tensor has one), found %lld",
             (long long)config->layout.owners);
-  KWM_CHECK(is(config->stream.kind, "none"), KWM_ERR_USAGE,
-            "config: wanted stream.kind none with model.kind transformer, found %s", config->stream.kind);
+  KWM_CHECK(is(config->stream.kind, "none") || is(config->stream.kind, "topics"), KWM_ERR_USAGE,
+            "config: wanted stream.kind none or topics with model.kind transformer, found %s", config->stream.kind);
   const char *const structures[] = {config->cov.hidden.structure, config->cov.output.structure};
   for (int k = 0; k < 2; k++)
     KWM_CHECK(is(structures[k], "kron") || is(structures[k], "diag"), KWM_ERR_USAGE,

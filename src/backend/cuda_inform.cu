@@ -266,3 +266,13 @@ void cuda_inform_take(const struct kwm_inform *of, cudaStream_t stream) {
   else
     launch<KWM_INFORM_ROWS>(of, stream);
 }
+
+static __global__ void __launch_bounds__(CUDA_THREADS) lean(struct kwm_lean of) {
+  const int64_t all = of.n * of.classes;
+  for (int64_t k = cuda_thread(); k < all; k += cuda_stride())
+    tensor_lean_one(of.e[k], k % of.classes == of.targets[k / of.classes], of.decay, of.prior, of.c + k, of.v + k);
+}
+
+void cuda_inform_lean(const struct kwm_lean *of, cudaStream_t stream) {
+  lean<<<cuda_blocks(of->n * of->classes), CUDA_THREADS, 0, stream>>>(*of);
+}

@@ -264,6 +264,10 @@ static void inform(kwm_device *d, const struct kwm_inform *of) {
   CUDA_LAUNCH(d, inform_take, of);
 }
 
+static void lean(kwm_device *d, const struct kwm_lean *of) {
+  CUDA_LAUNCH(d, inform_lean, of);
+}
+
 const struct kwm_tensor_ops cuda_tensor = {
     .embed = embed,
     .gather = gather_rows,
@@ -284,4 +288,5 @@ const struct kwm_tensor_ops cuda_tensor = {
     .read = cuda_tensor_read,
     .likely = likely,
     .inform = inform,
+    .lean = lean,
 };

@@ -86,6 +86,7 @@ void cuda_tensor_newton(int64_t n, int step, const struct tensor_newton *newton,
 /* cuda_inform.cu */
 void cuda_inform_likely(const struct kwm_likely *likely, cudaStream_t stream);
 void cuda_inform_take(const struct kwm_inform *inform, cudaStream_t stream);
+void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
 
 /* cuda_tensor_read.c: the operation */
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *read);

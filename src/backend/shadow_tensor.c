@@ -161,6 +161,16 @@ static void inform(kwm_device *d, const struct kwm_inform *of) {
   kwm_tensor_host.inform(NULL, &open);
 }
 
+static void lean(kwm_device *d, const struct kwm_lean *of) {
+  const int64_t all = of->n * of->classes;
+  struct kwm_lean open = *of;
+  open.e = FLOATS(d, of->e, all);
+  open.targets = indices_below(d, of->targets, of->n, of->classes);
+  open.c = FLOATS(d, of->c, all);
+  open.v = FLOATS(d, of->v, all);
+  kwm_tensor_host.lean(NULL, &open);
+}
+
 const struct kwm_tensor_ops shadow_tensor = {
     .embed = embed,
     .gather = gather,
@@ -181,4 +191,5 @@ const struct kwm_tensor_ops shadow_tensor = {
     .read = read_out,
     .likely = likely,
     .inform = inform,
+    .lean = lean,
 };

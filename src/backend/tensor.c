@@ -86,6 +86,7 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .read = tensor_read,
     .likely = tensor_likely,
     .inform = tensor_inform,
+    .lean = tensor_lean,
 };
 
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device) {

@@ -133,3 +133,12 @@ void tensor_inform(kwm_device *d, const struct kwm_inform *of) {
     for (int64_t k = 0; k < r * r; k++) of->P[s * r * r + k] = k % (r + 1) == 0 ? of->prior : 0;
   }
 }
+
+void tensor_lean(kwm_device *d, const struct kwm_lean *of) {
+  (void)d;
+  for (int64_t s = 0; s < of->n; s++) {
+    const int64_t row = s * of->classes;
+    for (int64_t i = 0; i < of->classes; i++)
+      tensor_lean_one(of->e[row + i], i == of->targets[s], of->decay, of->prior, of->c + row + i, of->v + row + i);
+  }
+}
