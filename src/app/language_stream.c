@@ -28,8 +28,8 @@ kwm_status kwm_language_stream_fit(struct kwm_config *config, int64_t streams) {
   return KWM_OK;
 }
 
-/* shifted <- ids as inputs and targets. */
-static kwm_status apply_shift(struct kwm_language_stream *stream, const int32_t *ids) {
+/* shifted <- ids as inputs and targets; held-out text of the first domain stays what it was. */
+static kwm_status apply_shift(struct kwm_language_stream *stream, const int32_t *ids, bool first) {
   const struct kwm_config *const config = &stream->run->run->config;
   const struct kwm_vocabulary_facts facts = kwm_vocabulary_facts(stream->run->vocabulary);
   struct kwm_shift_spec spec = {.dropout = config->shift.rate,
@@ -37,7 +37,7 @@ static kwm_status apply_shift(struct kwm_language_stream *stream, const int32_t 
                                 .seed = (uint64_t)config->shift.seed,
                                 .schedule = config->shift.schedule};
   kwm_shift *shift;
-  KWM_TRY(kwm_shift_kind_of(&spec.kind, config->shift.kind));
+  KWM_TRY(kwm_shift_kind_of(&spec.kind, first ? "none" : config->shift.kind));
   KWM_TRY(kwm_shift_create(&shift, &spec, &facts));
   stream->counts = kwm_shift_apply(shift, ids, stream->text.n, stream->text.n / stream->text.streams, stream->shifted,
                                    stream->shifted + stream->text.n);
@@ -109,7 +109,7 @@ static kwm_status init(struct kwm_language_stream *stream, const struct kwm_toke
             first ? "'s first topic" : "");
   stream->text = (struct kwm_text_streams){.n = n, .streams = streams, .context = context};
   KWM_TRY(allocate(stream));
-  KWM_TRY(apply_shift(stream, topics ? stream->domains.ids : tokens->ids));
+  KWM_TRY(apply_shift(stream, topics ? stream->domains.ids : tokens->ids, first));
   stream->text.ids = stream->shifted;
   stream->text.targets = stream->shifted + n;
   return KWM_OK;
