@@ -56,25 +56,25 @@ print(min(sums, key=sums.get) if sums else "")
 PYTHON
 }
 
-streams=correction.streams=${STREAMS:-4}
+streams=correction.streams=${STREAMS:-16}
 topk="correction.kind=full correction.form=topk correction.prior=1 correction.noise=1e-3"
 one="correction.kind=full correction.form=observed correction.prior=1 correction.noise=1e-3"
-cache="baseline.kind=cache baseline.window=2000 baseline.theta=.3 baseline.share=.1"
+cache="baseline.kind=cache baseline.window=500 baseline.theta=.3 baseline.share=.1"
 
 tune() {
   local k=0 shift keys
   for shift in none vocab-permute; do
-    for keys in bias={.5,1,2}" correction.bias_decay="{.9995,.9999}; do
+    for keys in bias={1,2}" correction.bias_decay="{.9995,.9999}; do
       echo "tune-bias-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift correction.kind=bias correction.$keys"
     done
-    for keys in .03 .1; do
+    for keys in .1 .3; do
       echo "tune-dynamic-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift baseline.kind=dynamic baseline.rate=$keys"
     done
-    for keys in .0002 .0005 .001; do
+    for keys in .0003 .001; do
       echo "tune-rms-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift baseline.kind=rms baseline.rate=$keys"
     done
-    for keys in theta={.1,.3,1}" baseline.share="{.1,.2}; do
-      echo "tune-cache-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift baseline.kind=cache baseline.window=2000 baseline.$keys"
+    for keys in theta={.1,.3}" baseline.share="{.1,.2}; do
+      echo "tune-cache-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift baseline.kind=cache baseline.window=500 baseline.$keys"
     done
   done | queue
   k=0
@@ -85,7 +85,7 @@ tune() {
       echo "tune-both-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift ${bias/kind=bias/kind=full} correction.form=topk" \
         "correction.prior=$keys correction.noise=1e-3"
     done
-    for keys in .03 .1 .3; do
+    for keys in .03 .1; do
       echo "tune-moved-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift $(best rms rms)" \
         "correction.kind=bias correction.bias=$keys correction.bias_decay=.9999"
     done
@@ -139,7 +139,7 @@ low() {
   file=$(find "$KWM_DATA/" -name '*test*' | head -n 1)
   { case $file in *.xz) xz -dc "$file" ;; *) cat "$file" ;; esac } | head -n "${LOW_LINES:-400}" >"$text"
   for shift in none token-dropout vocab-permute both; do
-    for keys in "$one" "correction.kind=lowrank correction.prior=1 correction.noise=1e-3"; do
+    for keys in "$one" "correction.kind=lowrank correction.prior=1 correction.noise=1e-4"; do
       echo "low-$shift-$(echo "$keys" | sed 's/correction.kind=\([a-z]*\).*/\1/') $run backend=cpu data.test=$(realpath "$text")" \
         "correction.streams=16 shift.kind=$shift $keys"
     done
@@ -150,7 +150,7 @@ drift() {
   local constant="train.schedule=constant train.warmup=20 train.epochs=1 train.max_steps=1 model.dropout=0 model.dropout_embedding=0" k=0
   local text="correction.split=train stream.kind=topics stream.tasks=4 correction.streams=64 correction.curve=true"
   local toggled="shift.kind=vocab-permute shift.schedule=12000-20000" keys which
-  for keys in "learner=adam sensitivity=adjoint adam.rate="{.001,.002,.003} "filter.process_noise="{1e-4,4e-4,1e-3}; do
+  for keys in "learner=adam sensitivity=adjoint adam.rate="{.001,.002} "filter.process_noise="{1e-4,4e-4}; do
     k=$((k + 1)) which=kalman
     case $keys in learner=adam*) which=adam ;; esac
     rm -rf "$out/begin-$k"
