@@ -1,5 +1,6 @@
 /* kwm eval of a language model. */
 #include <stdio.h>
+#include <string.h>
 
 #include "language_checkpoint.h"
 #include "language_commands.h"
@@ -23,7 +24,10 @@ static kwm_status eval(struct kwm_language_run *language, kwm_ckpt *ckpt) {
   KWM_TRY(kwm_run_open_device(run));
   KWM_TRY(kwm_language_run_build(language));
   KWM_TRY(kwm_language_checkpoint_matches(language, ckpt));
-  KWM_TRY(kwm_language_learner_load_means(language->learner, ckpt));
+  if (strcmp(run->config.baseline.kind, "learner") == 0)
+    KWM_TRY(kwm_language_learner_load(language->learner, ckpt));
+  else
+    KWM_TRY(kwm_language_learner_load_means(language->learner, ckpt));
   if (kwm_language_stream_is(&run->config)) return kwm_language_stream_eval(language);
   KWM_TRY(kwm_language_score(language, KWM_VALID, true, weights, &valid));
   KWM_TRY(kwm_language_score(language, KWM_TEST, valid.tokens == 0, weights, &test));

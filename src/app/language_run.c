@@ -24,8 +24,8 @@ static kwm_status check_words(const struct kwm_config *config) {
   KWM_CHECK(is(config->learner, "adam") || is(config->filter.evidence, "innovations"), KWM_ERR_USAGE,
             "config: wanted filter.evidence innovations with model.kind transformer, found %s",
             config->filter.evidence);
-  KWM_CHECK(is(config->stream.kind, "none"), KWM_ERR_USAGE,
-            "config: wanted stream.kind none with model.kind transformer, found %s", config->stream.kind);
+  KWM_CHECK(is(config->stream.kind, "none") || is(config->stream.kind, "topics"), KWM_ERR_USAGE,
+            "config: wanted stream.kind none or topics with model.kind transformer, found %s", config->stream.kind);
   const char *const structures[] = {config->cov.hidden.structure, config->cov.output.structure};
   for (int k = 0; k < 2; k++)
     KWM_CHECK(is(structures[k], "kron") || is(structures[k], "diag"), KWM_ERR_USAGE,

@@ -260,6 +260,18 @@ static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U,
   return good;
 }
 
+static void likely(kwm_device *d, const struct kwm_likely *of) {
+  CUDA_LAUNCH(d, inform_likely, of);
+}
+
+static void inform(kwm_device *d, const struct kwm_inform *of) {
+  CUDA_LAUNCH(d, inform_take, of);
+}
+
+static void lean(kwm_device *d, const struct kwm_lean *of) {
+  CUDA_LAUNCH(d, inform_lean, of);
+}
+
 const struct kwm_tensor_ops cuda_tensor = {
     .embed = embed,
     .gather = gather_rows,
@@ -279,4 +291,7 @@ const struct kwm_tensor_ops cuda_tensor = {
     .quadratic = quadratic,
     .basis = basis,
     .read = cuda_tensor_read,
+    .likely = likely,
+    .inform = inform,
+    .lean = lean,
 };

@@ -85,6 +85,11 @@ void cuda_tensor_bound(int64_t n, const float *G, struct tensor_newton *newton, 
 void cuda_tensor_shift(int64_t n, int power, const struct tensor_newton *newton, float *M, cudaStream_t stream);
 void cuda_tensor_newton(int64_t n, int step, const struct tensor_newton *newton, float *M, cudaStream_t stream);
 
+/* cuda_inform.cu */
+void cuda_inform_likely(const struct kwm_likely *likely, cudaStream_t stream);
+void cuda_inform_take(const struct kwm_inform *inform, cudaStream_t stream);
+void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
+
 /* cuda_tensor_read.c: the operation */
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *read);
 

@@ -1,4 +1,5 @@
 /* The shadow device's transformer operations: the host's (tensor_host.h), on what its arrays stand for. */
+#include "kwm/inform.h"
 #include "kwm/tensor.h"
 
 #include "shadow.h"
@@ -139,6 +140,41 @@ static void read_out(kwm_device *d, const struct kwm_read *read) {
   kwm_tensor_host.read(NULL, &open);
 }
 
+static void likely(kwm_device *d, const struct kwm_likely *of) {
+  const int64_t n = of->n, r = of->r, classes = of->classes;
+  struct kwm_likely open = *of;
+  open.e = FLOATS(d, of->e, n * classes);
+  open.targets = indices_below(d, of->targets, n, classes);
+  open.M = FLOATS(d, of->M, classes * r);
+  open.g = FLOATS(d, of->g, n * r);
+  open.A = FLOATS(d, of->A, n * (of->top + 1) * r);
+  open.listed = shadow_array(d, of->listed, n * of->top, sizeof *of->listed);
+  kwm_tensor_host.likely(NULL, &open);
+}
+
+static void inform(kwm_device *d, const struct kwm_inform *of) {
+  const int64_t n = of->n, r = of->r;
+  struct kwm_inform open = *of;
+  open.A = FLOATS(d, of->A, n * of->rows * r);
+  open.g = FLOATS(d, of->g, n * r);
+  open.c = FLOATS(d, of->c, n * r);
+  open.P = FLOATS(d, of->P, n * r * r);
+  open.watched = FLOATS(d, of->watched, r);
+  open.broken = shadow_array(d, of->broken, n, sizeof *of->broken);
+  open.room = FLOATS(d, of->room, of->rows * r);
+  kwm_tensor_host.inform(NULL, &open);
+}
+
+static void lean(kwm_device *d, const struct kwm_lean *of) {
+  const int64_t all = of->n * of->classes;
+  struct kwm_lean open = *of;
+  open.e = FLOATS(d, of->e, all);
+  open.targets = indices_below(d, of->targets, of->n, of->classes);
+  open.c = FLOATS(d, of->c, all);
+  open.v = FLOATS(d, of->v, all);
+  kwm_tensor_host.lean(NULL, &open);
+}
+
 const struct kwm_tensor_ops shadow_tensor = {
     .embed = embed,
     .gather = gather,
@@ -158,4 +194,7 @@ const struct kwm_tensor_ops shadow_tensor = {
     .quadratic = quadratic,
     .basis = basis,
     .read = read_out,
+    .likely = likely,
+    .inform = inform,
+    .lean = lean,
 };

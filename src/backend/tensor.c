@@ -85,6 +85,9 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .quadratic = tensor_quadratic,
     .basis = tensor_basis,
     .read = tensor_read,
+    .likely = tensor_likely,
+    .inform = tensor_inform,
+    .lean = tensor_lean,
 };
 
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device) {

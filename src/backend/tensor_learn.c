@@ -18,6 +18,7 @@ static void row_facts(int64_t classes, const float *logits, int32_t target, floa
   facts[KWM_TOKEN_ENTROPY] = (float)(log_sum - mean * over);
   facts[KWM_TOKEN_SQUARES] = (float)(squares * over * over);
   facts[KWM_TOKEN_CORRECT] = logits[target] >= top ? 1 : 0;
+  facts[KWM_TOKEN_LARGEST] = (float)over;
 }
 
 void tensor_categorical(kwm_device *d, int64_t n, int64_t classes, int64_t ld, const int32_t *targets, bool innovate,
