@@ -68,9 +68,9 @@ static double mean_of(int n, const double *values) {
 /* What is left of the parameters' prior variance. */
 static double trace_left(const struct world *world) {
   double left = 0, prior = 0;
-  if (world->koopman) return NAN;
-  for (int i = 0; i < world->tracker.n; i++)
-    left += kwm_tracker_variance(&world->tracker, i), prior += world->tracker.prior[i];
+  if (world->koopman && !world->network) return NAN;
+  const struct kwm_tracker *const learner = world->network ? &world->learner : &world->tracker;
+  for (int i = 0; i < learner->n; i++) left += kwm_tracker_variance(learner, i), prior += learner->prior[i];
   return left / prior;
 }
 
@@ -114,7 +114,7 @@ static void clock_on(struct world *world) {
 
 static kwm_status report(struct world *world, struct tables *tables, int64_t before) {
   struct world_counts *const c = &world->counts;
-  if (world->koopman) {
+  if (world->koopman && !world->network) {
     KWM_TRY(world_merge(world));
     if (world->regression.count > world->regression.k) KWM_TRY(world_solve(world));
   }
@@ -135,13 +135,13 @@ static kwm_status report(struct world *world, struct tables *tables, int64_t bef
 static kwm_status one_step(struct world *world) {
   const int64_t t = world->step % world->series.train;
   world->step++;
-  if (world->koopman) {
+  if (world->koopman && !world->network) {
     world_regress(world, &world->streams[0], t);
     world->counts.row_steps++;
     return KWM_OK;
   }
-  const struct kwm_track track = world_track(world, &world->tracker, t);
-  world_count(&world->counts, &track, world->tracker.m);
+  const struct kwm_track track = world_learn(world, world_learner(world), t);
+  world_count(&world->counts, &track, world->series.m);
   KWM_CHECK(track.verdict != KWM_TRACKED_NUMERIC, KWM_ERR_NUMERIC,
             "step %lld: wanted a finite state and a positive definite S, found others (world.prior, "
             "world.process_noise and world.gate may help)",
@@ -219,8 +219,7 @@ static kwm_status write_summary(struct world *world, const struct world_result *
       NUMBER("train_loss", c->nis_dof > 0 ? -c->likelihood / c->nis_dof : NAN),
       NUMBER("nis_mean", c->nis_dof > 0 ? c->nis / c->nis_dof : NAN),
       INTEGER("skipped_steps", c->skipped),
-      INTEGER("parameters",
-              world->koopman ? world->lift.size * (world->lift.size + world->lift.spec.k) : world->model.n),
+      INTEGER("parameters", world_parameters(world)),
       NUMBER("test_filtered_rmse", result->filtered),
       NUMBER("test_rmse", result->rmse_1),
       NUMBER("test_rmse_10", result->rmse_10),
