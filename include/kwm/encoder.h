@@ -5,9 +5,9 @@
      ψ(z) = C [z; 1] + V₂ tanh(V₁ [z; 1])           decoder 0: linear, so that the lifted filter is exact
      z⁺   = K z + B u                               stable: K = (I - M/2)⁻¹ (I + M/2), M = S - Sᵀ - L Lᵀ, so |K|₂ <= 1
 
-   The linear part of φ holds z's scale, reconstruction keeps φ from collapsing. θ in the order W₁, W₂ (size, hidden + 1),
-   V₁ (decoder, size + 1), V₂ (m, decoder), C (m, size + 1), K (size, size) or its S and L in one square (S above the
-   diagonal, L on and below it), B (size, k). */
+   The linear part of φ holds z's scale, reconstruction keeps φ from collapsing. θ in the order W₁, W₂ (size, hidden +
+   1), V₁ (decoder, size + 1), V₂ (m, decoder), C (m, size + 1), K (size, size) or its S and L in one square (S above
+   the diagonal, L on and below it), B (size, k). */
 #pragma once
 
 #include "kwm/space.h"

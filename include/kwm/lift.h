@@ -18,7 +18,8 @@ struct kwm_lift_spec {
 
 struct kwm_lift {
   struct kwm_lift_spec spec;
-  int window, size; /* m (delays + 1); elements of z: the window, 1, monomials of degree 2 and more, radials; network's */
+  int window,
+      size; /* m (delays + 1); elements of z: the window, 1, monomials of degree 2 and more, radials; network's */
   int monomials;
   uint8_t *powers;
   double *centres, width; /* (radials, window) */
@@ -48,11 +49,10 @@ void kwm_lift_read(const struct kwm_lift *lift, const double *z, double *y, doub
 /* What K says. values (size, 2): eigenvalues, largest modulus first; modes (size, 2): of each the part of its mode in
    the first output, modulus and phase, for a mode of length one. */
 struct kwm_lift_facts {
-  double radius; /* largest modulus */
-  double
-      observability; /* smallest eigenvalue of the observability Gramian over `size` steps, relative to its largest;
-                        decoder: as it reads around φ(0) */
-  int unstable;      /* eigenvalues beyond the unit circle by more than 1e-6 */
+  double radius;        /* largest modulus */
+  double observability; /* smallest eigenvalue of the observability Gramian over `size` steps, relative to its largest;
+                           decoder: as it reads around φ(0) */
+  int unstable;         /* eigenvalues beyond the unit circle by more than 1e-6 */
 };
 kwm_status kwm_lift_spectrum(const struct kwm_lift *lift, double *values, double *modes, struct kwm_lift_facts *facts);
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 bool kwm_world_wanted(const struct kwm_config *config) {
   return strcmp(config->model.kind, "statespace") == 0 || strcmp(config->model.kind, "koopman") == 0;
 }

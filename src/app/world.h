@@ -39,9 +39,9 @@ struct world {
   int64_t step, steps;              /* of the whole run */
   struct world_counts counts;
   double started, comm_started;
-  double *scratch; /* koopman: windows, lifts */
+  double *scratch;                 /* koopman: windows, lifts */
   double *residual, *lifted_noise; /* koopman: (size, size) covariance of φ(x') - K φ(x) - B u; the tracker's Q */
-  double *sample;  /* network: targets, two windows */
+  double *sample;                  /* network: targets, two windows */
 };
 
 /* Series, model and filter from the configuration. Collective. */

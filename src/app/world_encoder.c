@@ -1,4 +1,5 @@
-/* Koopman models with a learned lift: the parameters' filter over the series, and what the lifted filter takes of it. */
+/* Koopman models with a learned lift: the parameters' filter over the series, and what the lifted filter takes of it.
+ */
 #include <math.h>
 #include <string.h>
 

@@ -115,8 +115,9 @@ kwm_status world_save(struct world *world, const char *dir) {
 
 /* The keys that make a run what it is. */
 static kwm_status compare(const struct world *world, kwm_ckpt *ckpt) {
-  static const char *const free_keys[] = {"output:", "every:",  "keep:",      "max_steps:", "replicas:", "horizon:",
-                                          "ar:",     "online:", "memory_gb:", "noise:",     "path:",     "epochs:", "correction:"};
+  static const char *const free_keys[] = {
+      "output:", "every:",     "keep:",  "max_steps:", "replicas:", "horizon:",   "ar:",
+      "online:", "memory_gb:", "noise:", "path:",      "epochs:",   "correction:"};
   char *theirs = NULL;
   KWM_TRY(kwm_ckpt_get_text(ckpt, "/meta", "config", &theirs));
   const char *a = world->run->config_text, *b = theirs;

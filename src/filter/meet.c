@@ -1,5 +1,5 @@
-/* Two Gaussians of one state made one, as if the second's mean had been observed with its covariance LLᵀ: rows of L⁻¹ are
-   observations with unit noise, taken one after the other. */
+/* Two Gaussians of one state made one, as if the second's mean had been observed with its covariance LLᵀ: rows of L⁻¹
+   are observations with unit noise, taken one after the other. */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* K, stable by construction or not, and the losses with their Jacobians, carried forward: Z <- K Z + ∂(K z + B u)/∂θ. */
+/* K, stable by construction or not, and the losses with their Jacobians, carried forward: Z <- K Z + ∂(K z + B u)/∂θ.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -68,8 +69,8 @@ static struct pieces pieces_of(const struct kwm_encoder *encoder) {
 }
 
 /* Z's columns of K's parameters += ∂(K z)/∂them; stable: dK = G dM (K + I). */
-static void add_matrix(const struct kwm_encoder *encoder, const double *theta, const struct pieces *at,
-                       const double *z, double *Z) {
+static void add_matrix(const struct kwm_encoder *encoder, const double *theta, const struct pieces *at, const double *z,
+                       double *Z) {
   const int p = encoder->spec.size, n = encoder->n, stride = p + encoder->spec.k;
   const double *const L = theta + encoder->K;
   double *const v = encoder->work, *const Lv = v + p;

@@ -9,7 +9,8 @@ enum { SIZE_MAX_LIFT = 4000 };
 
 kwm_status kwm_lift_init(struct kwm_lift *lift, const struct kwm_lift_spec *spec) {
   const int window = spec->m * (spec->delays + 1);
-  const int64_t monomials = spec->degree > 1 && spec->encoder == NULL ? kwm_monomials_count(window, 2, spec->degree) : 0;
+  const int64_t monomials =
+      spec->degree > 1 && spec->encoder == NULL ? kwm_monomials_count(window, 2, spec->degree) : 0;
   memset(lift, 0, sizeof *lift);
   KWM_CHECK(
       monomials >= 0 && window + 1 + monomials + spec->radials <= SIZE_MAX_LIFT, KWM_ERR_USAGE,
