@@ -158,6 +158,10 @@ struct kwm_config {
     double prior, walk, forgetting;
     char *noise; /* adapt | given | fit */
     double process_noise, observation_noise, adapt, gate;
+    char *lift; /* koopman: dictionary | network (kwm/lift.h, kwm/encoder.h) */
+    int64_t decoder, ahead;
+    char *correction; /* koopman: outputs | lift */
+    double linearity;
     int64_t horizon, ar, delays, radials;
     bool stable, online;
     int64_t streams;
