@@ -3,6 +3,7 @@
 
 #include "kwm/report.h"
 #include "language_run.h"
+#include "loop.h"
 
 /* Everything counted, all doubles: saved in checkpoints as one array, so that a resumed run's tables read on. The same
    on all ranks but for row_kl and row_scale, to which each stage adds its own. */
@@ -28,7 +29,6 @@ struct kwm_language_progress {
   int n_columns;
   int64_t step;
   double schedule;
-  double started, comm_started;
 };
 
 void kwm_language_progress_init(struct kwm_language_progress *progress, struct kwm_language_run *run);
@@ -37,9 +37,9 @@ double kwm_language_progress_epoch(const struct kwm_language_progress *progress)
 /* metrics.tsv in DIR with the rows up to the current step. Rank 0. */
 kwm_status kwm_language_progress_open(struct kwm_language_progress *progress, const char *dir);
 
-/* Moves the clock's time into the counts; counts one step. Collective. */
-void kwm_language_progress_clock(struct kwm_language_progress *progress);
-void kwm_language_progress_step(struct kwm_language_progress *progress, const struct kwm_language_result *result);
+/* Counts one step, and says how it went: taken. Local. */
+void kwm_language_progress_step(struct kwm_language_progress *progress, const struct kwm_language_result *result,
+                                struct kwm_loop_step *taken);
 
 /* What each stage counts for itself goes to the first rank; after a load only that one keeps it. The first is
    collective, the second local. */

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kwm/fault.h"
 #include "language_state.h"
 
 static const int64_t EARLY[] = {1, 5,
@@ -56,6 +57,14 @@ bool kwm_language_finite(kwm_language_learner *learner) {
   return !kwm_par_any(learner->layout, !isfinite(sum_squares(learner, learner->mean)));
 }
 
+/* Where the score is not finite; norms as score_norm left them. */
+static void locate_score(const kwm_language_learner *learner, struct kwm_language_result *result) {
+  int bad = -1;
+  for (int t = learner->model->n_tensors - 1; t >= 0; t--)
+    if (learner->owns[t] && !isfinite(learner->norms[t])) bad = t;
+  language_locate(learner, bad >= 0 || isfinite(result->score_norm), bad, result);
+}
+
 static enum kwm_verdict judge(const kwm_language_learner *learner, const struct kwm_language_result *result) {
   const double *const last = result->reading.of[learner->model->stages - 1];
   const double surprisal = last[KWM_READ_SURPRISAL] / last[KWM_READ_TOKENS];
@@ -63,21 +72,22 @@ static enum kwm_verdict judge(const kwm_language_learner *learner, const struct 
   return learner->spec.gate > 0 && surprisal > learner->spec.gate ? KWM_STEP_GATED : KWM_STEP_DONE;
 }
 
-/* New bases, when it is time: exact at first and every `anew`-th time, improved else. */
-static bool refresh(kwm_language_learner *learner) {
+/* New bases, when it is time: exact at first and every `anew`-th time, improved else. A tensor without, or -1. */
+static int refresh(kwm_language_learner *learner) {
   const int64_t step = learner->seen + 1;
   bool due = step % learner->spec.refresh == 0, anew = false;
   for (size_t k = 0; k < sizeof EARLY / sizeof EARLY[0]; k++) anew = anew || step == EARLY[k];
-  if (!due && !anew) return true;
+  if (!due && !anew) return -1;
   if (due && learner->spec.anew > 0) anew = anew || step / learner->spec.refresh % learner->spec.anew == 0;
-  bool good = true;
+  int failed = -1;
   language_sum_factors(learner);
-  for (int t = 0; t < learner->model->n_tensors && good; t++)
-    if (learner->owns[t] && (learner->cov[t].A != NULL || learner->cov[t].G != NULL))
-      good = kwm_riccati_refresh(&learner->cov[t], anew, learner->spec.tokens, &learner->room);
+  for (int t = 0; t < learner->model->n_tensors && failed < 0; t++)
+    if (learner->owns[t] && (learner->cov[t].A != NULL || learner->cov[t].G != NULL) &&
+        !kwm_riccati_refresh(&learner->cov[t], anew, learner->spec.tokens, &learner->room))
+      failed = t;
   language_drop_shares(learner);
   learner->refreshes++;
-  return good;
+  return failed;
 }
 
 /* The root of a step's process noise. */
@@ -145,8 +155,11 @@ static void add_average(kwm_language_learner *learner) {
 
 static void correct(kwm_language_learner *learner, struct kwm_language_result *result) {
   const double clip = learner->spec.clip, norm = result->score_norm;
-  if (!learner->spec.adam && kwm_par_any(learner->layout, !refresh(learner))) {
+  int failed = learner->spec.adam ? -1 : refresh(learner);
+  if (kwm_fault_ordered("indefinite", "learn", learner->steps, learner->layout->rank)) failed = 0;
+  if (!learner->spec.adam && kwm_par_any(learner->layout, failed >= 0)) {
     result->verdict = KWM_STEP_INDEFINITE;
+    language_locate(learner, failed >= 0, failed, result);
     return;
   }
   if (!learner->spec.adam) correct_kalman(learner, result);
@@ -177,6 +190,7 @@ void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language
   kwm_par_sum_world(learner->layout, (int64_t)(sizeof result->reading / sizeof(double)), (double *)&result->reading);
   result->score_norm = score_norm(learner);
   result->verdict = judge(learner, result);
+  if (result->verdict == KWM_STEP_NOT_FINITE) locate_score(learner, result);
   if (result->verdict == KWM_STEP_DONE) correct(learner, result);
   learner->skipped += result->verdict != KWM_STEP_DONE;
   learner->steps++;
