@@ -55,10 +55,10 @@ struct kwm_language_result {
   struct kwm_reading reading; /* summed over the step's tokens */
   double score_norm;          /* norm of the mean score over all tensors */
   double schedule;
-  int failed_rank, failed_tensor; /* not finite or indefinite: the first rank that found it; there, -1: the outputs */
   /* With a trust region, of each stage's step: predicted KL per token, and what of the step was taken. On one of the
      ranks that hold the stage, 0 elsewhere, so that stages need not wait for each other. */
   double kl[KWM_TRANSFORMER_STAGES_MAX], scale[KWM_TRANSFORMER_STAGES_MAX];
+  int failed_rank, failed_tensor; /* not finite or indefinite: the first rank that found it; there, -1: the outputs */
 };
 /* One step at the means: pipe, sums over replicas, correction, embedding's copies. */
 void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language_batch *batch,

@@ -54,11 +54,11 @@ void language_observe(kwm_language_learner *learner, int t, int64_t n, const flo
 void language_sum_factors(kwm_language_learner *learner);
 void language_drop_shares(kwm_language_learner *learner);
 
-/* language_failure.c. result's failed_rank and failed_tensor <- those of the lowest rank that failed. Collective over
-   world, called by all ranks or by none. */
-void language_locate(const kwm_language_learner *learner, bool failed, int tensor, struct kwm_language_result *result);
-
 /* language_trust.c: with norms (n_tensors) the δᵀFδ of what this rank owns, the scale of each stage's step, on the
    ranks that hold it. Collective over the replica's group, or over mates with sensitivity stage. */
 void language_trust(kwm_language_learner *learner, struct kwm_language_result *result,
                     double scale[KWM_TRANSFORMER_STAGES_MAX]);
+
+/* language_failure.c. result's failed_rank and failed_tensor <- those of the lowest rank that failed. Collective over
+   world, called by all ranks or by none. */
+void language_locate(const kwm_language_learner *learner, bool failed, int tensor, struct kwm_language_result *result);
