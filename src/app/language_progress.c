@@ -26,7 +26,8 @@ static const char *const columns[] = {"step",
                                       "valid_perplexity",
                                       "valid_fused",
                                       "test_perplexity",
-                                      "test_fused"};
+                                      "test_fused",
+                                      "idle_fraction"};
 enum { COLUMNS = sizeof columns / sizeof columns[0], NAME_BYTES = 32 };
 
 void kwm_language_progress_init(struct kwm_language_progress *progress, struct kwm_language_run *run) {
@@ -39,6 +40,7 @@ void kwm_language_progress_init(struct kwm_language_progress *progress, struct k
   for (int s = 0; s < run->model.stages; s++) c->weights[s] = 1.0 / run->model.stages;
   progress->started = kwm_par_seconds();
   progress->comm_started = run->run->layout.comm_seconds;
+  progress->idle_started = kwm_language_idle(run->language);
 }
 
 double kwm_language_progress_epoch(const struct kwm_language_progress *progress) {
@@ -60,11 +62,16 @@ kwm_status kwm_language_progress_open(struct kwm_language_progress *progress, co
 
 void kwm_language_progress_clock(struct kwm_language_progress *progress) {
   struct kwm_layout *const layout = &progress->run->run->layout;
-  const double now = kwm_par_seconds(), comm = layout->comm_seconds;
-  double times[2] = {now - progress->started, comm - progress->comm_started};
-  kwm_par_sum_world(layout, 2, times);
+  const double now = kwm_par_seconds(), comm = layout->comm_seconds, idle = kwm_language_idle(progress->run->language);
+  double times[3] = {now - progress->started, comm - progress->comm_started, idle - progress->idle_started};
+  progress->here_seconds += times[0];
+  progress->idle_seconds += times[2];
+  kwm_par_sum_world(layout, 3, times);
+  progress->all_seconds += times[0];
+  progress->all_idle += times[2];
   progress->started = now;
   progress->comm_started = comm;
+  progress->idle_started = idle;
   progress->counts.seconds += times[0] / layout->size;
   progress->counts.row_seconds += times[0] / layout->size;
   progress->counts.comm_seconds += times[1] / layout->size;
@@ -170,7 +177,8 @@ kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, boo
                                                          evaluated ? c->valid : NAN,
                                                          evaluated ? c->valid_fused : NAN,
                                                          evaluated ? c->test : NAN,
-                                                         evaluated ? c->test_fused : NAN};
+                                                         evaluated ? c->test_fused : NAN,
+                                                         progress->all_idle / progress->all_seconds};
   for (int s = 0; s < progress->run->model.stages; s++)
     values[COLUMNS + s] = c->row.of[s][KWM_READ_SURPRISAL] / c->row.of[s][KWM_READ_TOKENS];
   kwm_status status = KWM_OK;
@@ -179,6 +187,18 @@ kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, boo
   memset(&c->row, 0, sizeof c->row);
   c->row_seconds = c->row_steps = c->row_norm = 0;
   return kwm_agree(progress->run->run->layout.world, status);
+}
+
+/* A field for each stage rank: the share of time since the start for which it had nothing to compute, over replicas. */
+static void add_idle(struct kwm_language_progress *progress, struct kwm_field *fields, char (*names)[NAME_BYTES]) {
+  struct kwm_layout *const layout = &progress->run->run->layout;
+  double share[KWM_TRANSFORMER_LAYERS_MAX] = {0};
+  share[layout->stage] = progress->idle_seconds / progress->here_seconds / layout->replicas;
+  kwm_par_sum_world(layout, layout->stages, share);
+  for (int r = 0; r < layout->stages; r++) {
+    snprintf(names[r], NAME_BYTES, "idle_fraction_stage%d", r + 1);
+    fields[r] = (struct kwm_field){.name = names[r], .kind = KWM_FIELD_NUMBER, .number = share[r]};
+  }
 }
 
 kwm_status kwm_language_progress_summary(struct kwm_language_progress *progress, const char *dir, const char *status) {
@@ -222,8 +242,12 @@ kwm_status kwm_language_progress_summary(struct kwm_language_progress *progress,
                                      INTEGER("ranks", layout->size)};
 #undef NUMBER
 #undef INTEGER
+  enum { FIELDS = sizeof fields / sizeof fields[0] };
+  struct kwm_field all[FIELDS + KWM_TRANSFORMER_LAYERS_MAX];
+  char names[KWM_TRANSFORMER_LAYERS_MAX][NAME_BYTES];
   kwm_status written = KWM_OK;
-  if (layout->rank == 0)
-    written = kwm_report_fields(dir, "summary.json", (int)(sizeof fields / sizeof fields[0]), fields);
+  memcpy(all, fields, sizeof fields);
+  add_idle(progress, all + FIELDS, names);
+  if (layout->rank == 0) written = kwm_report_fields(dir, "summary.json", FIELDS + layout->stages, all);
   return kwm_agree(layout->world, written);
 }

@@ -26,7 +26,9 @@ struct kwm_language_progress {
   int n_columns;
   int64_t step;
   double schedule;
-  double started, comm_started;
+  double started, comm_started, idle_started;
+  double here_seconds, idle_seconds; /* of this rank since the run was started or resumed */
+  double all_seconds, all_idle;      /* of all ranks */
 };
 
 void kwm_language_progress_init(struct kwm_language_progress *progress, struct kwm_language_run *run);

@@ -100,6 +100,7 @@ struct kwm_language_spec kwm_language_run_spec(const struct kwm_language_run *ru
                                     .seed = config->seed,
                                     .half = is(config->precision, "bfloat16"),
                                     .copy_every = config->train.copy_every,
+                                    .direct = is(config->layout.messages, "device"),
                                     .device = run->run->device};
 }
 
@@ -129,6 +130,7 @@ struct kwm_language_learn_spec kwm_language_run_learn_spec(const struct kwm_lang
       .refresh = config->cov.hidden.refresh,
       .anew = config->cov.hidden.exact,
       .factor_every = config->filter.factor_every,
+      .spread = config->filter.spread_bases,
       .steady = is(config->filter.riccati, "steady"),
       .gate = config->filter.gate,
       .rate = config->adam.rate,

@@ -34,6 +34,7 @@ static kwm_status evaluate(struct kwm_language_progress *progress) {
   KWM_TRY(kwm_language_progress_evaluate(progress));
   progress->started = kwm_par_seconds();
   progress->comm_started = progress->run->run->layout.comm_seconds;
+  progress->idle_started = kwm_language_idle(progress->run->language);
   return kwm_language_progress_row(progress, true);
 }
 

@@ -84,6 +84,12 @@ def layouts(folders):
             check_close("%s, %s" % (name, words), folder, folders[name], 2e-3)
     folder = train("shadow", 1, "backend=shadow", "train.max_steps=20")
     check_close("shadow", folder, train("shadow's host", 1, "train.max_steps=20"), 1e-5)
+    for name, keys in (("stage", []), ("adjoint", ["sensitivity=adjoint"])):
+        device, host = (train("%s, messages %s" % (name, way), 2, "backend=shadow", "layout.stages=2", "layout.messages=" + way,
+                              "train.max_steps=15", *keys) for way in ("device", "host"))
+        check_close("%s, messages" % name, device, host, 0)
+        fractions = [t.summary(device)["idle_fraction_stage%d" % stage] for stage in (1, 2)]
+        t.check(all(0 < fraction < 1 for fraction in fractions), "%s: idle fractions %s" % (name, fractions))
 
 
 def resume():

@@ -39,13 +39,14 @@ static struct kwm_language_learn_spec learn_spec(bool adam) {
 }
 
 /* Steps [first, STEPS) on this layout; from: a checkpoint to begin with, to: one to leave after half of the steps. */
-static struct learned learn(int readings, int ranks, int replicas, bool adam, const char *from, const char *to) {
+static struct learned learn_so(struct language_way way, int readings, int ranks, int replicas, bool adam,
+                               const char *from, const char *to) {
   struct language_case c;
   struct learned learned = {0};
   kwm_language_learner *learner;
   const struct kwm_language_learn_spec spec = learn_spec(adam);
-  language_case_open(&c, readings, ranks, replicas, 4);
-  assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
+  language_case_open(&c, way, readings, ranks, replicas, 4);
+  assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, way.device, &spec));
   kwm_ckpt *ckpt = NULL;
   if (from != NULL) {
     assert_ok(kwm_ckpt_open_newest(&ckpt, c.layout.world, from));
@@ -75,6 +76,10 @@ static struct learned learn(int readings, int ranks, int replicas, bool adam, co
   return learned;
 }
 
+static struct learned learn(int readings, int ranks, int replicas, bool adam, const char *from, const char *to) {
+  return learn_so((struct language_way){0}, readings, ranks, replicas, adam, from, to);
+}
+
 static int world_size(void) {
   int size;
   MPI_Comm_size(MPI_COMM_WORLD, &size);
@@ -101,6 +106,23 @@ static void test_layouts(void **state) {
       const struct learned mixed = learn(readings, size / 2, 2, adam, NULL, NULL);
       compare(&flat, &mixed, readings);
     }
+}
+
+/* On devices, messages from one to another and through the host: the same bits, and near those without a device. */
+static void test_messages(void **state) {
+  (void)state;
+  kwm_device *device;
+  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank()};
+  const int size = world_size();
+  assert_ok(kwm_device_open(&device, "shadow", &spec));
+  for (int readings = 1; readings <= 4; readings += 3) {
+    const struct learned plain = learn(readings, size, 1, false, NULL, NULL);
+    const struct learned direct = learn_so((struct language_way){device, true}, readings, size, 1, false, NULL, NULL);
+    const struct learned hosts = learn_so((struct language_way){device, false}, readings, size, 1, false, NULL, NULL);
+    compare(&plain, &direct, readings);
+    assert_all(memcmp(direct.loss, hosts.loss, sizeof direct.loss) == 0);
+  }
+  kwm_device_close(device);
 }
 
 /* The losses fall: targets follow from inputs. */
@@ -150,7 +172,7 @@ static void test_finite(void **state) {
   kwm_language_learner *learner;
   const int size = world_size();
   const struct kwm_language_learn_spec spec = learn_spec(false);
-  language_case_open(&c, 4, size, 1, 4);
+  language_case_open(&c, (struct language_way){0}, 4, size, 1, 4);
   assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
   assert_all(kwm_language_finite(learner));
   const int t = kwm_transformer_tensor(0, KWM_LAYER_DOWN);
@@ -163,9 +185,7 @@ static void test_finite(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_finite),
-    cmocka_unit_test(test_layouts),
-    cmocka_unit_test(test_learns),
-    cmocka_unit_test(test_resume),
+    cmocka_unit_test(test_finite),   cmocka_unit_test(test_layouts), cmocka_unit_test(test_learns),
+    cmocka_unit_test(test_messages), cmocka_unit_test(test_resume),
 };
 KWM_TEST_MAIN(tests)
