@@ -20,7 +20,8 @@ struct kwm_language_learn_spec {
   double pull;                                          /* the mean decays by pull * step: dynamics of an AR(1) */
   double rate_f, rate_m, rate_factor;
   int64_t refresh, factor_every,
-      anew; /* steps between refreshes and observations; every anew-th refresh is exact, 0: first only */
+      anew;    /* steps between refreshes and observations; every anew-th refresh is exact, 0: first only */
+  bool spread; /* tensors are refreshed in turn */
   bool steady;
   double gate;                                     /* skip a step of a larger mean surprisal; 0: never */
   double rate, beta1, beta2, epsilon, decay, clip; /* adam; decay: times rate; clip: bound on the mean score's norm */

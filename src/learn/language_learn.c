@@ -7,9 +7,6 @@
 
 #include "language_state.h"
 
-static const int64_t EARLY[] = {1, 5,
-                                20}; /* steps with an exact basis of their own: the first factors are of few tokens */
-
 /* The sink of the pipe: the score of a matrix is sᵀa; its factors are observed on the way. */
 static void take_matrix(void *context, int t, int64_t n, int64_t d_o, int64_t d_i, const float *s, const float *a) {
   kwm_language_learner *const learner = context;
@@ -73,23 +70,6 @@ static enum kwm_verdict judge(const kwm_language_learner *learner, const struct 
   return learner->spec.gate > 0 && surprisal > learner->spec.gate ? KWM_STEP_GATED : KWM_STEP_DONE;
 }
 
-/* New bases, when it is time: exact at first and every `anew`-th time, improved else. */
-static bool refresh(kwm_language_learner *learner) {
-  const int64_t step = learner->seen + 1;
-  bool due = step % learner->spec.refresh == 0, anew = false;
-  for (size_t k = 0; k < sizeof EARLY / sizeof EARLY[0]; k++) anew = anew || step == EARLY[k];
-  if (!due && !anew) return true;
-  if (due && learner->spec.anew > 0) anew = anew || step / learner->spec.refresh % learner->spec.anew == 0;
-  bool good = true;
-  language_sum_factors(learner);
-  for (int t = 0; t < learner->model->n_tensors && good; t++)
-    if (learner->holds[t] && (learner->cov[t].A != NULL || learner->cov[t].G != NULL))
-      good = kwm_riccati_refresh(&learner->cov[t], anew, learner->spec.tokens, &learner->room);
-  language_drop_shares(learner);
-  learner->refreshes++;
-  return good;
-}
-
 static void correct_kalman(kwm_language_learner *learner, int t, double schedule) {
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(learner->device);
   const struct kwm_tensor *const tensor = &learner->model->tensors[t];
@@ -129,7 +109,7 @@ static void add_average(kwm_language_learner *learner) {
 
 static void correct(kwm_language_learner *learner, struct kwm_language_result *result) {
   const double clip = learner->spec.clip, norm = result->score_norm;
-  if (!learner->spec.adam && kwm_par_any(learner->layout, !refresh(learner))) {
+  if (!learner->spec.adam && kwm_par_any(learner->layout, !language_refresh(learner))) {
     result->verdict = KWM_STEP_INDEFINITE;
     return;
   }
@@ -139,6 +119,8 @@ static void correct(kwm_language_learner *learner, struct kwm_language_result *r
       correct_adam(learner, t, result->schedule, clip > 0 && norm > clip ? clip / norm : 1);
     else
       correct_kalman(learner, t, result->schedule);
+    if (t == KWM_TENSOR_EMBED && kwm_language_share_due(learner->language, learner->steps + 1))
+      kwm_language_share_begin(learner->language, learner->mean);
   }
   add_average(learner);
   learner->seen++;

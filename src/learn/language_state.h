@@ -19,7 +19,7 @@ struct kwm_language_learner {
   float *host;           /* (largest) of the host, with a device: on the way to and from checkpoints */
   double *norms;         /* (n_tensors) kwm_device_share */
   int64_t steps;         /* finished, skipped ones included */
-  int64_t seen, observed, refreshes, skipped;
+  int64_t seen, observed, skipped;
   bool observes;                 /* this step observes the factors */
   bool touched[KWM_TENSORS_MAX]; /* in this step, so that its running means decayed */
 };
@@ -32,5 +32,9 @@ static inline int64_t language_size(const struct kwm_transformer *model, int t) 
    only the first one keeps them, the others begin anew. Between steps it is always so that the shares add up; bases
    and checkpoints want them whole. The first is collective over peers. */
 void language_sum_replicas(kwm_language_learner *learner, int64_t n, float *values);
-void language_sum_factors(kwm_language_learner *learner);
-void language_drop_shares(kwm_language_learner *learner);
+void language_sum_factors(kwm_language_learner *learner, int t);
+void language_drop_shares(kwm_language_learner *learner, int t);
+void language_gather_factors(kwm_language_learner *learner); /* both, of all tensors */
+
+/* language_bases.c: new bases of this rank's tensors, if it is time for any. False: no eigenvectors. */
+bool language_refresh(kwm_language_learner *learner);
