@@ -23,6 +23,7 @@ struct kwm_language_spec {
   uint64_t seed;      /* of what is dropped */
   int64_t copy_every; /* steps after which the embedding's copies are sent anew */
   bool half;          /* cuda: predictions are read in 16 bits (kwm/tensor.h, kwm_read) */
+  double reading;     /* what an operation of a reading costs, in those of a layer: for where layers go */
   bool direct;        /* messages from device to device where that can be (kwm/link.h) */
   kwm_device *device; /* borrowed: where means and activations are; NULL: host */
 };
@@ -35,7 +36,8 @@ struct kwm_language_place {
 
 /* Stages and layers spread over `ranks`, whole stages if there are several, so that ranks have alike to compute; a
    layer with the reading counts for what it costs. KWM_ERR_USAGE: more ranks than that. */
-kwm_status kwm_language_spread(struct kwm_language_place *place, const struct kwm_transformer *model, int ranks);
+kwm_status kwm_language_spread(struct kwm_language_place *place, const struct kwm_transformer *model, double reading,
+                               int ranks);
 /* The rank of a replica that holds tensor t, corrects it and writes it. */
 int kwm_language_holder(const struct kwm_language_place *place, const struct kwm_transformer *model, int t);
 

@@ -101,7 +101,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(filter.evidence_rate, "0.02", ABOVE(0, 1), "transformer: rate of the running information"),
   KEY(filter.factor_rate, "0.05", ABOVE(0, 1), "transformer: rate of the eigenbases' factors"),
   KEY(filter.factor_every, "1", CLOSED(1, 1000000), "transformer: steps between observations of the factors"),
-  KEY(filter.spread_bases, "true", ANY("true, false"), "transformer: between two refreshes the eigenbases take turns, so that no step pays for all"),
+  KEY(filter.spread_bases, "false", ANY("true, false"), "transformer: between two refreshes the eigenbases take turns, so that no step pays for all"),
   KEY(filter.stage_noise, "1", CLOSED(0, 100), "transformer: root of the process noise of stages before the last, share of the last one's"),
   KEY(filter.pull, "0.01", CLOSED(0, 1000), "transformer: the mean decays by this times the root of q a step"),
   KEY(filter.gain_factor, "1", ABOVE(0, 100), "innovation noise is counted 1/gain_factor times"),

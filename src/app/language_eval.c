@@ -53,7 +53,7 @@ static void print_plan(const struct kwm_language_run *language) {
   const struct kwm_language_learn_spec learn = kwm_language_run_learn_spec(language);
   const double mega = 1e6, rows = (double)(config->train.batch * config->model.context) * (double)config->model.width;
   struct kwm_language_place place;
-  if (kwm_language_spread(&place, &language->model, layout->stages) != KWM_OK) return;
+  if (kwm_language_spread(&place, &language->model, spec.reading, layout->stages) != KWM_OK) return;
   printf("# %lld parameters, %lld words, %lld tokens of training text, %lld steps a pass; %d ranks = %d replicas x %d "
          "stages\n",
          (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types,
@@ -77,7 +77,7 @@ static kwm_status plan(struct kwm_language_run *language) {
   struct kwm_language_place place;
   KWM_TRY(kwm_language_run_layout(language));
   KWM_TRY(kwm_language_run_read(language));
-  KWM_TRY(kwm_language_spread(&place, &language->model, language->run->layout.stages));
+  KWM_TRY(kwm_language_spread(&place, &language->model, 0, language->run->layout.stages));
   if (language->run->layout.rank == 0) print_plan(language);
   return KWM_OK;
 }

@@ -38,7 +38,7 @@ kwm_status language_measure(struct kwm_language *language) {
   KWM_CHECK(spec->batch % spec->micro == 0 && spec->micro % replicas == 0, KWM_ERR_USAGE,
             "config: wanted train.chunks to divide train.batch %lld, and layout.replicas %lld to divide it, found %lld",
             (long long)spec->batch, (long long)replicas, (long long)spec->micro);
-  KWM_TRY(kwm_language_spread(&language->place, model, language->ranks));
+  KWM_TRY(kwm_language_spread(&language->place, model, spec->reading, language->ranks));
   language->micros = spec->micro / replicas;
   const int64_t sequences = spec->batch / spec->micro;
   language->n = sequences * model->context;
