@@ -65,12 +65,29 @@ noise() {
 }
 
 long() {
-  local much=(report.evaluations=2 train.average=.005)
-  run long-1 1 sensitivity=adjoint train.epochs=24 "${much[@]}" model.dropout=.3 model.dropout_embedding=.4 model.dropout_readout=.6
-  run long-2 1 sensitivity=adjoint train.epochs=24 "${much[@]}" model.dropout=.4 model.dropout_embedding=.4 model.dropout_readout=.4
-  run long-3 1 learner=adam sensitivity=adjoint train.epochs=30 "${much[@]}" model.dropout=.4 model.dropout_embedding=.4 \
-    model.dropout_readout=.4
-  run long-4 1 train.epochs=18 "${much[@]}" model.dropout=.3 model.dropout_embedding=.3 model.dropout_readout=.4
+  local both=(report.evaluations=2 train.average=.005 sensitivity=adjoint) fresh=(filter.evidence_rate=.01 cov.hidden.refresh=20) k=0 drop
+  # much LAYERS EMBEDDED READ-OUT PASSES [key=value ...]: what is dropped, and how often all is read
+  much() {
+    k=$((k + 1))
+    drop=("model.dropout=$1" "model.dropout_embedding=$2" "model.dropout_readout=$3" "train.epochs=$4")
+    run "long-$k" 1 "${both[@]}" "${drop[@]}" "${@:5}"
+  }
+  much .3 .4 .6 24
+  much .4 .4 .4 24
+  much .4 .4 .4 30 learner=adam
+  much .3 .4 .6 24 learner=adam adam.decay=.1
+  much .3 .3 .4 18 sensitivity=stage
+  much .3 .4 .6 24 filter.pull=.1
+  much .3 .4 .6 24 filter.pull=.3
+  much .3 .4 .6 24 filter.pull=.1 model.context=256 train.batch=32
+  much .3 .4 .6 24 filter.pull=.1 train.batch=32
+  much .3 .4 .6 28 "${fresh[@]}"
+  much .3 .45 .65 34
+  much .35 .5 .6 34 filter.process_noise=2e-4 filter.pull=.1
+  much .35 .5 .6 24 filter.process_noise=3e-4 filter.pull=.5 "${fresh[@]}"
+  much .35 .5 .65 24 filter.process_noise=2e-4 filter.pull=.5 "${fresh[@]}"
+  much .4 .5 .7 28 filter.process_noise=2e-4 filter.pull=1 "${fresh[@]}"
+  much .3 .4 .6 20 sensitivity=stage filter.stage_noise=1.5 filter.process_noise=2e-4 filter.pull=.5 "${fresh[@]}"
 }
 
 pipe() {

@@ -45,10 +45,14 @@ struct kwm_language_result {
   struct kwm_reading reading; /* summed over the step's tokens */
   double score_norm;          /* norm of the mean score over all tensors */
   double schedule;
+  int failed_rank, failed_tensor; /* not finite or indefinite: the first rank that found it; there, -1: the outputs */
 };
 /* One step at the means: pipe, sums over replicas, correction, embedding's copies. */
 void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language_batch *batch,
                         struct kwm_language_result *result);
+
+/* P <- factor P, at most the prior's, of the recursive kalman; nothing for adam and at the fixed point. Local. */
+void kwm_language_inflate(kwm_language_learner *learner, double factor);
 
 /* The means of this rank's tensors (n_tensors; NULL: not held); averaged: their running mean, if there is one. Local.
    After an evaluation at averaged means the embedding's copies must be shared again. */

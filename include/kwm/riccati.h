@@ -64,6 +64,9 @@ bool kwm_riccati_refresh(struct kwm_riccati *cov, bool anew, int64_t tokens, con
    room->matrix or, without bases, in X. q: process noise of this step, the same units as p. */
 float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const struct kwm_riccati_room *room);
 
+/* p <- factor p, at most p0; without effect on the fixed point. host: (rows columns), unused without a device. */
+void kwm_riccati_inflate(struct kwm_riccati *cov, double factor, float *host);
+
 /* Collective over the checkpoint's ranks: arrays under /cov/NAME; holds: this rank has the tensor. host: room for the
    largest array, unused without a device. The three counts are the caller's to keep. */
 kwm_status kwm_riccati_save(const struct kwm_riccati *cov, kwm_ckpt *ckpt, bool holds, float *host);

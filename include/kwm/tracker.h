@@ -61,6 +61,9 @@ struct kwm_track kwm_tracker_update(struct kwm_tracker *tracker, const double *y
 /* ŷ (m) and the variance of every output, with (noise) or without the observation's own. */
 void kwm_tracker_outputs(struct kwm_tracker *tracker, bool noise, double *y, double *variance);
 
+/* θ's deviations grow by √factor, none beyond the prior's; correlations stay. */
+void kwm_tracker_inflate(struct kwm_tracker *tracker, double factor);
+
 /* P <- P + vvᵀ; v (N) is overwritten. */
 void kwm_tracker_widen(struct kwm_tracker *tracker, double *v);
 

@@ -3,13 +3,11 @@
 #include "checkpoint.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kwm/log.h"
 #include "task_table.h"
-#include "kwm_version.h"
 
 enum { N_COUNTS = sizeof(struct kwm_counts) / sizeof(double) };
 
@@ -27,7 +25,8 @@ _Static_assert(KWM_GROUPS_MAX == 32 && KWM_DOUBLES(struct kwm_change) == 8 &&
                    KWM_DOUBLES(struct kwm_ljung_box) == 34 && KWM_DOUBLES(struct kwm_calibration) == 45,
                "count_names lists the numbers of struct kwm_counts");
 
-static bool means_finite(const struct kwm_params *params) {
+bool kwm_checkpoint_finite(const struct kwm_run *run) {
+  const struct kwm_params *const params = &run->params;
   for (int g = 0; g < params->model->n_groups; g++) {
     const float *const mean = kwm_params_home(params, g);
     for (int64_t k = 0; k < params->share[g].count * params->model->groups[g].params; k++)
@@ -43,41 +42,18 @@ static int64_t cursor_of(const struct kwm_run *run, int64_t step) {
   return (step - lap.first) % lap.steps * run->config.train.batch;
 }
 
-static kwm_status put_all(const struct kwm_run *run, const struct kwm_progress *progress, kwm_ckpt *ckpt) {
-  const struct kwm_config *const config = &run->config;
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "config", run->config_text));
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "version", KWM_VERSION));
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "git", KWM_GIT));
-  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "step", progress->step));
+kwm_status kwm_checkpoint_put(const struct kwm_run *run, const struct kwm_progress *progress, kwm_ckpt *ckpt) {
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch", (int64_t)kwm_progress_epoch(progress)));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "cursor", cursor_of(run, progress->step)));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch_steps", kwm_run_lap(run, 0).steps));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "pixels", run->model.length));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "classes", run->model.classes));
-  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "seed", (int64_t)config->seed));
   const int64_t dims[1] = {N_COUNTS};
   KWM_TRY(kwm_ckpt_put_text(ckpt, "/history", "names", count_names));
   KWM_TRY(kwm_ckpt_put(ckpt, "/history/counts", KWM_F64, 1, dims, 0, run->layout.rank == 0 ? N_COUNTS : 0,
                        &progress->counts));
   if (progress->tasks != NULL) KWM_TRY(kwm_task_table_save(progress->tasks, ckpt, run->layout.rank == 0));
   return kwm_learner_save(&run->learner, ckpt);
-}
-
-kwm_status kwm_checkpoint_save(struct kwm_run *run, const struct kwm_progress *progress, const char *dir) {
-  char folder[4096];
-  kwm_ckpt *ckpt = NULL;
-  snprintf(folder, sizeof folder, "%s/checkpoints", dir);
-  const kwm_status finite =
-      means_finite(&run->params)
-          ? KWM_OK
-          : KWM_RAISE(KWM_ERR_NUMERIC, "checkpoint at step %lld: wanted finite means", (long long)progress->step);
-  KWM_TRY(kwm_agree(run->layout.world, finite));
-  KWM_TRY(kwm_ckpt_create(&ckpt, run->layout.world, folder, progress->step));
-  const kwm_status status = put_all(run, progress, ckpt);
-  kwm_ckpt_keep_every(ckpt, run->config.checkpoint.keep_every);
-  if (status == KWM_OK) return kwm_ckpt_commit(&ckpt, run->config.checkpoint.keep);
-  kwm_ckpt_abort(&ckpt);
-  return status;
 }
 
 /* The keys that make a model what it is: a checkpoint fits only a configuration that agrees in them. */

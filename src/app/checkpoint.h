@@ -3,9 +3,11 @@
 
 #include "progress.h"
 
-/* DIR/checkpoints gets one of the current step; the last checkpoint.keep are kept. Collective. A run whose means are
-   not finite is never saved (KWM_ERR_NUMERIC). */
-kwm_status kwm_checkpoint_save(struct kwm_run *run, const struct kwm_progress *progress, const char *dir);
+/* The learner, the counts, and where the run is. Collective. */
+kwm_status kwm_checkpoint_put(const struct kwm_run *run, const struct kwm_progress *progress, kwm_ckpt *ckpt);
+
+/* All means of this rank are finite. Local. */
+bool kwm_checkpoint_finite(const struct kwm_run *run);
 
 /* Learner and counts from an open checkpoint. KWM_ERR_DATA if it is of another model. Collective. */
 kwm_status kwm_checkpoint_load(struct kwm_run *run, struct kwm_progress *progress, kwm_ckpt *ckpt);

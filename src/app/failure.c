@@ -1,4 +1,4 @@
-/* Numerical trouble is a verdict: counted by progress.c, said and acted on here. */
+/* Numerical trouble is a verdict: counted by the kinds of runs, said and acted on here. */
 #include "failure.h"
 
 #include <stdio.h>
@@ -15,9 +15,17 @@ bool kwm_failure_inflates(const struct kwm_config *config) {
 }
 
 kwm_status kwm_failure_check(const struct kwm_config *config) {
-  KWM_CHECK(!kwm_failure_inflates(config) || strcmp(config->cov.joint, "none") == 0, KWM_ERR_USAGE,
+  const bool inflates = kwm_failure_inflates(config), transformer = is(config->model.kind, "transformer");
+  KWM_CHECK(!inflates || is(config->cov.joint, "none"), KWM_ERR_USAGE,
             "config: wanted cov.joint none with failure.indefinite or failure.diverging inflate, found %s",
             config->cov.joint);
+  KWM_CHECK(!inflates || !transformer || is(config->filter.riccati, "recursive"), KWM_ERR_USAGE,
+            "config: wanted filter.riccati recursive with failure.indefinite or failure.diverging inflate (at their "
+            "fixed point variances forget at once), found %s",
+            config->filter.riccati);
+  KWM_CHECK(!inflates || !is(config->model.kind, "koopman"), KWM_ERR_USAGE,
+            "config: wanted another model.kind with failure.indefinite or failure.diverging inflate (a regression has "
+            "no gain), found koopman");
   return KWM_OK;
 }
 
@@ -31,43 +39,39 @@ static const char *policy_of(const struct kwm_config *config, enum kwm_verdict v
   return "skip";
 }
 
-/* text <- rank, group and numbers of a step that was skipped. */
-static void describe(const struct kwm_run *run, const struct kwm_step *step, char *text, size_t bytes) {
-  static const char *const why[] = {"", "not finite", "not positive definite", "surprisal beyond filter.gate"};
-  const int part = step->failed_part;
-  const bool placed = step->verdict == KWM_STEP_NOT_FINITE || step->verdict == KWM_STEP_INDEFINITE;
-  const bool grouped = part >= 0 && part < run->model.n_groups;
-  const char *const beside = step->verdict == KWM_STEP_NOT_FINITE ? "outputs" : "S";
-  char place[96] = "", group[64] = "";
-  if (placed)
-    snprintf(place, sizeof place, " (rank %d, %s)", step->failed_rank, grouped ? run->model.groups[part].name : beside);
-  if (grouped) snprintf(group, sizeof group, ", its kl %.3g, scale %.3g", step->kl[part], step->scale[part]);
-  snprintf(text, bytes, "%s%s: surprisal %.4g a sample, nis %.3g%s", why[step->verdict], place,
-           step->innovation.surprisal / step->innovation.samples, step->nis, group);
+static void inflate(const struct kwm_loop *loop) {
+  if (loop->kind->inflate != NULL) loop->kind->inflate(loop->self);
 }
 
-kwm_status kwm_failure_step(struct kwm_run *run, const struct kwm_progress *progress, const struct kwm_step *step) {
-  char text[512];
+kwm_status kwm_failure_step(const struct kwm_loop *loop, const struct kwm_loop_place *place,
+                            const struct kwm_loop_step *step) {
+  static const char *const why[] = {"", "not finite", "not positive definite", "surprisal beyond the gate"};
+  const struct kwm_config *const config = &loop->run->config;
+  const char *const policy = policy_of(config, step->verdict);
+  const long long most = config->filter.max_skips;
+  char where[128] = "";
   if (step->verdict == KWM_STEP_DONE) return KWM_OK;
-  const char *const policy = policy_of(&run->config, step->verdict);
-  describe(run, step, text, sizeof text);
-  KWM_CHECK(!is(policy, "stop"), KWM_ERR_NUMERIC, "step %lld: wanted a step that can be applied, found %s",
-            (long long)progress->step, text);
-  kwm_log(KWM_LOG_WARNING, "step %lld skipped: %s", (long long)progress->step, text);
-  if (is(policy, "inflate")) kwm_learner_inflate(&run->learner);
+  if (step->verdict != KWM_STEP_GATED) snprintf(where, sizeof where, " (rank %d, %s)", step->rank, step->place);
+  KWM_CHECK(!is(policy, "stop"), KWM_ERR_NUMERIC, "step %lld: wanted a step that can be applied, found %s%s: %s",
+            (long long)place->step, why[step->verdict], where, step->numbers);
+  kwm_log(KWM_LOG_WARNING, "step %lld skipped: %s%s: %s%s", (long long)place->step, why[step->verdict], where,
+          step->numbers, is(policy, "inflate") ? ": P inflated" : "");
+  KWM_CHECK(place->skips_in_a_row < (double)most, KWM_ERR_NUMERIC,
+            "step %lld: wanted a step that can be applied, found %lld skipped in a row", (long long)place->step, most);
+  if (is(policy, "inflate")) inflate(loop);
   return KWM_OK;
 }
 
-kwm_status kwm_failure_row(struct kwm_run *run, const struct kwm_progress *progress) {
-  const struct kwm_counts *const c = &progress->counts;
-  const double limit = run->config.failure.nis, nis = c->row_nis / (c->row_steps - c->row_skipped);
-  if (!(limit > 0 && nis > limit)) return KWM_OK;
-  const char *const policy = run->config.failure.diverging;
+kwm_status kwm_failure_row(const struct kwm_loop *loop, const struct kwm_loop_place *place) {
+  const struct kwm_config *const config = &loop->run->config;
+  const double limit = config->failure.nis;
+  const char *const policy = config->failure.diverging;
+  if (!(limit > 0 && place->nis > limit)) return KWM_OK;
   KWM_CHECK(!is(policy, "stop"), KWM_ERR_NUMERIC,
             "step %lld: wanted a filter whose mean nis stays within failure.nis %g, found %.3g over %.0f steps",
-            (long long)progress->step, limit, nis, c->row_steps);
+            (long long)place->step, limit, place->nis, place->row_steps);
   kwm_log(KWM_LOG_WARNING, "step %lld: diverging: mean nis %.3g over %.0f steps, failure.nis %g%s",
-          (long long)progress->step, nis, c->row_steps, limit, is(policy, "inflate") ? ": P inflated" : "");
-  if (is(policy, "inflate")) kwm_learner_inflate(&run->learner);
+          (long long)place->step, place->nis, place->row_steps, limit, is(policy, "inflate") ? ": P inflated" : "");
+  if (is(policy, "inflate")) inflate(loop);
   return KWM_OK;
 }

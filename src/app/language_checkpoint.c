@@ -2,11 +2,8 @@
    (seed, step), so step and seed are the whole cursor. */
 #include "language_checkpoint.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "kwm_version.h"
 
 enum { N_COUNTS = sizeof(struct kwm_language_counts) / sizeof(double) };
 
@@ -19,40 +16,20 @@ _Static_assert(N_COUNTS == 16 + KWM_TRANSFORMER_STAGES_MAX + KWM_TENSOR_ROLES + 
                    KWM_TRANSFORMER_STAGES_MAX == 16 && KWM_TENSOR_ROLES == 3 && KWM_READ_SUMS == 6,
                "count_names lists the numbers of struct kwm_language_counts");
 
-static kwm_status put_all(const struct kwm_language_progress *progress, kwm_ckpt *ckpt) {
+kwm_status kwm_language_checkpoint_put(const struct kwm_language_progress *progress, kwm_ckpt *ckpt) {
   const struct kwm_language_run *const language = progress->run;
   const struct kwm_config *const config = &language->run->config;
   const int64_t dims[1] = {N_COUNTS}, pass = progress->step / language->pass_steps;
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "config", language->run->config_text));
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "version", KWM_VERSION));
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "git", KWM_GIT));
-  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "step", progress->step));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch", pass));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "cursor", progress->step - pass * language->pass_steps));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch_steps", language->pass_steps));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "types", language->model.types));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "vocabulary_crc32", kwm_vocabulary_facts(language->vocabulary).crc32));
-  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "seed", (int64_t)config->seed));
   KWM_TRY(kwm_ckpt_put_text(ckpt, "/learner", "name", config->learner));
   KWM_TRY(kwm_ckpt_put_text(ckpt, "/history", "names", count_names));
   KWM_TRY(kwm_ckpt_put(ckpt, "/history/counts", KWM_F64, 1, dims, 0, language->run->layout.rank == 0 ? N_COUNTS : 0,
                        &progress->counts));
   return kwm_language_learner_save(language->learner, ckpt);
-}
-
-kwm_status kwm_language_checkpoint_save(struct kwm_language_progress *progress, const char *dir, const char *folder,
-                                        int64_t keep) {
-  char path[4096];
-  kwm_ckpt *ckpt = NULL;
-  KWM_CHECK(kwm_language_finite(progress->run->learner), KWM_ERR_NUMERIC,
-            "checkpoint at step %lld: wanted finite means", (long long)progress->step);
-  snprintf(path, sizeof path, "%s/%s", dir, folder);
-  KWM_TRY(kwm_ckpt_create(&ckpt, progress->run->run->layout.world, path, progress->step));
-  const kwm_status status = put_all(progress, ckpt);
-  kwm_ckpt_keep_every(ckpt, progress->run->run->config.checkpoint.keep_every);
-  if (status == KWM_OK) return kwm_ckpt_commit(&ckpt, keep);
-  kwm_ckpt_abort(&ckpt);
-  return status;
 }
 
 /* The keys that make a model what it is. */

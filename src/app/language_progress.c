@@ -38,9 +38,6 @@ void kwm_language_progress_init(struct kwm_language_progress *progress, struct k
   c->best_valid = c->best_epoch = c->best_test = c->best_test_fused = NAN;
   for (int role = 0; role < KWM_TENSOR_ROLES; role++) c->trace[role] = NAN;
   for (int s = 0; s < run->model.stages; s++) c->weights[s] = 1.0 / run->model.stages;
-  progress->started = kwm_par_seconds();
-  progress->comm_started = run->run->layout.comm_seconds;
-  progress->idle_started = kwm_language_idle(run->language);
 }
 
 double kwm_language_progress_epoch(const struct kwm_language_progress *progress) {
@@ -60,37 +57,34 @@ kwm_status kwm_language_progress_open(struct kwm_language_progress *progress, co
   return kwm_metrics_open(&progress->metrics, dir, "metrics.tsv", progress->n_columns, all, progress->step);
 }
 
-void kwm_language_progress_clock(struct kwm_language_progress *progress) {
-  struct kwm_layout *const layout = &progress->run->run->layout;
-  const double now = kwm_par_seconds(), comm = layout->comm_seconds, idle = kwm_language_idle(progress->run->language);
-  double times[3] = {now - progress->started, comm - progress->comm_started, idle - progress->idle_started};
-  progress->here_seconds += times[0];
-  progress->idle_seconds += times[2];
-  kwm_par_sum_world(layout, 3, times);
-  progress->all_seconds += times[0];
-  progress->all_idle += times[2];
-  progress->started = now;
-  progress->comm_started = comm;
-  progress->idle_started = idle;
-  progress->counts.seconds += times[0] / layout->size;
-  progress->counts.row_seconds += times[0] / layout->size;
-  progress->counts.comm_seconds += times[1] / layout->size;
-}
-
 static const double *last_of(const struct kwm_language_progress *progress, const struct kwm_reading *reading) {
   return reading->of[progress->run->model.stages - 1];
 }
 
-void kwm_language_progress_step(struct kwm_language_progress *progress, const struct kwm_language_result *result) {
-  static const char *const why[] = {"", "not finite", "no eigenvectors", "surprisal beyond filter.gate"};
+/* Of a step that was skipped. */
+static void describe(const struct kwm_language_progress *progress, const struct kwm_language_result *result,
+                     struct kwm_loop_step *taken) {
+  const struct kwm_transformer *const model = &progress->run->model;
+  const double *const last = last_of(progress, &result->reading);
+  const int t = result->failed_tensor;
+  taken->verdict = result->verdict;
+  taken->rank = result->failed_rank;
+  taken->place = t >= 0 && t < model->n_tensors ? model->tensors[t].name : "outputs";
+  snprintf(taken->numbers, sizeof taken->numbers, "surprisal %.4g a token, nis %.3g, mean score's norm %.3g",
+           last[KWM_READ_SURPRISAL] / last[KWM_READ_TOKENS], last[KWM_READ_SQUARED] / last[KWM_READ_EXPECTED],
+           result->score_norm);
+}
+
+void kwm_language_progress_step(struct kwm_language_progress *progress, const struct kwm_language_result *result,
+                                struct kwm_loop_step *taken) {
   struct kwm_language_counts *const c = &progress->counts;
   const double *const last = last_of(progress, &result->reading);
   progress->step++;
   progress->schedule = result->schedule;
   c->tokens_seen += last[KWM_READ_TOKENS];
+  describe(progress, result, taken);
   if (result->verdict != KWM_STEP_DONE) {
     c->skipped++, c->skips_in_a_row++;
-    kwm_log(KWM_LOG_WARNING, "step %lld skipped: %s", (long long)progress->step, why[result->verdict]);
     return;
   }
   c->skips_in_a_row = 0;
@@ -152,9 +146,20 @@ static void live_line(const struct kwm_language_progress *progress, double rate,
                    100 * c->comm_seconds / c->seconds, tested);
 }
 
+void kwm_language_progress_time(struct kwm_language_progress *progress, double seconds, double idle) {
+  progress->seconds += seconds;
+  progress->idle += idle;
+}
+
+/* Of all ranks. */
+static double idle_fraction(struct kwm_language_progress *progress) {
+  double sums[2] = {progress->idle, progress->seconds};
+  kwm_par_sum_world(&progress->run->run->layout, 2, sums);
+  return sums[0] / sums[1];
+}
+
 kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, bool evaluated) {
   struct kwm_language_counts *const c = &progress->counts;
-  kwm_language_progress_clock(progress);
   const double *const last = last_of(progress, &c->row);
   const double rate = last[KWM_READ_TOKENS] / c->row_seconds;
   if (last[KWM_READ_TOKENS] > 0) c->train_loss = last[KWM_READ_SURPRISAL] / last[KWM_READ_TOKENS];
@@ -178,7 +183,7 @@ kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, boo
                                                          evaluated ? c->valid_fused : NAN,
                                                          evaluated ? c->test : NAN,
                                                          evaluated ? c->test_fused : NAN,
-                                                         progress->all_idle / progress->all_seconds};
+                                                         idle_fraction(progress)};
   for (int s = 0; s < progress->run->model.stages; s++)
     values[COLUMNS + s] = c->row.of[s][KWM_READ_SURPRISAL] / c->row.of[s][KWM_READ_TOKENS];
   kwm_status status = KWM_OK;
@@ -193,7 +198,7 @@ kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, boo
 static void add_idle(struct kwm_language_progress *progress, struct kwm_field *fields, char (*names)[NAME_BYTES]) {
   struct kwm_layout *const layout = &progress->run->run->layout;
   double share[KWM_TRANSFORMER_LAYERS_MAX] = {0};
-  share[layout->stage] = progress->idle_seconds / progress->here_seconds / layout->replicas;
+  share[layout->stage] = progress->idle / progress->seconds / layout->replicas;
   kwm_par_sum_world(layout, layout->stages, share);
   for (int r = 0; r < layout->stages; r++) {
     snprintf(names[r], NAME_BYTES, "idle_fraction_stage%d", r + 1);

@@ -3,6 +3,7 @@
 
 #include "kwm/report.h"
 #include "language_run.h"
+#include "loop.h"
 
 /* Everything counted, all doubles: saved in checkpoints as one array, so that a resumed run's tables read on. */
 struct kwm_language_counts {
@@ -26,9 +27,8 @@ struct kwm_language_progress {
   int n_columns;
   int64_t step;
   double schedule;
-  double started, comm_started, idle_started;
-  double here_seconds, idle_seconds; /* of this rank since the run was started or resumed */
-  double all_seconds, all_idle;      /* of all ranks */
+  double seconds,
+      idle; /* of this rank since the run was started or resumed: in steps, and of that with nothing to compute */
 };
 
 void kwm_language_progress_init(struct kwm_language_progress *progress, struct kwm_language_run *run);
@@ -37,12 +37,15 @@ double kwm_language_progress_epoch(const struct kwm_language_progress *progress)
 /* metrics.tsv in DIR with the rows up to the current step. Rank 0. */
 kwm_status kwm_language_progress_open(struct kwm_language_progress *progress, const char *dir);
 
-/* Moves the clock's time into the counts; counts one step. Collective. */
-void kwm_language_progress_clock(struct kwm_language_progress *progress);
-void kwm_language_progress_step(struct kwm_language_progress *progress, const struct kwm_language_result *result);
+/* Counts one step, and says how it went: taken. Local. */
+void kwm_language_progress_step(struct kwm_language_progress *progress, const struct kwm_language_result *result,
+                                struct kwm_loop_step *taken);
 
 /* Perplexities of validation and test text, traces. Collective. */
 kwm_status kwm_language_progress_evaluate(struct kwm_language_progress *progress);
+
+/* A step took so long on this rank, and of that it had nothing to compute. Local. */
+void kwm_language_progress_time(struct kwm_language_progress *progress, double seconds, double idle);
 
 /* A row of metrics.tsv and the live line; summary.json. Collective; rank 0 writes. */
 kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, bool evaluated);

@@ -1,4 +1,5 @@
 /* Assembly of a language model's run. */
+#include "failure.h"
 #include "language_run.h"
 
 #include <math.h>
@@ -52,6 +53,7 @@ void kwm_language_run_fit(struct kwm_config *config) {
 kwm_status kwm_language_run_layout(struct kwm_language_run *run) {
   const struct kwm_config *const config = &run->run->config;
   KWM_TRY(kwm_agree(MPI_COMM_WORLD, check_words(config)));
+  KWM_TRY(kwm_agree(MPI_COMM_WORLD, kwm_failure_check(config)));
   return kwm_layout_init(&run->run->layout, config->layout.replicas, config->layout.stages, config->layout.owners);
 }
 

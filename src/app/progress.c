@@ -43,8 +43,6 @@ void kwm_progress_init(struct kwm_progress *progress, struct kwm_run *run) {
   c->test_accuracy = c->test_loss = c->valid_accuracy = c->valid_loss = c->train_loss = NAN;
   c->noise = 1;
   for (int g = 0; g < progress->run->model.n_groups; g++) c->process_noise[g] = run->config.filter.process_noise;
-  progress->started = kwm_par_seconds();
-  progress->comm_started = run->layout.comm_seconds;
 }
 
 double kwm_progress_epoch(const struct kwm_progress *progress) {
@@ -79,18 +77,6 @@ kwm_status kwm_progress_open(struct kwm_progress *progress, const char *dir) {
 void kwm_progress_close(struct kwm_progress *progress) {
   kwm_metrics_close(&progress->metrics);
   kwm_metrics_close(&progress->alarms);
-}
-
-void kwm_progress_clock(struct kwm_progress *progress) {
-  struct kwm_layout *const layout = &progress->run->layout;
-  const double now = kwm_par_seconds(), comm = layout->comm_seconds;
-  double times[2] = {now - progress->started, comm - progress->comm_started};
-  kwm_par_sum_world(layout, 2, times);
-  progress->started = now;
-  progress->comm_started = comm;
-  progress->counts.seconds += times[0] / layout->size;
-  progress->counts.row_seconds += times[0] / layout->size;
-  progress->counts.comm_seconds += times[1] / layout->size;
 }
 
 static void count_skip(struct kwm_counts *c, enum kwm_verdict verdict) {
@@ -169,6 +155,20 @@ kwm_status kwm_progress_step(struct kwm_progress *progress, const struct kwm_ste
     c->process_noise[g] = step->process_noise[g];
   }
   return detect(progress, step, changed);
+}
+
+void kwm_progress_describe(const struct kwm_progress *progress, const struct kwm_step *step,
+                           struct kwm_loop_step *taken) {
+  const struct kwm_model *const model = &progress->run->model;
+  const int part = step->failed_part;
+  const bool grouped = step->verdict == KWM_STEP_INDEFINITE && part >= 0 && part < model->n_groups;
+  char group[64] = "";
+  if (grouped) snprintf(group, sizeof group, ", its kl %.3g, scale %.3g", step->kl[part], step->scale[part]);
+  taken->verdict = step->verdict;
+  taken->rank = step->failed_rank;
+  taken->place = grouped ? model->groups[part].name : step->verdict == KWM_STEP_INDEFINITE ? "S" : "outputs";
+  snprintf(taken->numbers, sizeof taken->numbers, "surprisal %.4g a sample, nis %.3g%s",
+           step->innovation.surprisal / step->innovation.samples, step->nis, group);
 }
 
 /* trace P / trace P0 of each group: what is left of the prior uncertainty. Collective. */
@@ -258,7 +258,6 @@ static void begin_row(struct kwm_counts *c) {
 kwm_status kwm_progress_row(struct kwm_progress *progress, bool evaluated) {
   struct kwm_counts *const c = &progress->counts;
   double ratio[KWM_GROUPS_MAX], values[COLUMNS_MAX];
-  kwm_progress_clock(progress);
   trace_ratios(progress, ratio);
   const double rate = c->row.samples / c->row_seconds, comm = c->comm_seconds / c->seconds;
   c->train_loss = c->row.surprisal / c->row.samples;

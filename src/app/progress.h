@@ -3,7 +3,7 @@
 
 #include "kwm/change.h"
 #include "kwm/report.h"
-#include "run.h"
+#include "loop.h"
 
 struct kwm_task_table;
 
@@ -37,7 +37,6 @@ struct kwm_progress {
   int n_columns;
   struct kwm_task_table *tasks; /* borrowed; NULL without a stream */
   int64_t step, steps;          /* finished, planned */
-  double started, comm_started; /* clock at the last call of kwm_progress_clock */
 };
 
 void kwm_progress_init(struct kwm_progress *progress, struct kwm_run *run);
@@ -49,11 +48,12 @@ double kwm_progress_epoch(const struct kwm_progress *progress);
 kwm_status kwm_progress_open(struct kwm_progress *progress, const char *dir);
 void kwm_progress_close(struct kwm_progress *progress);
 
-/* Moves the clock's time since the last call into the counts. Collective. */
-void kwm_progress_clock(struct kwm_progress *progress);
-
 /* Counts one step; *changed: the change detection gave an alarm. The same on all ranks; rank 0 writes. Collective. */
 kwm_status kwm_progress_step(struct kwm_progress *progress, const struct kwm_step *step, bool *changed);
+
+/* The step for kwm_failure_step. Local. */
+void kwm_progress_describe(const struct kwm_progress *progress, const struct kwm_step *step,
+                           struct kwm_loop_step *taken);
 
 /* Writes a row of metrics.tsv and the progress line for the interval since the last row. evaluated: the row carries the
    evaluation just made. Collective; rank 0 writes. */

@@ -1,4 +1,5 @@
 /* Assembly of a world model: series, model, filter. */
+#include "failure.h"
 #include "world.h"
 
 #include <math.h>
@@ -321,6 +322,7 @@ static kwm_status check(const struct world *world) {
 static kwm_status open_all(struct world *world) {
   KWM_TRY(read_series(world));
   KWM_TRY(check(world));
+  KWM_TRY(kwm_failure_check(world->config));
   KWM_TRY(world->koopman ? open_koopman(world) : open_statespace(world));
   const int64_t all = world->series.train * world->config->train.epochs, most = world->config->train.max_steps;
   world->steps = most > 0 && most < all ? most : all;

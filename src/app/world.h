@@ -35,8 +35,8 @@ struct world {
   double noise[4];                  /* fit: log scales of q and r, their deviations; NAN: not fitted */
   int64_t step, steps;              /* of the whole run */
   struct world_counts counts;
-  double started, comm_started;
-  double *scratch; /* koopman: windows, lifts */
+  double skips_in_a_row; /* steps whose numbers were bad; a resumed run counts anew */
+  double *scratch;       /* koopman: windows, lifts */
 };
 
 /* Series, model and filter from the configuration. Collective. */
@@ -76,7 +76,8 @@ void world_true_noise(const struct world *world, double *logs);
 void world_count(struct world_counts *counts, const struct kwm_track *track, int m);
 
 /* world_store.c */
-kwm_status world_save(struct world *world, const char *dir);
+kwm_status world_put(struct world *world, kwm_ckpt *ckpt);
+bool world_finite(const struct world *world);
 kwm_status world_load(struct world *world, kwm_ckpt *ckpt);
 
 /* world_rounds.c: trajectories side by side, world.streams at a time, and their posteriors made one. *done: steps of

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kwm_version.h"
 #include "world.h"
 
 enum { N_COUNTS = sizeof(struct world_counts) / sizeof(double) };
@@ -70,38 +69,26 @@ static kwm_status all(struct world *world, const struct file *file) {
 
 static kwm_status meta(struct world *world, kwm_ckpt *ckpt) {
   const int64_t train = world->series.train;
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "config", world->run->config_text));
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "version", KWM_VERSION));
-  KWM_TRY(kwm_ckpt_put_text(ckpt, "/meta", "git", KWM_GIT));
-  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "step", world->step));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch", world->step / train));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "cursor", world->step % train));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "epoch_steps", train));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "pixels", 0)); /* as every checkpoint has them; no images here */
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "classes", 0));
-  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/meta", "seed", (int64_t)world->config->seed));
   KWM_TRY(kwm_ckpt_put_text(ckpt, "/learner", "name", world->config->model.kind));
   return kwm_ckpt_put_text(ckpt, "/history", "names", count_names);
 }
 
-static bool is_finite(const struct world *world) {
+bool world_finite(const struct world *world) {
   double sum = 0;
   for (int i = 0; i < world->tracker.N && !world->koopman; i++) sum += fabs(world->tracker.z[i]);
   return isfinite(sum);
 }
 
-kwm_status world_save(struct world *world, const char *dir) {
-  struct file file = {.writes = true, .first = world->run->layout.rank == 0};
-  char folder[4096];
-  snprintf(folder, sizeof folder, "%s/checkpoints", dir);
-  KWM_CHECK(is_finite(world), KWM_ERR_NUMERIC, "checkpoint at step %lld: wanted finite means", (long long)world->step);
+kwm_status world_put(struct world *world, kwm_ckpt *ckpt) {
+  const struct file file = {.ckpt = ckpt, .writes = true, .first = world->run->layout.rank == 0};
   if (world->koopman) KWM_TRY(world_merge(world)); /* every rank has every stream then */
-  KWM_TRY(kwm_ckpt_create(&file.ckpt, world->run->layout.world, folder, world->step));
-  kwm_status status = meta(world, file.ckpt);
-  if (status == KWM_OK) status = all(world, &file);
-  if (status == KWM_OK) return kwm_ckpt_commit(&file.ckpt, world->config->checkpoint.keep);
-  kwm_ckpt_abort(&file.ckpt);
-  return status;
+  KWM_TRY(meta(world, ckpt));
+  return all(world, &file);
 }
 
 /* The keys that make a run what it is. */

@@ -1,12 +1,13 @@
-/* kwm train of a world model: one pass over the training part, its run directory, its signals; then the forecasts of
-   the test part. */
+/* kwm train of a world model: passes over the training part, then the forecasts of the test part. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kwm/consistency.h"
+#include "kwm/fault.h"
 #include "kwm/log.h"
+#include "loop.h"
 #include "rundir.h"
 #include "world.h"
 
@@ -15,6 +16,14 @@ enum { PARAMETERS_SHOWN = 24, COLUMNS = 13 };
 struct tables {
   kwm_metrics *metrics, *parameters;
   int shown;
+};
+
+struct training {
+  struct world *world;
+  struct tables tables;
+  struct world_result result;
+  int64_t last_row; /* the step of the last row */
+  struct kwm_loop loop;
 };
 
 void world_count(struct world_counts *counts, const struct kwm_track *track, int m) {
@@ -37,7 +46,10 @@ void world_count(struct world_counts *counts, const struct kwm_track *track, int
 
 /* ---- tables, rank 0 */
 
-static kwm_status open_tables(struct world *world, struct tables *tables, const char *dir) {
+static kwm_status open_tables(void *self, const char *dir) {
+  struct training *const training = self;
+  struct world *const world = training->world;
+  struct tables *const tables = &training->tables;
   static const char *const columns[COLUMNS] = {"step", "epoch",   "seconds",  "steps_per_s", "rmse",
                                                "nis",  "nis_low", "nis_high", "loss",        "q",
                                                "r",    "skipped", "trace"};
@@ -54,7 +66,8 @@ static kwm_status open_tables(struct world *world, struct tables *tables, const 
   return kwm_metrics_open(&tables->parameters, dir, "parameters.tsv", 2 * tables->shown + 1, list, world->step);
 }
 
-static void close_tables(struct tables *tables) {
+static void close_tables(void *self) {
+  struct tables *const tables = &((struct training *)self)->tables;
   kwm_metrics_close(&tables->metrics);
   kwm_metrics_close(&tables->parameters);
 }
@@ -103,101 +116,119 @@ static kwm_status write_rows(struct world *world, struct tables *tables, double 
   return kwm_metrics_row(tables->parameters, row);
 }
 
-static void clock_on(struct world *world) {
-  struct kwm_layout *const layout = &world->run->layout;
-  const double now = kwm_par_seconds(), comm = layout->comm_seconds;
-  world->counts.seconds += now - world->started;
-  world->counts.row_seconds += now - world->started;
-  world->counts.comm_seconds += comm - world->comm_started;
-  world->started = now, world->comm_started = comm;
-}
-
-static kwm_status report(struct world *world, struct tables *tables, int64_t before) {
+static kwm_status row(void *self, bool evaluated) {
+  (void)evaluated;
+  struct training *const training = self;
+  struct world *const world = training->world;
   struct world_counts *const c = &world->counts;
   if (world->koopman) {
     KWM_TRY(world_merge(world));
     if (world->regression.count > world->regression.k) KWM_TRY(world_solve(world));
   }
-  clock_on(world);
-  const double rate = (double)(world->step - before) / c->row_seconds;
-  const kwm_status written = write_rows(world, tables, rate);
+  const double rate = (double)(world->step - training->last_row) / c->row_seconds;
+  const kwm_status written = write_rows(world, &training->tables, rate);
   const int64_t left = world->steps - world->step;
   char nis[32] = "";
   if (c->row_dof > 0) snprintf(nis, sizeof nis, "  nis %.2f", c->row_nis / c->row_dof);
   kwm_log_progress(left == 0, "step %lld/%lld  rmse %.4f%s  %.0f steps/s  eta %.0f s", (long long)world->step,
                    (long long)world->steps, sqrt(c->row_squares / c->row_outputs), nis, rate, (double)left / rate);
   c->row_seconds = c->row_steps = c->row_nis = c->row_dof = c->row_squares = c->row_outputs = c->row_likelihood = 0;
+  training->last_row = world->step;
   return kwm_agree(world->run->layout.world, written);
 }
 
 /* ---- the loop */
 
-static kwm_status one_step(struct world *world) {
+/* Everything is the same on all ranks. A gated step is counted, and no trouble. */
+static void describe(struct world *world, const struct kwm_track *track, struct kwm_loop_step *step) {
+  const bool bad = track->verdict == KWM_TRACKED_NUMERIC;
+  world->skips_in_a_row = bad ? world->skips_in_a_row + 1 : 0;
+  if (!bad) return;
+  step->verdict = world_finite(world) ? KWM_STEP_INDEFINITE : KWM_STEP_NOT_FINITE;
+  step->place = step->verdict == KWM_STEP_INDEFINITE ? "S" : "the state";
+  snprintf(step->numbers, sizeof step->numbers,
+           "nis %.3g of %d outputs (world.prior, world.process_noise and world.gate may help)", track->nis,
+           track->observed);
+}
+
+static kwm_status one_step(void *self, struct kwm_loop_step *step) {
+  struct world *const world = ((struct training *)self)->world;
   const int64_t t = world->step % world->series.train;
-  world->step++;
-  if (world->koopman) {
+  int64_t done = 1;
+  kwm_watch_phase(world->run->watch, "learn", world->step);
+  if (world->config->world.streams > 1) {
+    KWM_TRY(world_round(world, &done));
+  } else if (world->koopman) {
     world_regress(world, &world->streams[0], t);
     world->counts.row_steps++;
-    return KWM_OK;
+  } else {
+    struct kwm_track track = world_track(world, &world->tracker, t);
+    if (kwm_fault_ordered("indefinite", "learn", world->step, world->run->layout.rank))
+      track.verdict = KWM_TRACKED_NUMERIC;
+    world_count(&world->counts, &track, world->tracker.m);
+    describe(world, &track, step);
   }
-  const struct kwm_track track = world_track(world, &world->tracker, t);
-  world_count(&world->counts, &track, world->tracker.m);
-  KWM_CHECK(track.verdict != KWM_TRACKED_NUMERIC, KWM_ERR_NUMERIC,
-            "step %lld: wanted a finite state and a positive definite S, found others (world.prior, "
-            "world.process_noise and world.gate may help)",
-            (long long)world->step);
+  world->step += done;
   return KWM_OK;
 }
 
-/* A multiple of `every` lies in (before, now]. */
-static bool passed(int64_t before, int64_t now, int64_t every) {
-  return every > 0 && now / every > before / every;
+static struct kwm_loop_place place(const void *self, int64_t before) {
+  const struct world *const world = ((const struct training *)self)->world;
+  const struct world_counts *const c = &world->counts;
+  return (struct kwm_loop_place){.step = world->step,
+                                 .ends_lap = world->step / world->series.train > before / world->series.train,
+                                 .skips_in_a_row = world->skips_in_a_row,
+                                 .nis = c->row_nis / c->row_dof,
+                                 .row_steps = c->row_steps};
 }
 
-static kwm_status train_loop(struct world *world, struct tables *tables, bool *stop) {
-  const struct kwm_config *const config = world->config;
-  int64_t last_row = world->step;
-  if (world->step == 0 && !world->koopman && strcmp(config->world.noise, "fit") == 0) KWM_TRY(world_fit(world));
-  while (world->step < world->steps && !*stop) {
-    const int64_t before = world->step;
-    int64_t done = 0;
-    if (config->world.streams == 1) {
-      KWM_TRY(one_step(world));
-    } else {
-      KWM_TRY(world_round(world, &done));
-      world->step += done;
-    }
-    const bool last = world->step >= world->steps, lap = passed(before, world->step, world->series.train);
-    const bool row = last || passed(before, world->step, config->report.every);
-    if (row) {
-      KWM_TRY(report(world, tables, last_row));
-      last_row = world->step;
-    }
-    /* Asking all ranks at every step would cost more than the step. */
-    const bool ask = world->run->layout.size == 1 || row || config->world.streams > 1;
-    if (ask) *stop = kwm_par_any(&world->run->layout, kwm_rundir_stop_requested()) && !last;
-    const bool due = config->checkpoint.every > 0 ? passed(before, world->step, config->checkpoint.every) : lap;
-    if (!due && !last && !*stop) continue;
-    clock_on(world);
-    KWM_TRY(world_save(world, config->output));
-  }
+static kwm_status load(void *self, kwm_ckpt *ckpt) {
+  struct training *const training = self;
+  KWM_TRY(world_load(training->world, ckpt));
+  training->last_row = training->world->step;
   return KWM_OK;
 }
 
-static kwm_status finish(struct world *world, struct world_result *result) {
+static kwm_status put(void *self, kwm_ckpt *ckpt) {
+  return world_put(((struct training *)self)->world, ckpt);
+}
+
+static bool means_finite(void *self) {
+  return world_finite(((struct training *)self)->world);
+}
+
+static void inflate(void *self) {
+  struct world *const world = ((struct training *)self)->world;
+  kwm_tracker_inflate(&world->tracker, world->config->change.inflation);
+}
+
+static kwm_status begin(void *self) {
+  struct world *const world = ((struct training *)self)->world;
+  const bool fits = strcmp(world->config->world.noise, "fit") == 0;
+  return world->step == 0 && !world->koopman && fits ? world_fit(world) : KWM_OK;
+}
+
+static kwm_status conclude(void *self) {
+  struct training *const training = self;
+  struct world *const world = training->world;
   const struct kwm_config *const config = world->config;
+  kwm_watch_phase(world->run->watch, "fit", world->step);
   if (world->koopman) {
     KWM_TRY(world_merge(world));
     KWM_TRY(world_solve(world));
   }
   if (world->koopman && strcmp(config->world.noise, "given") != 0) KWM_TRY(world_fit(world));
-  KWM_TRY(world_save(world, config->output));
+  KWM_TRY(kwm_loop_save(&training->loop, world->step));
+  kwm_watch_phase(world->run->watch, "evaluate", world->step);
   kwm_status status = KWM_OK;
-  if (world->run->layout.rank == 0) status = world_evaluate(world, config->output, false, result);
+  if (world->run->layout.rank == 0) status = world_evaluate(world, config->output, false, &training->result);
   return kwm_agree(world->run->layout.world, status);
 }
 
-static kwm_status write_summary(struct world *world, const struct world_result *result, const char *word) {
+static kwm_status summary(void *self, const char *dir, const char *word) {
+  const struct training *const training = self;
+  struct world *const world = training->world;
+  const struct world_result *const result = &training->result;
   const struct world_counts *const c = &world->counts;
   double peak = (double)kwm_mem_peak_resident();
   double truth[2] = {NAN, NAN};
@@ -240,46 +271,47 @@ static kwm_status write_summary(struct world *world, const struct world_result *
 #undef INTEGER
   kwm_status written = KWM_OK;
   const int n = sizeof fields / sizeof fields[0];
-  if (world->run->layout.rank == 0) written = kwm_report_fields(world->config->output, "summary.json", n, fields);
+  if (world->run->layout.rank == 0) written = kwm_report_fields(dir, "summary.json", n, fields);
   return kwm_agree(world->run->layout.world, written);
 }
 
-static kwm_status resume(struct world *world) {
-  kwm_ckpt *ckpt = NULL;
-  if (!kwm_rundir_has_checkpoint(world->run)) {
-    kwm_log(KWM_LOG_INFO, "no checkpoint in %s yet: starting at the beginning", world->config->output);
-    return KWM_OK;
-  }
-  KWM_TRY(kwm_run_open_checkpoint(&ckpt, &world->run->layout, world->config->output));
-  kwm_log(KWM_LOG_INFO, "resuming from %s", kwm_ckpt_path(ckpt));
-  const kwm_status status = world_load(world, ckpt);
-  kwm_ckpt_close(&ckpt);
-  return status;
+static void say(const void *self) {
+  const struct world *const world = ((const struct training *)self)->world;
+  kwm_log(KWM_LOG_INFO, "%s: %lld steps of %d outputs and %d inputs on %d ranks", world->config->model.kind,
+          (long long)world->steps, world->series.m, world->series.k, world->run->layout.size);
 }
+
+static const struct kwm_loop_kind worlds = {.load = load,
+                                            .open = open_tables,
+                                            .say = say,
+                                            .begin = begin,
+                                            .step = one_step,
+                                            .place = place,
+                                            .row = row,
+                                            .inflate = inflate,
+                                            .finite = means_finite,
+                                            .put = put,
+                                            .conclude = conclude,
+                                            .close = close_tables,
+                                            .summary = summary};
 
 static kwm_status train(struct world *world, bool resumes) {
   struct kwm_run *const run = world->run;
-  const bool first = run->layout.rank == 0;
-  struct tables tables = {0};
-  struct world_result result = {NAN, NAN, NAN, NAN, NAN, NAN, NAN};
-  bool stop = false;
-  KWM_TRY(kwm_agree(run->layout.world, first ? kwm_rundir_check(run, resumes) : KWM_OK));
-  if (resumes) KWM_TRY(resume(world));
-  KWM_TRY(kwm_agree(run->layout.world, first ? kwm_rundir_make(run) : KWM_OK));
-  KWM_TRY(kwm_rundir_manifest(run, world->known ? 0 : 1, &world->series.file));
-  kwm_status status = kwm_agree(run->layout.world, first ? open_tables(world, &tables, run->config.output) : KWM_OK);
-  kwm_log(KWM_LOG_INFO, "%s: %lld steps of %d outputs and %d inputs on %d ranks", run->config.model.kind,
-          (long long)world->steps, world->series.m, world->series.k, run->layout.size);
-  world->started = kwm_par_seconds();
-  world->comm_started = run->layout.comm_seconds;
-  if (status == KWM_OK) status = train_loop(world, &tables, &stop);
-  close_tables(&tables);
-  if (status == KWM_OK && !stop) status = finish(world, &result);
-  if (status == KWM_OK && stop) status = KWM_STOPPED;
-  const kwm_status written = write_summary(world, &result, kwm_rundir_word(status));
-  if (status == KWM_STOPPED)
-    kwm_log(KWM_LOG_INFO, "stopped on request at step %lld, checkpoint written", (long long)world->step);
-  return status != KWM_OK ? status : written;
+  struct training training = {.world = world,
+                              .result = {NAN, NAN, NAN, NAN, NAN, NAN, NAN},
+                              .loop = {.kind = &worlds,
+                                       .run = run,
+                                       .steps = world->steps,
+                                       .resumes = resumes,
+                                       .seldom = run->config.world.streams == 1,
+                                       .n_files = world->known ? 0 : 1,
+                                       .files = &world->series.file,
+                                       .seconds = &world->counts.seconds,
+                                       .comm_seconds = &world->counts.comm_seconds,
+                                       .row_seconds = &world->counts.row_seconds}};
+  training.loop.self = &training;
+  KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_rundir_check(run, resumes) : KWM_OK));
+  return kwm_loop_run(&training.loop);
 }
 
 kwm_status kwm_world_train(struct kwm_run *run, const struct kwm_arguments *arguments) {

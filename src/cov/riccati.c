@@ -163,3 +163,13 @@ float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const s
   }
   return Y;
 }
+
+void kwm_riccati_inflate(struct kwm_riccati *cov, double factor, float *host) {
+  kwm_device *const device = cov->spec.device;
+  const int64_t n = cov->spec.rows * cov->spec.columns;
+  const float p0 = (float)(1 / cov->spec.prior);
+  float *const p = device != NULL ? host : cov->p;
+  if (device != NULL) kwm_device_get(device, p, cov->p, (size_t)n * sizeof *p);
+  for (int64_t k = 0; k < n; k++) p[k] = (float)factor * p[k] < p0 ? (float)factor * p[k] : p0;
+  if (device != NULL) kwm_device_put(device, cov->p, p, (size_t)n * sizeof *p);
+}

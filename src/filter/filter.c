@@ -15,6 +15,7 @@
 #include "joint.h"
 #include "kwm/backend.h"
 #include "kwm/consistency.h"
+#include "kwm/fault.h"
 #include "parts.h"
 #include "score.h"
 
@@ -222,6 +223,7 @@ void kwm_filter_gain(struct kwm_filter *filter, const struct kwm_lin *lin, struc
     }
     if (filter->spec.score_test) score_product(&group->score, &group->part, group->product + group->part.first);
   }
+  if (kwm_fault_ordered("indefinite", "learn", filter->steps, filter->layout->rank)) failed(filter, 0);
   kwm_par_sum_group(filter->layout, FILTER_GAIN * filter->blocks, filter->facts);
   step->failed_part = filter->failed_part;
   kwm_filter_judge(filter->layout, lin, filter->spec.gate, filter->failed_here, step);

@@ -87,6 +87,14 @@ void tracker_walk(struct kwm_tracker *tracker, const struct tracker_work *work) 
   }
 }
 
+void kwm_tracker_inflate(struct kwm_tracker *tracker, double factor) {
+  for (int i = 0; i < tracker->n; i++) {
+    const double room = tracker->prior[i] / kwm_tracker_variance(tracker, i);
+    const double share = sqrt(fmax(1, fmin(factor, room)));
+    for (int j = 0; j <= i; j++) tracker->Y[(int64_t)j * tracker->N + i] *= share;
+  }
+}
+
 /* Rows of x below θ's columns: F_θ Y_θθ + F_x Y_xθ. */
 static void carry_cross(struct kwm_tracker *tracker, const struct tracker_work *work) {
   const int n = tracker->n, d = tracker->d, N = tracker->N;

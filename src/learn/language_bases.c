@@ -31,17 +31,18 @@ static bool refresh_tensor(kwm_language_learner *learner, int t, bool anew) {
   return good;
 }
 
-bool language_refresh(kwm_language_learner *learner) {
+int language_refresh(kwm_language_learner *learner) {
   const struct kwm_language_learn_spec *const spec = &learner->spec;
   const int64_t step = learner->seen + 1;
-  bool early = false, good = true;
+  bool early = false;
+  int failed = -1;
   for (size_t k = 0; k < sizeof EARLY / sizeof EARLY[0]; k++) early = early || step == EARLY[k];
-  for (int t = 0; t < learner->model->n_tensors && good; t++) {
+  for (int t = 0; t < learner->model->n_tensors && failed < 0; t++) {
     if (!learner->holds[t] || !has_basis(learner, t)) continue;
     const int64_t turn = step + lead_of(learner, t);
     const bool due = turn % spec->refresh == 0;
     const bool anew = early || (due && spec->anew > 0 && turn / spec->refresh % spec->anew == 0);
-    if (due || anew) good = refresh_tensor(learner, t, anew);
+    if ((due || anew) && !refresh_tensor(learner, t, anew)) failed = t;
   }
-  return good;
+  return failed;
 }

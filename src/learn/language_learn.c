@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kwm/fault.h"
 #include "language_state.h"
 
 /* The sink of the pipe: the score of a matrix is sᵀa; its factors are observed on the way. */
@@ -63,6 +64,14 @@ bool kwm_language_finite(kwm_language_learner *learner) {
   return !kwm_par_any(learner->layout, !isfinite(sum_squares(learner, learner->mean)));
 }
 
+/* Where the score is not finite; norms as score_norm left them. */
+static void locate_score(const kwm_language_learner *learner, struct kwm_language_result *result) {
+  int bad = -1;
+  for (int t = learner->model->n_tensors - 1; t >= 0; t--)
+    if (learner->holds[t] && !isfinite(learner->norms[t])) bad = t;
+  language_locate(learner, bad >= 0 || isfinite(result->score_norm), bad, result);
+}
+
 static enum kwm_verdict judge(const kwm_language_learner *learner, const struct kwm_language_result *result) {
   const double *const last = result->reading.of[learner->model->stages - 1];
   const double surprisal = last[KWM_READ_SURPRISAL] / last[KWM_READ_TOKENS];
@@ -109,8 +118,11 @@ static void add_average(kwm_language_learner *learner) {
 
 static void correct(kwm_language_learner *learner, struct kwm_language_result *result) {
   const double clip = learner->spec.clip, norm = result->score_norm;
-  if (!learner->spec.adam && kwm_par_any(learner->layout, !language_refresh(learner))) {
+  int failed = learner->spec.adam ? -1 : language_refresh(learner);
+  if (kwm_fault_ordered("indefinite", "learn", learner->steps, learner->layout->rank)) failed = 0;
+  if (!learner->spec.adam && kwm_par_any(learner->layout, failed >= 0)) {
     result->verdict = KWM_STEP_INDEFINITE;
+    language_locate(learner, failed >= 0, failed, result);
     return;
   }
   for (int t = 0; t < learner->model->n_tensors; t++) {
@@ -146,6 +158,7 @@ void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language
   kwm_par_sum_world(learner->layout, (int64_t)(sizeof result->reading / sizeof(double)), (double *)&result->reading);
   result->score_norm = score_norm(learner);
   result->verdict = judge(learner, result);
+  if (result->verdict == KWM_STEP_NOT_FINITE) locate_score(learner, result);
   if (result->verdict == KWM_STEP_DONE) correct(learner, result);
   learner->skipped += result->verdict != KWM_STEP_DONE;
   learner->steps++;

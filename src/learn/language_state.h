@@ -36,5 +36,9 @@ void language_sum_factors(kwm_language_learner *learner, int t);
 void language_drop_shares(kwm_language_learner *learner, int t);
 void language_gather_factors(kwm_language_learner *learner); /* both, of all tensors */
 
-/* language_bases.c: new bases of this rank's tensors, if it is time for any. False: no eigenvectors. */
-bool language_refresh(kwm_language_learner *learner);
+/* language_bases.c: new bases of this rank's tensors, if it is time for any. A tensor without eigenvectors, or -1. */
+int language_refresh(kwm_language_learner *learner);
+
+/* language_failure.c. result's failed_rank and failed_tensor <- those of the lowest rank that failed. Collective over
+   world, called by all ranks or by none. */
+void language_locate(const kwm_language_learner *learner, bool failed, int tensor, struct kwm_language_result *result);

@@ -226,12 +226,14 @@ def resumes():
     struck("struck by usr1", keys, whole, signal.SIGUSR1, False)
     struck("struck by kill", keys, whole, signal.SIGKILL, True)
     halted("halted amid tasks", 2, keys, whole, stops)
-    for name in ("ewc", "si", "kfac"):
-        keys = [*DENSE, *PERMUTED, "learner=" + name, "stream.boundaries=known", "train.schedule=constant", "train.epochs=2",
-                "kfac.rate=0.001", *t.layout(1)]
-        other = t.train(1, "whole-" + name, *keys)
-        # At the second stop a task has just ended, and the learner was told.
-        halted("halted " + name, 1, keys, other, (20, 60, 75))
+    t.all_of(learner_resumes, [(name,) for name in ("ewc", "si", "kfac")])
+
+
+def learner_resumes(name):
+    """At the second stop a task has just ended, and the learner was told."""
+    keys = [*DENSE, *PERMUTED, "learner=" + name, "stream.boundaries=known", "train.schedule=constant", "train.epochs=2",
+            "kfac.rate=0.001", *t.layout(1)]
+    halted("halted " + name, 1, keys, t.train(1, "whole-" + name, *keys), (20, 60, 75))
 
 
 # ---- layouts, memory
@@ -273,12 +275,15 @@ def memory():
     cases += [("stage", 2, [*wide, *PERMUTED, "sensitivity=stage", *t.layout(2)])]
     cases += [("exact", 1, [*wide, *PERMUTED, "filter.evidence=exact", *t.layout(1)])]
     cases += [(name, 1, [*wide, *PERMUTED, "learner=" + name, *t.layout(1)]) for name in LEARNERS[1:]]
-    for words, ranks, keys in cases:
+
+    def one(words, ranks, keys):
         keys = [key for key in keys if not (words == "split" and key.startswith("stream.samples"))]
         plan, folder = planned(words, ranks, keys), t.train(ranks, "taken-" + words, *keys)
         peak = t.summary(folder)["peak_bytes_per_rank"]
         print("%s: planned %.1f MB, taken %.1f MB (%.3f)" % (words, plan / 1e6, peak / 1e6, plan / peak))
         t.check(abs(plan - peak) < 0.1 * peak, "%s: wanted a plan within 10 %% of %d, found %d" % (words, peak, plan))
+
+    t.all_of(one, cases)
     few, many = ([*wide, "stream.kind=permuted", "stream.tasks=%d" % n, *t.layout(1)] for n in (10, 60))
     plans = [planned("tasks", 1, keys) for keys in (few, many)]
     t.check(abs(plans[1] - plans[0]) < 1e6, "wanted a plan that does not grow with tasks, found %s" % plans)

@@ -74,25 +74,29 @@ def on_host(words, keys, **options):
 
 
 def models():
-    on_device("gated", STEPS)
-    on_device("dense-sampled", [*SAMPLED, *STEPS, "model.dropout=0.1", "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"])
-    on_device("dense-exact", [*DENSE, *STEPS])
-    on_device("stage", [*SAMPLED, *FEW, "sensitivity=stage"])
-    on_device("gaussian", [*FEW, "model.observation=gaussian", "model.noise_variance=0.1"])
-    on_device("forgetting", [*FEW, "filter.forgetting=0.999", "filter.process_noise=1e-5"])
     # 200 rows: S is factored on the device.
     dense = ["cov.%s.%s" % (group, word) for group in ("hidden", "output") for word in ("structure=block", "form=innovation", "real=double")]
-    on_device("one-S", [*FEW, "model.width=16", "model.hidden=6", *dense])
-    on_device("stream", [*SAMPLED, *FEW, "stream.kind=permuted", "stream.tasks=8", "train.epochs=1"])
+    t.all_of(on_device, [
+        ("gated", STEPS),
+        ("dense-sampled", [*SAMPLED, *STEPS, "model.dropout=0.1", "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"]),
+        ("dense-exact", [*DENSE, *STEPS]),
+        ("stage", [*SAMPLED, *FEW, "sensitivity=stage"]),
+        ("gaussian", [*FEW, "model.observation=gaussian", "model.noise_variance=0.1"]),
+        ("forgetting", [*FEW, "filter.forgetting=0.999", "filter.process_noise=1e-5"]),
+        ("one-S", [*FEW, "model.width=16", "model.hidden=6", *dense]),
+        ("stream", [*SAMPLED, *FEW, "stream.kind=permuted", "stream.tasks=8", "train.epochs=1"]),
+    ])
 
 
 def learners():
-    on_host("adam", [*FEW, "learner=adam"])
-    on_host("lowrank", [*FEW, "model.width=32", "cov.hidden.structure=lowrank", "cov.hidden.rank=4", "train.max_steps=50"])
-    on_host("innovation", [*FEW, "model.width=32", "cov.recurrence.form=innovation", "train.max_steps=50"])
-    on_host("joint", [*FEW, "model.width=32", "model.hidden=8", "cov.joint=full", "train.max_steps=50"])
-    on_host("framed", [*SAMPLED, *FEW, "cov.output.structure=lowrank", "cov.output.rank=4"])
-    on_host("score-test", [*FEW, "filter.score_test=true"])
+    t.all_of(on_host, [
+        ("adam", [*FEW, "learner=adam"]),
+        ("lowrank", [*FEW, "model.width=32", "cov.hidden.structure=lowrank", "cov.hidden.rank=4", "train.max_steps=50"]),
+        ("innovation", [*FEW, "model.width=32", "cov.recurrence.form=innovation", "train.max_steps=50"]),
+        ("joint", [*FEW, "model.width=32", "model.hidden=8", "cov.joint=full", "train.max_steps=50"]),
+        ("framed", [*SAMPLED, *FEW, "cov.output.structure=lowrank", "cov.output.rank=4"]),
+        ("score-test", [*FEW, "filter.score_test=true"]),
+    ])
 
 
 def layouts():
@@ -102,20 +106,23 @@ def layouts():
     on_device("dense-stages", [*SAMPLED, *FEW], ranks=2, layout=t.layout(2, 1, 1))
 
 
-def checkpoints():
-    for words, keys in (("gated", []), ("dense", SAMPLED)):
-        half, whole = [*keys, *FEW, *ONE, "train.max_steps=50"], [*keys, *FEW, *ONE]
-        device = t.train(1, words + "-whole-device", *whole, DEVICE)
-        host = t.train(1, words + "-whole-host", *whole)
-        parts = t.train(1, words + "-parts", *half, DEVICE)
-        t.train(1, words + "-parts", *whole, DEVICE, resume=True)
-        t.check_same(words + ", resumed", t.newest(parts), t.newest(device), 1e-9)
-        agree(words + ", from the first step", device, host, TURNED)
-        name = words + "-there-and-back"
-        t.train(1, name, *half, "train.max_steps=50")
-        t.train(1, name, *half, "train.max_steps=70", DEVICE, resume=True)
-        back = t.train(1, name, *whole, resume=True)
-        agree(name, back, host)
+def crossed(words, keys):
+    """Over checkpoints: a device's own, and from the host to the device and back."""
+    half, whole = [*keys, *FEW, *ONE, "train.max_steps=50"], [*keys, *FEW, *ONE]
+    device = t.train(1, words + "-whole-device", *whole, DEVICE)
+    host = t.train(1, words + "-whole-host", *whole)
+    parts = t.train(1, words + "-parts", *half, DEVICE)
+    t.train(1, words + "-parts", *whole, DEVICE, resume=True)
+    t.check_same(words + ", resumed", t.newest(parts), t.newest(device), 1e-9)
+    agree(words + ", from the first step", device, host, TURNED)
+    name = words + "-there-and-back"
+    t.train(1, name, *half, "train.max_steps=50")
+    t.train(1, name, *half, "train.max_steps=70", DEVICE, resume=True)
+    back = t.train(1, name, *whole, resume=True)
+    agree(name, back, host)
+
+
+def from_the_first():
     words, plain = "diag, from the first step", [*STEPS, *ONE, *["cov.%s.structure=diag" % g for g in ("recurrence", "hidden", "output")]]
     agree(words, t.train(1, "diag-device", *plain, DEVICE), t.train(1, "diag-host", *plain))
     # Training on what never comes twice does not forget a difference: it grows tenfold in some 20 steps.
@@ -143,7 +150,8 @@ if BACKEND != "shadow":
 models()
 learners()
 layouts()
-checkpoints()
+t.all_of(crossed, [("gated", []), ("dense", SAMPLED)])
+from_the_first()
 numerics()
 without_a_gpu()
 t.finish()

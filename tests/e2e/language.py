@@ -7,39 +7,16 @@ sys.dont_write_bytecode = True
 
 import math
 import os
-import random
 
 import lib_kwm as t
+import lib_text
 
-KINDS = 24
 KEYS = [
     "learner=kalman", "model.kind=transformer", "sensitivity=stage", "model.width=16", "model.layers=4", "model.heads=2",
     "model.context=16", "model.readouts=2", "model.dropout=.1", "train.batch=8", "train.chunks=4", "train.warmup=5",
     "layout.stages=1", "filter.evidence=innovations", "filter.process_noise=1e-3", "cov.hidden.prior=30", "cov.output.prior=30",
     "cov.hidden.refresh=10", "cov.output.structure=diag", "train.epochs=2", "report.every=5", "adam.rate=.005",
 ]
-
-
-def write_text(name, lines, seed):
-    """Words that follow each other by a rule, but for one in eight: a bigram model halves the unigram's perplexity."""
-    draw = random.Random(seed)
-    with open(name, "w", encoding="ascii") as text:
-        word = 0
-        for _ in range(lines):
-            words = []
-            for _ in range(15):
-                word = draw.randrange(KINDS) if draw.random() < 0.125 else (5 * word + 3) % KINDS
-                words.append("word%d" % word)
-            text.write(" ".join(words) + "\n")
-
-
-def make_data():
-    folder = t.path("text")
-    os.makedirs(folder)
-    write_text(os.path.join(folder, "train.txt"), 400, 1)
-    write_text(os.path.join(folder, "valid.txt"), 40, 2)
-    write_text(os.path.join(folder, "test.txt"), 40, 3)
-    os.environ["KWM_DATA"] = folder
 
 
 def train(name, ranks, *keys, code=0, resume=False):
@@ -69,7 +46,7 @@ def learn():
         folder = folders[name] = train(name, 1, *keys)
         summary = t.summary(folder)
         t.check(summary["status"] == "done", "%s: done" % name)
-        t.check(summary["valid_perplexity"] < 0.6 * KINDS, "%s: learned the rule, perplexity %g" % (name, summary["valid_perplexity"]))
+        t.check(summary["valid_perplexity"] < 0.6 * lib_text.KINDS, "%s: learned the rule, perplexity %g" % (name, summary["valid_perplexity"]))
         t.check(summary["test_perplexity_fused"] < 1.1 * summary["test_perplexity"], "%s: fused prediction" % name)
         t.check(0.5 < summary["nis_mean"] < 1.5, "%s: NIS %g" % (name, summary["nis_mean"]))
     return folders
@@ -152,7 +129,7 @@ def numerical_stop():
 
 def main():
     t.start(data=False)
-    make_data()
+    os.environ["KWM_DATA"] = lib_text.make(t.path("text"))
     folders = learn()
     layouts(folders)
     resume()
