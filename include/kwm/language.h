@@ -100,6 +100,8 @@ struct kwm_language_traffic {
   double forward, back, embedded, copies;
 };
 struct kwm_language_traffic kwm_language_sent(const kwm_language *language);
+/* In words, how this rank's messages go: static storage, empty for one rank alone. Local. */
+const char *kwm_language_ways(const kwm_language *language);
 /* Seconds since create for which this rank had nothing to compute: its device waited for messages, or its host, with
    nothing left to compute, for other ranks. */
 double kwm_language_idle(const kwm_language *language);

@@ -109,7 +109,10 @@ static void say(const void *self) {
       run->config.learner, (long long)language->steps, (long long)(run->config.train.batch * run->config.model.context),
       (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types, layout->size,
       layout->replicas, layout->stages);
-  if (run->device != NULL) kwm_log(KWM_LOG_INFO, "backend %s: %s", kwm_device_name(run->device), run->device->words);
+  const char *const ways = kwm_language_ways(language->language);
+  if (run->device != NULL)
+    kwm_log(KWM_LOG_INFO, "backend %s: %s%s%s", kwm_device_name(run->device), run->device->words, *ways ? "; " : "",
+            ways);
 }
 
 static const struct kwm_loop_kind texts = {.load = load,

@@ -58,6 +58,13 @@ void language_count_waits(struct kwm_language *language) {
   language->idle += waits.device - waits.host;
 }
 
+const char *kwm_language_ways(const kwm_language *language) {
+  int direct, all;
+  kwm_links_count(language->links, &direct, &all);
+  if (all == 0) return "";
+  return direct == all ? "messages from device to device" : "messages through the host";
+}
+
 double kwm_language_idle(const kwm_language *language) {
   return language->idle + language->layout->comm_seconds;
 }
