@@ -31,20 +31,13 @@ struct shared {
   char *seen, *written;
 };
 
-/* Memory of another process. */
-struct window {
-  struct window *next;
-  char *base;
-  size_t bytes;
-};
-
 struct shadow {
   char *closed;  /* ARENA bytes of addresses without access: what the outside knows */
   char *storage; /* ARENA bytes that they stand for */
   int file;      /* that holds them */
   struct piece *pieces;
   struct shared *shared;
-  struct window *windows;
+  struct shadow_window *windows;
 };
 
 static bool in_arena(const struct shadow *shadow, const void *at, size_t bytes) {
@@ -109,32 +102,8 @@ void shadow_place_of(kwm_device *d, const void *at, int *file, size_t *offset, s
   *file = shadow->file, *offset = piece->first, *bytes = piece->bytes;
 }
 
-void shadow_add_window(kwm_device *d, char *base, size_t bytes) {
-  struct shadow *const shadow = d->state;
-  struct window *const window = malloc(sizeof *window);
-  KWM_ASSERT(window != NULL && "memory for a window");
-  *window = (struct window){.next = shadow->windows, .base = base, .bytes = bytes};
-  shadow->windows = window;
-}
-
-static struct window **window_of(struct shadow *shadow, const void *at, size_t bytes) {
-  struct window **link = &shadow->windows;
-  for (; *link != NULL; link = &(*link)->next)
-    if ((uintptr_t)at >= (uintptr_t)(*link)->base && (uintptr_t)at + bytes <= (uintptr_t)(*link)->base + (*link)->bytes)
-      break;
-  return link;
-}
-
-char *shadow_in_window(kwm_device *d, void *at, size_t bytes) {
-  return *window_of(d->state, at, bytes) == NULL ? NULL : at;
-}
-
-void shadow_drop_window(kwm_device *d, void *at) {
-  struct window **const link = window_of(d->state, at, 1), *const gone = *link;
-  KWM_ASSERT(gone != NULL && "a window");
-  munmap(gone->base, gone->bytes);
-  *link = gone->next;
-  free(gone);
+struct shadow_window **shadow_windows(kwm_device *d) {
+  return &((struct shadow *)d->state)->windows;
 }
 
 static void *alloc_shared(struct shadow *shadow, size_t bytes) {

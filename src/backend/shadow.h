@@ -31,11 +31,14 @@ bool shadow_is_ours(kwm_device *d, const void *at);
 /* The file that holds the device's memory, and where in it the piece that begins at `at` lies. */
 void shadow_place_of(kwm_device *d, const void *at, int *file, size_t *offset, size_t *bytes);
 
-/* Memory of another process, mapped at `base`, is a window until it is dropped (by any address in it). in_window: `at`,
-   if these bytes lie within one, else NULL. */
-void shadow_add_window(kwm_device *d, char *base, size_t bytes);
-void shadow_drop_window(kwm_device *d, void *at);
-char *shadow_in_window(kwm_device *d, void *at, size_t bytes);
+/* Memory of other processes, mapped here (shadow_lane.c). */
+struct shadow_window {
+  struct shadow_window *next;
+  char *base;
+  size_t bytes;
+};
+struct shadow_window **shadow_windows(kwm_device *d);
+void shadow_drop_window(kwm_device *d, void *at); /* any address in one */
 
 /* The host sees what kernels wrote to shared memory. */
 void shadow_wait(kwm_device *d);

@@ -93,10 +93,18 @@ static void copy_late(struct lane *lane, char *to, const char *from, size_t byte
   lane->asked++;
 }
 
+static struct shadow_window **window_of(kwm_device *d, const void *at, size_t bytes) {
+  struct shadow_window **link = shadow_windows(d);
+  for (; *link != NULL; link = &(*link)->next)
+    if ((uintptr_t)at >= (uintptr_t)(*link)->base && (uintptr_t)at + bytes <= (uintptr_t)(*link)->base + (*link)->bytes)
+      break;
+  return link;
+}
+
 static void copy(kwm_device *d, kwm_lane *lane, void *to, const void *from, size_t bytes) {
   struct lane *const its = (struct lane *)(void *)lane;
   const bool ours = shadow_is_ours(d, from);
-  char *const window = shadow_in_window(d, to, bytes);
+  char *const window = *window_of(d, to, bytes) == NULL ? NULL : to;
   const char *const source = ours ? shadow_array(d, from, (int64_t)bytes, 1) : from;
   if (window == NULL && !shadow_is_ours(d, to)) {
     copy_late(its, to, source, bytes);
@@ -155,6 +163,21 @@ static bool offer_mark(kwm_device *d, kwm_mark *mark, struct kwm_ticket *ticket)
   return true;
 }
 
+static void add_window(kwm_device *d, char *base, size_t bytes) {
+  struct shadow_window *const window = malloc(sizeof *window), **const first = shadow_windows(d);
+  KWM_ASSERT(window != NULL && "memory for a window");
+  *window = (struct shadow_window){.next = *first, .base = base, .bytes = bytes};
+  *first = window;
+}
+
+void shadow_drop_window(kwm_device *d, void *at) {
+  struct shadow_window **const link = window_of(d, at, 1), *const gone = *link;
+  KWM_ASSERT(gone != NULL && "a window");
+  munmap(gone->base, gone->bytes);
+  *link = gone->next;
+  free(gone);
+}
+
 static void *see(kwm_device *d, const struct kwm_ticket *ticket) {
   struct place place;
   char name[64];
@@ -166,7 +189,7 @@ static void *see(kwm_device *d, const struct kwm_ticket *ticket) {
   char *const base = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)(place.offset - lead));
   close(file);
   if (base == MAP_FAILED) return NULL;
-  shadow_add_window(d, base, mapped);
+  add_window(d, base, mapped);
   return base + lead;
 }
 
