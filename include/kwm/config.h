@@ -153,9 +153,10 @@ struct kwm_config {
   struct {
     int64_t states;   /* statespace: 0: as many as outputs */
     char *transition; /* linear | polynomial | mlp */
-    int64_t degree, hidden;
+    int64_t degree, hidden, near;
     char *readout; /* identity | linear */
     char *method;  /* joint | unscented | dual */
+    char *cov;     /* joint: dense | block */
     int64_t iterations;
     double prior, walk, forgetting;
     char *noise; /* adapt | given | fit */
