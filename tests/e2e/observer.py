@@ -27,7 +27,8 @@ def sentences(draw, first, count):
     for at in range(first, first + count):
         if draw.random() < 0.1:
             topic = draw.randrange(TOPICS)
-            yield "\n = w%d = \n\n" % (topic * 40)
+            if draw.random() < 0.2:
+                yield "\n = w%d = \n\n" % (topic * 40)
         drift, line, word = at // 80, [], 0
         for _ in range(draw.randint(5, 15)):
             word = (word + draw.randrange(1, 4)) % 40 if draw.random() < 0.4 else int(draw.expovariate(0.15)) % 40
