@@ -1,5 +1,6 @@
-/* HDF5: the only file that knows the library. Metadata carries checksums (latest format), arrays are chunked with
-   Fletcher-32, texts are variable-length UTF-8 attributes of any length (h5py: str). */
+/* HDF5: the only file that knows the library. Metadata carries checksums (latest format), arrays are contiguous (the
+   seal sums them; in parallel HDF5 1.10 writes filtered chunks twice), texts are variable-length UTF-8 attributes of
+   any length (h5py: str). */
 #include "h5.h"
 
 #include "kwm/array.h"
@@ -116,17 +117,14 @@ static hid_t file_type(enum kwm_type type) {
 }
 
 static hid_t create_dataset(const kwm_h5 *h5, const struct kwm_h5_array *array) {
-  hsize_t dims[KWM_SLAB_DIMS], max_dims[KWM_SLAB_DIMS], chunk[KWM_SLAB_DIMS];
-  for (int d = 0; d < array->n_dims; d++) {
-    dims[d] = (hsize_t)array->dims[d];
-    max_dims[d] = dims[d] > 0 ? dims[d] : 1; /* HDF5 wants no chunk longer than that */
-    chunk[d] = (hsize_t)array->chunk[d];
-  }
-  const hid_t space = H5Screate_simple(array->n_dims, dims, max_dims);
+  hsize_t dims[KWM_SLAB_DIMS];
+  for (int d = 0; d < array->n_dims; d++) dims[d] = (hsize_t)array->dims[d];
+  const hid_t space = H5Screate_simple(array->n_dims, dims, NULL);
   const hid_t links = H5Pcreate(H5P_LINK_CREATE), properties = H5Pcreate(H5P_DATASET_CREATE);
   H5Pset_create_intermediate_group(links, 1);
-  H5Pset_chunk(properties, array->n_dims, chunk);
-  H5Pset_fletcher32(properties);
+  H5Pset_layout(properties, H5D_CONTIGUOUS);
+  H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY); /* so that any rank may write when it likes */
+  H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER);
   const hid_t dataset =
       H5Dcreate2(h5->file, array->name, file_type(array->type), space, links, properties, H5P_DEFAULT);
   if (dataset < 0)
@@ -140,8 +138,9 @@ static hid_t create_dataset(const kwm_h5 *h5, const struct kwm_h5_array *array) 
 kwm_status kwm_h5_array_create(kwm_h5 *h5, const struct kwm_slab *slab, struct kwm_h5_array *array) {
   *array = (struct kwm_h5_array){.h5 = h5, .name = slab->name, .type = slab->type, .n_dims = slab->n_dims};
   memcpy(array->dims, slab->dims, (size_t)slab->n_dims * sizeof *slab->dims);
-  kwm_slab_chunk(slab, array->chunk);
+  array->chunk_rows = 1;
   array->id = create_dataset(h5, array);
+  array->offset = array->id >= 0 ? (int64_t)H5Dget_offset(array->id) : -1; /* empty: HADDR_UNDEF, -1 */
   return array->id >= 0 ? KWM_OK : KWM_ERR_SYSTEM;
 }
 
@@ -151,9 +150,11 @@ static bool inspect(struct kwm_h5_array *array) {
   const hid_t properties = H5Dget_create_plist(array->id);
   hsize_t dims[KWM_SLAB_DIMS] = {0}, chunk[KWM_SLAB_DIMS] = {0};
   array->n_dims = H5Sget_simple_extent_ndims(space);
-  const bool shaped = array->n_dims >= 1 && array->n_dims <= KWM_SLAB_DIMS &&
-                      H5Sget_simple_extent_dims(space, dims, NULL) >= 0 &&
-                      H5Pget_chunk(properties, array->n_dims, chunk) == array->n_dims;
+  const bool shaped =
+      array->n_dims >= 1 && array->n_dims <= KWM_SLAB_DIMS && H5Sget_simple_extent_dims(space, dims, NULL) >= 0;
+  chunk[0] = 1;
+  const bool chunked = H5Pget_layout(properties) == H5D_CHUNKED; /* format 1 */
+  const bool laid_out = shaped && (!chunked || H5Pget_chunk(properties, array->n_dims, chunk) == array->n_dims);
   const H5T_class_t class = H5Tget_class(element);
   const size_t size = H5Tget_size(element);
   H5Pclose(properties);
@@ -162,17 +163,18 @@ static bool inspect(struct kwm_h5_array *array) {
   array->type = class == H5T_INTEGER ? KWM_I64 : size == 4 ? KWM_F32 : KWM_F64;
   for (int d = 0; d < KWM_SLAB_DIMS; d++) {
     array->dims[d] = (int64_t)dims[d];
-    array->chunk[d] = (int64_t)chunk[d];
   }
-  return shaped && ((class == H5T_FLOAT && (size == 4 || size == 8)) || (class == H5T_INTEGER && size == 8));
+  array->chunk_rows = (int64_t)chunk[0];
+  return laid_out && ((class == H5T_FLOAT && (size == 4 || size == 8)) || (class == H5T_INTEGER && size == 8));
 }
 
 kwm_status kwm_h5_array_open(kwm_h5 *h5, const char *name, struct kwm_h5_array *array) {
-  *array = (struct kwm_h5_array){.id = H5Dopen2(h5->file, name, H5P_DEFAULT), .h5 = h5, .name = name};
+  *array = (struct kwm_h5_array){.id = H5Dopen2(h5->file, name, H5P_DEFAULT), .h5 = h5, .name = name, .offset = -1};
   KWM_CHECK(array->id >= 0, failure(h5), "checkpoint %s: wanted array %s, found: %s", h5->path, name, reason());
   KWM_CHECK(inspect(array), failure(h5),
-            "checkpoint %s: %s: wanted a chunked array of f32, f64 or i64 with 1 to %d dimensions, found another",
-            h5->path, name, KWM_SLAB_DIMS);
+            "checkpoint %s: %s: wanted an array of f32, f64 or i64 with 1 to %d dimensions, found another", h5->path,
+            name, KWM_SLAB_DIMS);
+  array->offset = (int64_t)H5Dget_offset(array->id);
   return KWM_OK;
 }
 
@@ -202,7 +204,7 @@ kwm_status kwm_h5_move(const struct kwm_h5_array *array, const int64_t *start, c
                        void *data) {
   const hid_t dataset = array->id, type = memory_type(array->type), transfer = H5Pcreate(H5P_DATASET_XFER);
   const hid_t space = H5Dget_space(dataset), memory = select_box(array, start, extent, space);
-  H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+  H5Pset_dxpl_mpio(transfer, writing ? H5FD_MPIO_INDEPENDENT : H5FD_MPIO_COLLECTIVE);
   const herr_t done = writing ? H5Dwrite(dataset, type, memory, space, transfer, data)
                               : H5Dread(dataset, type, memory, space, transfer, data);
   kwm_status status = KWM_OK;
