@@ -68,6 +68,31 @@ static size_t checkpoint_bytes(const struct kwm_run *run, const struct kwm_param
   return most;
 }
 
+/* What checkpoint.background copies: means, and the learner's state. */
+static size_t copy_bytes(const struct kwm_run *run, const struct kwm_params *params,
+                         const struct kwm_learn_spec *spec) {
+  const bool kalman = strcmp(run->config.learner, "kalman") == 0;
+  size_t means = 0, state = 0;
+  if (!run->config.checkpoint.background) return 0;
+  for (int g = 0; g < run->model.n_groups; g++) {
+    const struct kwm_group *const group = &run->model.groups[g];
+    const struct kwm_cov_choice *const choice = &spec->cov[group->role];
+    const char *const structure = choice->structure;
+    const size_t p = (size_t)group->params, sides = (size_t)(group->d_o * group->d_o + group->d_i * group->d_i);
+    const size_t columns = strcmp(structure, "block") == 0     ? p
+                           : strcmp(structure, "lowrank") == 0 ? (size_t)choice->rank + 1
+                                                               : 1;
+    const size_t numbers = p * columns + (strcmp(structure, "kron") == 0 ? 2 * sides : 0);
+    const size_t count = (size_t)params->share[g].count;
+    means += count * p * sizeof(float);
+    state += count * numbers * (choice->real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double));
+  }
+  const size_t n = (size_t)kwm_model_parameters(&run->model);
+  const size_t number = spec->filter.real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double);
+  if (kalman && spec->joint) state = n * n * number / (size_t)spec->group_ranks;
+  return means + (kalman ? state : 2 * means);
+}
+
 /* ---- operations */
 
 static struct kwm_cov_spec cov_spec(const struct kwm_run *run, const struct kwm_learn_spec *spec, int g,
@@ -208,7 +233,8 @@ struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const s
   for (int g = 0; g < run->model.n_groups; g++) params.share[g] = run->stages.share[g][group_rank];
   struct kwm_plan plan = {.libraries =
                               run->libraries_bytes + LIBRARY_GROWTH +
-                              larger(lapack_bytes(run, &params, &spec), checkpoint_bytes(run, &params, &spec))};
+                              larger(lapack_bytes(run, &params, &spec), checkpoint_bytes(run, &params, &spec)) +
+                              copy_bytes(run, &params, &spec)};
   plan.data = probe->tasks > 0
                   ? stream_bytes(config, probe)
                   : kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
