@@ -61,7 +61,7 @@ check_files() {
       room("app", 9, "config.h app.h")
       room("main", 10, "")
 
-      library("hdf5.*", "src/io/h5[.]c")
+      library("hdf5.*", "src/io/h5(_array)?[.]c")
       library("(cblas|lapacke).*", "src/backend/cpu[.]c")
       library("(cyaml/.*|yaml[.]h)", "src/app/config[^/]*[.]c")
       library("jansson.*", "src/io/report[.]c")

@@ -10,6 +10,9 @@
 
 typedef struct kwm_h5 kwm_h5;
 
+/* Why the last HDF5 call failed, in its own words; static storage. */
+const char *kwm_h5_reason(void);
+
 enum kwm_h5_mode {
   KWM_H5_WRITE, /* a new file; every call but kwm_h5_move is collective */
   KWM_H5_READ,  /* opening, closing and kwm_h5_move are collective */
