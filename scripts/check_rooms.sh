@@ -52,7 +52,7 @@ check_files() {
       room("data", 4, "data.h stream.h series.h systems.h tokens.h shift.h")
       room("layer", 4, "layer.h sublayer.h")
       room("cov", 4, "cov.h cov_ops.h full.h riccati.h spectrum.h")
-      room("model", 5, "model.h transformer.h statespace.h lift.h")
+      room("model", 5, "model.h transformer.h statespace.h lift.h encoder.h")
       room("filter", 5, "filter.h tracker.h regression.h correct.h")
       room("sens", 6, "sens.h")
       room("theory", 6, "theory.h")

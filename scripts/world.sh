@@ -1,10 +1,11 @@
 #!/bin/bash
 # usage: world.sh FOLDER [PART ...]: the numbers on world models, over seeds 1 to 5, into FOLDER/world.tsv; runs go to FOLDER
-# and are removed once they are judged. Parts (all): systems slow hidden jump recovered. About 5 minutes on 2 cores.
+# and are removed once they are judged. Parts (all): systems slow hidden jump learned recovered. About 10 minutes on 2 cores.
 #   systems    learned models of five systems against filters with the true model, autoregression, DMD
 #   slow       the exact Koopman lift: eigenvalues and forecasts, without noise and with 1 %
 #   hidden     the lifted filter where the extended one has no chance
 #   jump       steps until a parameter that jumped is found again; NIS before, at and after it
+#   learned    Koopman models with a learned lift, beside dictionaries corrected by outputs and by their lift
 #   recovered  parameters and noises of a linear system within their own intervals, seeds 1 to 100
 # KWM: the program (default build/release/kwm, built if it is not there).
 set -euo pipefail
@@ -12,7 +13,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 [ $# -ge 1 ] || { echo "world: wanted FOLDER" >&2; exit 2; }
 folder=$1
 shift
-all=(systems slow hidden jump recovered)
+all=(systems slow hidden jump learned recovered)
 parts=("${@:-${all[@]}}")
 for part in "${parts[@]}"; do
   [[ " ${all[*]} " == *" $part "* ]] || { echo "world: wanted of the parts ${all[*]}, found $part" >&2; exit 2; }
@@ -57,11 +58,11 @@ run() {
 
 # The largest distance of the eigenvalues 0.95, 0.6, 0.9025 from the nearest that was found.
 eigenvalues() {
-  awk -F'\t' -v OFS='\t' -v name="$1" 'NR > 1 { re[NR] = $2; im[NR] = $3 }
+  awk -F'\t' -v OFS='\t' -v part="$1" -v name="$2" 'NR > 1 { re[NR] = $2; im[NR] = $3 }
     END { split("0.95 0.6 0.9025", want, " ")
       for (w in want) { best = 1e9; for (i in re) { d = sqrt((re[i] - want[w]) ^ 2 + im[i] ^ 2); if (d < best) best = d }
         if (best > worst) worst = best }
-      print "slow", name, "koopman", "eigenvalue_error", worst }' "$folder/run/spectrum.tsv" >>"$raw"
+      print part, name, "koopman", "eigenvalue_error", worst }' "$folder/run/spectrum.tsv" >>"$raw"
 }
 
 # Rows of 50 steps: NIS in the last row before the jump at step 3000, its largest after it, and steps until its row lies within
@@ -95,14 +96,25 @@ for seed in $seeds; do
   fi
   if chosen slow; then
     run slow slow clean "$seed" system.observation_noise=0 world.noise=given
-    eigenvalues clean
+    eigenvalues slow clean
     run slow slow noise-1% "$seed"
-    eigenvalues noise-1%
+    eigenvalues slow noise-1%
   fi
   if chosen hidden; then run hidden hidden x2-only "$seed"; fi
   if chosen jump; then
     run jump jump vanderpol "$seed"
     jumped
+  fi
+  if chosen learned; then
+    for system in duffing vanderpol pendulum; do
+      run koopman-learned learned "$system" "$seed" system.kind="$system"
+      run koopman-learned learned "$system-stable" "$seed" system.kind="$system" world.stable=true
+      dictionary=(system.kind="$system" world.lift=dictionary world.degree=5 world.delays=0)
+      run koopman-learned learned "$system-dictionary" "$seed" "${dictionary[@]}" world.correction=outputs
+      run koopman-learned learned "$system-dictionary-lift" "$seed" "${dictionary[@]}"
+    done
+    run slow learned slow "$seed" world.lift=network world.correction=lift world.states=3 world.decoder=0 world.ahead=4 world.observation_noise=0.02
+    eigenvalues learned slow
   fi
 done
 

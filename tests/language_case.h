@@ -20,10 +20,15 @@ static inline uint64_t case_draw(uint64_t index, uint64_t below) {
   return kwm_rng_below(7, KWM_RNG_TEST, 1, index, below);
 }
 
+struct case_layout {
+  int stages, owners, replicas;
+};
+static const struct case_layout CASE_ALONE = {1, 1, 1};
+
 /* Collective. readings: stages with a prediction of their own; 1: the reverse sweep. */
-static inline void language_case_open(struct language_case *c, int readings, int ranks, int replicas, int64_t micro) {
+static inline void language_case_open(struct language_case *c, int readings, struct case_layout layout, int64_t micro) {
   memset(c, 0, sizeof *c);
-  assert_ok(kwm_layout_init(&c->layout, replicas, ranks, 1));
+  assert_ok(kwm_layout_init(&c->layout, layout.replicas, layout.stages, layout.owners));
   c->model = (struct kwm_transformer){.types = CASE_TYPES,
                                       .context = CASE_CONTEXT,
                                       .width = 8,

@@ -122,7 +122,8 @@ struct kwm_config {
   struct { /* kwm eval, kwm generate of a transformer: an offset on the last hidden state (kwm/correct.h) */
     char *kind, *form, *split;
     int64_t rank, top, streams, window;
-    double prior, noise, decay, bound;
+    double prior, noise, decay, bound, cut, bias, bias_decay;
+    bool curve;
   } correction;
   struct { /* kwm eval of a transformer: text that is not what it was (kwm/shift.h) */
     char *kind, *schedule;
@@ -132,7 +133,7 @@ struct kwm_config {
   struct { /* kwm eval of a transformer: what correction is compared with */
     char *kind;
     int64_t window;
-    double theta, share, rate, pull;
+    double theta, share, rate, pull, epsilon;
   } baseline;
   struct {
     int64_t tokens, seed;
@@ -157,6 +158,10 @@ struct kwm_config {
     double prior, walk, forgetting;
     char *noise; /* adapt | given | fit */
     double process_noise, observation_noise, adapt, gate;
+    char *lift; /* koopman: dictionary | network (kwm/lift.h, kwm/encoder.h) */
+    int64_t decoder, ahead;
+    char *correction; /* koopman: outputs | lift */
+    double linearity;
     int64_t horizon, ar, delays, radials;
     bool stable, online;
     int64_t streams;

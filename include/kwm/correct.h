@@ -1,59 +1,72 @@
 /* Correcting activations (equations.md (38)-(55)): an offset b on what the last stage reads its prediction from,
-   p = softmax(W(y + b)), is a latent state with dynamics b <- a b + w; the tokens that come are its measurements, and
-   no weight changes. One filter a stream; streams run side by side. Local, on the host.
+   p = softmax(W(y + b) + l), is a latent state with dynamics b <- a b + w; so is, if wanted, the vocabulary's bias l.
+   The tokens that come are their measurements, and no weight changes. One filter a stream; streams run side by side.
+   Local.
 
-   full: P dense, (width, width). lowrank: b = B c in a fixed subspace B (width, rank) with orthonormal columns, P = B S
-   Bᵀ with S dense (rank, rank): what equations.md (50) calls the subspace form; every token costs classes * rank. diag:
-   P diagonal, updated by the diagonal of the information.
+   full: P dense, (width, width). lowrank: P = (I / prior + UᵀU)⁻¹ with at most `rank` rows in U, so that whatever is
+   not in U keeps the prior's variance: each token adds the row of its score; when U is full, the leading half of its
+   right singular vectors stays, with the process noise of the time since. diag: P diagonal, updated by the diagonal of
+   the information. bias: no offset, l alone.
 
    The correction of the mean is b <- b + P⁺ Wᵀ(onehot - p) with the exact score; what a token tells about b, the
    information that P⁺ = (P⁻¹ + F)⁻¹ takes in, comes in three forms. exact: F = Wᵀ(diag(p) - ppᵀ)W. topk: the likeliest
    classes one by one, all others merged into one (never more information than exact has). observed: the outer product
-   of the token's own score, whose expectation under p is F; one rank-one step. */
+   of the token's own score, whose expectation under p is F; one rank-one step, the only form of lowrank. Its score may
+   be cut: classes less likely than `cut` count as words of their usual frequencies, so that no token costs a second
+   pass over W.
+
+   The bias has a variance v_i for each word, with the diagonal of its information p_i(1 - p_i): v <- v / (1 + v p(1 -
+   p)), l <- a (l + v e), v <- a² v + (1 - a²) v0, an AR(1) that is stationary at v0. It does not know of b's
+   covariance, nor b of its.
+
+   full with topk or observed, and bias, run on the device, in single precision (kwm/inform.h); all others on the host.
+ */
 #pragma once
 
 #include "kwm/base.h"
+#include "kwm/device.h"
 
-enum kwm_correct_kind { KWM_CORRECT_FULL, KWM_CORRECT_LOWRANK, KWM_CORRECT_DIAG };
+enum kwm_correct_kind { KWM_CORRECT_FULL, KWM_CORRECT_LOWRANK, KWM_CORRECT_DIAG, KWM_CORRECT_BIAS };
+enum { KWM_CORRECT_RANK = 64 /* the largest rank */ };
 enum kwm_correct_form { KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT };
 
 struct kwm_correct_spec {
   enum kwm_correct_kind kind;
   enum kwm_correct_form form;
   int64_t streams, width, classes;
-  int64_t rank;        /* lowrank: columns of B, 1 to width */
+  int64_t rank;        /* lowrank: rows of U, 1 to width and KWM_CORRECT_RANK */
   int64_t top;         /* topk: classes taken one by one, 1 to classes */
+  double cut;          /* lowrank: probability below which classes count by their frequencies, 0: none */
   double prior, noise; /* variances of b at first, and of w; after a token the mean variance is at most the prior's, so
                           that the gain stays bounded */
   double bound;        /* nats by which one token's step may promise to lower its surprisal, 0: any */
   double decay;        /* a, above 0, up to 1 */
-  int64_t window;      /* tokens over which the contraction of the error is watched (55) */
-  const float *W;      /* (classes, width) borrowed */
-  const double *often; /* lowrank: (classes) how often each comes: B are the leading eigenvectors of W's covariance
-                          under it; NULL: all alike */
+  double bias, bias_decay; /* v0, 0: no bias; its a */
+  int64_t window;          /* tokens over which the contraction of the error is watched (55) */
+  const float *W;          /* (classes, width) borrowed, the host's */
+  const double *often;     /* (classes) how often each comes, for the cut; NULL: all alike */
+  kwm_device *device;      /* borrowed; NULL: the host */
+  const float *device_W;   /* W there */
 };
 
 typedef struct kwm_correct kwm_correct;
 
-/* KWM_ERR_USAGE: rank or top out of range. */
+/* KWM_ERR_USAGE: rank or top out of range, lowrank in another form. */
 kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_spec *spec);
 void kwm_correct_destroy(kwm_correct *correct); /* accepts NULL */
+/* True if it works on the device, which reads device_W, not W. */
+bool kwm_correct_on_device(const struct kwm_correct_spec *spec);
+const struct kwm_correct_spec *kwm_correct_spec_of(const kwm_correct *correct);
 
-/* y (streams, width), rows ld floats apart, throughout. fixed (streams, classes): W y if it is known, or NULL. */
-struct kwm_correct_input {
-  const float *y, *fixed;
-  int64_t ld;
-};
+/* logits (streams, classes) <- W(y + b) + l; y (streams, width). Of the host. */
+void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits);
 
-/* logits (streams, classes) <- W(y + b). */
-void kwm_correct_logits(kwm_correct *correct, const struct kwm_correct_input *input, float *logits);
+/* `steps` tokens of each stream, one after the other: scored by the state from tokens before it, then used, then time
+   goes on. y (steps, streams, width), targets (steps, streams); facts (steps, streams, KWM_TOKEN_FACTS) <- as in
+   kwm/tensor.h. All are the host's. */
+void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
 
-/* Each stream's token: scored by the offset from tokens before it, then used, then time goes on. targets (streams).
-   surprisal (streams) <- nats. */
-void kwm_correct_step(kwm_correct *correct, const struct kwm_correct_input *input, const int32_t *targets,
-                      double *surprisal);
-
-/* Time goes on without a token that tells anything (one that the model made up itself). */
+/* Time goes on without a token that tells anything (one that the model made up itself). Of the host. */
 void kwm_correct_idle(kwm_correct *correct);
 
 struct kwm_correct_facts {
@@ -63,11 +76,15 @@ struct kwm_correct_facts {
   double contraction; /* the largest factor over a whole window by which (55)'s product took a direction of the first
                          stream's error up or down; 0: no whole window yet */
   double broken;      /* updates left out because numbers were not finite or not definite */
+  double listed;      /* classes whose rows a cut score took */
 };
 struct kwm_correct_facts kwm_correct_facts(const kwm_correct *correct);
 
-/* Stream s: offset (width) <- b; P (width, width) <- its covariance. NULL: not wanted. For tests and health. */
-void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, double *P);
+/* Stream s: offset (width) <- b; P (width, width) <- its covariance; bias (classes) <- l. NULL: not wanted. For tests.
+ */
+void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias);
 
-/* Operations a token, all in all, beside y: with the read-out, which is 2 width classes without a correction. */
-double kwm_correct_operations(const struct kwm_correct_spec *spec);
+/* Operations a token, all in all, beside y: with the read-out, which is 2 width classes without a correction. Bytes
+   that are kept. By what was counted so far. */
+double kwm_correct_operations(const kwm_correct *correct);
+double kwm_correct_bytes(const struct kwm_correct_spec *spec);

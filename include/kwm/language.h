@@ -7,8 +7,8 @@
    forward and one backward in turn; rank r of R keeps the activations of up to R - r micro-batches. The score of the
    embedded tokens goes from the first rank to the last, which owns the embedding; all but the last stage's reading use
    a copy of it, sent anew after every correction or, so that nobody waits for the last rank, after several; one rank
-   alone does the same. Ranks: layout.stages of them hold consecutive layers (owners 1); replicas take other sequences
-   of the step. */
+   alone does the same. Ranks: layout.stages of them hold consecutive layers; the owners of a stage, of all replicas,
+   take other sequences of the step, each a pipe of its own with the same owner of the other stages. */
 #pragma once
 
 #include "kwm/par.h"
@@ -18,8 +18,8 @@
 typedef struct kwm_language kwm_language;
 
 struct kwm_language_spec {
-  int64_t batch;      /* sequences of a step over all replicas */
-  int64_t micro;      /* micro-batches of a step over all replicas; divides batch, replicas divide it */
+  int64_t batch;      /* sequences of a step over all ranks of a stage */
+  int64_t micro;      /* micro-batches of a step over all ranks of a stage; divides batch, their number divides it */
   uint64_t seed;      /* of what is dropped */
   int64_t copy_every; /* steps after which the embedding's copies are sent anew */
   bool half;          /* cuda: predictions are read in 16 bits (kwm/tensor.h, kwm_read) */
@@ -34,7 +34,7 @@ struct kwm_language_place {
 
 /* Stages and layers spread over `ranks`: whole stages if there are several. KWM_ERR_USAGE: more ranks than that. */
 kwm_status kwm_language_spread(struct kwm_language_place *place, const struct kwm_transformer *model, int ranks);
-/* The rank of a replica that holds tensor t, corrects it and writes it. */
+/* The stage of the layout whose ranks hold tensor t, correct it and write it. */
 int kwm_language_holder(const struct kwm_language_place *place, const struct kwm_transformer *model, int t);
 
 /* Collective over the layout. Layout and model are borrowed. KWM_ERR_USAGE: micro-batches that do not divide. */
@@ -43,9 +43,14 @@ kwm_status kwm_language_create(kwm_language **language, struct kwm_layout *layou
 void kwm_language_destroy(kwm_language *language); /* accepts NULL */
 const struct kwm_language_place *kwm_language_places(const kwm_language *language);
 
-/* Bytes that create takes on the device (host: of the host) on rank r of `ranks`. */
-double kwm_language_bytes(const struct kwm_transformer *model, const struct kwm_language_spec *spec, int ranks, int r,
-                          int64_t replicas);
+/* Memory of a rank. arrays: on the device, or on the host if there is none; host: beside them, on the host. */
+struct kwm_language_bytes {
+  double arrays, host;
+};
+/* What create takes on the rank that is at->stage of at->stages, at->owners and at->replicas. Local. */
+struct kwm_language_bytes kwm_language_pipe_bytes(const struct kwm_transformer *model,
+                                                  const struct kwm_language_spec *spec, const struct kwm_layout *at,
+                                                  bool on_device);
 
 /* Sums over a stage's tokens. Squared innovation |y - p|² and its expectation 1 - sum p² (their ratio is the NIS of a
    categorical, kwm/lin.h). */
@@ -68,9 +73,9 @@ struct kwm_language_batch {
   uint64_t step; /* keys what is dropped */
 };
 
-/* Collective over the replica's group: forward and back for this replica's sequences at the means (n_tensors pointers,
+/* Collective over the replica's group: forward and back for this pipe's sequences at the means (n_tensors pointers,
    where the device says, NULL for what is not held). What tensors see goes to the sink. reading <- sums over this
-   rank's stages and this replica's tokens, 0 elsewhere. Waits for the device at its end. */
+   rank's stages and its pipe's tokens, 0 elsewhere. Waits for the device at its end. */
 void kwm_language_step(kwm_language *language, float *const *means, const struct kwm_language_batch *batch,
                        const struct kwm_sink *sink, struct kwm_reading *reading);
 
@@ -83,9 +88,9 @@ bool kwm_language_share_due(const kwm_language *language, int64_t steps);
 void kwm_language_predict(kwm_language *language, float *const *means, int64_t n, const int32_t *ids,
                           double *surprisal);
 
-/* Collective over the replica's group: y (n, width), on the host of its last rank, <- what the last stage reads the
-   token after ids[i] from, i in [0, n), in windows of `context` that do not overlap. Nothing is dropped; every replica
-   does all of it. */
+/* Collective over the replica's group: y (n, width), on the host of its last stage's ranks, <- what the last stage
+   reads the token after ids[i] from, i in [0, n), in windows of `context` that do not overlap. Nothing is dropped;
+   every pipe does all of it. */
 void kwm_language_states(kwm_language *language, float *const *means, int64_t n, const int32_t *ids, float *y);
 
 /* Bytes that this rank sent since create, by kind. */

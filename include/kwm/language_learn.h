@@ -1,5 +1,8 @@
-/* Learners of the language model: kalman (kwm/riccati.h) and adam, on the same scores. Every tensor is corrected by the
-   rank that holds it; replicas sum scores and factors and correct alike. Collective over the layout unless said. */
+/* Learners of the language model: kalman (kwm/riccati.h) and adam, on the same scores. The ranks of a stage hold its
+   tensors' means; they work on sequences of their own. Inside a replica every tensor has one owner, who alone keeps its
+   covariance (adam: running means) and corrects it: scores and second moments are summed to the owner, and the new mean
+   goes to all owners of the stage. Replicas sum scores and factors and correct alike. Collective over the layout unless
+   said. */
 #pragma once
 
 #include "kwm/health.h"
@@ -22,7 +25,8 @@ struct kwm_language_learn_spec {
   int64_t refresh, factor_every,
       anew; /* steps between refreshes and observations; every anew-th refresh is exact, 0: first only */
   bool steady;
-  double gate;                                     /* skip a step of a larger mean surprisal; 0: never */
+  double trust; /* kalman: bound on the predicted KL per token of a step, of each stage with a reading; 0: none */
+  double gate;  /* skip a step of a larger mean surprisal; 0: never */
   double rate, beta1, beta2, epsilon, decay, clip; /* adam; decay: times rate; clip: bound on the mean score's norm */
 };
 
@@ -34,16 +38,26 @@ kwm_status kwm_language_learner_create(kwm_language_learner **learner, struct kw
                                        const struct kwm_language_learn_spec *spec);
 void kwm_language_learner_destroy(kwm_language_learner *learner); /* accepts NULL */
 
-/* Bytes on the device (NULL: host) that create takes on rank r. Local. */
-double kwm_language_learner_bytes(const struct kwm_transformer *model, const struct kwm_language_place *place, int r,
-                                  const struct kwm_language_learn_spec *spec);
+/* Which of a stage's owners keeps each tensor: the costliest first, each to whom has least so far, cost being a
+   tensor's share of operations and of memory. Local. */
+void kwm_language_owners(const struct kwm_transformer *model, const struct kwm_language_place *place, int owners,
+                         const struct kwm_language_learn_spec *spec, int owner[KWM_TENSORS_MAX]);
 
-/* What one step did; the same on all ranks. */
+/* Bytes that create takes on the rank that is at->stage and ->owner of at->stages, ->owners and ->replicas. Local. */
+struct kwm_language_bytes kwm_language_learner_bytes(const struct kwm_transformer *model,
+                                                     const struct kwm_language_place *place,
+                                                     const struct kwm_layout *at, bool on_device,
+                                                     const struct kwm_language_learn_spec *spec);
+
+/* What one step did; the same on all ranks, but for kl and scale. */
 struct kwm_language_result {
   enum kwm_verdict verdict;
   struct kwm_reading reading; /* summed over the step's tokens */
   double score_norm;          /* norm of the mean score over all tensors */
   double schedule;
+  /* With a trust region, of each stage's step: predicted KL per token, and what of the step was taken. On one of the
+     ranks that hold the stage, 0 elsewhere, so that stages need not wait for each other. */
+  double kl[KWM_TRANSFORMER_STAGES_MAX], scale[KWM_TRANSFORMER_STAGES_MAX];
   int failed_rank, failed_tensor; /* not finite or indefinite: the first rank that found it; there, -1: the outputs */
 };
 /* One step at the means: pipe, sums over replicas, correction, embedding's copies. */
@@ -60,7 +74,7 @@ float *const *kwm_language_means(const kwm_language_learner *learner, bool avera
 bool kwm_language_finite(kwm_language_learner *learner);
 int64_t kwm_language_steps(const kwm_language_learner *learner);
 
-/* Sums of p and p0 over this rank's tensors of each role; zeros for adam. Local. */
+/* Sums of p and p0 over this rank's own tensors of each role; zeros for adam. Local. */
 void kwm_language_health(const kwm_language_learner *learner, double trace[KWM_TENSOR_ROLES],
                          double prior[KWM_TENSOR_ROLES]);
 

@@ -13,7 +13,9 @@ struct kwm_layout {
   MPI_Comm world;               /* all ranks; own duplicate */
   MPI_Comm group;               /* the ranks of this replica; rank there: stage * owners + owner */
   MPI_Comm peers;               /* the same (stage, owner) in all replicas; rank there: replica */
+  MPI_Comm mates;               /* the owners of this stage in this replica; rank there: owner */
   bool devices_talk;            /* the peers' devices exchange without the host (kwm_par_join_devices) */
+  bool owners_talk;             /* and those of all ranks, so of mates */
   double comm_seconds;          /* time spent in this file's calls since init */
 };
 
@@ -47,12 +49,25 @@ struct kwm_sum {
 };
 void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, int count, const struct kwm_sum *sums);
 
+/* Collective over mates: values (n) summed over a stage's owners, pairwise in a tree that begins at `owner`, with whom
+   the sum lies; the others' values are overwritten. scratch: (n). broadcast: what `owner` has, to all. f64: the same
+   bits with all. */
+void kwm_par_sum_mates(struct kwm_layout *layout, int owner, int64_t n, float *values, float *scratch);
+void kwm_par_broadcast_mates(struct kwm_layout *layout, int owner, void *data, int64_t bytes);
+void kwm_par_sum_mates_f64(struct kwm_layout *layout, int64_t n, double *values);
+
+/* The first two for what lies on a device (NULL: the host), with the same bits, between the devices where the owners'
+   talk, else through the host. scratch and staging as above, for both. */
+void kwm_par_sum_to_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum);
+void kwm_par_spread_from_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum);
+
 /* This process's place among those on its host, by world rank. Collective over MPI_COMM_WORLD. */
 int kwm_par_local_rank(void);
 
 /* Collective over world: makes the devices of each set of peers one group if all can talk and no two processes share
-   one; NULL: nothing to do. KWM_ERR_SYSTEM if a device that should cannot. */
-kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device);
+   one, or, if what owners sum lies on devices (`owners`) and there are several, those of all ranks; NULL: nothing to
+   do. KWM_ERR_SYSTEM if a device that should cannot. */
+kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device, bool owners);
 
 /* Collective over group: values (n) summed over the replica's ranks, the same bits everywhere. Where each element is
    non-zero on one rank only, the sum is exact. */

@@ -46,6 +46,8 @@ struct kwm_riccati {
 kwm_status kwm_riccati_create(struct kwm_riccati *cov, const struct kwm_riccati_spec *spec);
 void kwm_riccati_destroy(struct kwm_riccati *cov); /* accepts a zeroed one */
 int64_t kwm_riccati_floats(const struct kwm_riccati_spec *spec);
+/* Operations of a step, its part of a refresh every `refresh` steps included; about. */
+double kwm_riccati_operations(const struct kwm_riccati_spec *spec, int64_t refresh);
 /* Floats that a tensor wants of the room's three parts. */
 void kwm_riccati_room_floats(const struct kwm_riccati_spec *spec, int64_t floats[3]);
 
@@ -54,6 +56,13 @@ void kwm_riccati_room_floats(const struct kwm_riccati_spec *spec, int64_t floats
 void kwm_riccati_observe(struct kwm_riccati *cov, bool first, int64_t n, int64_t tokens, const float *s,
                          const float *a);
 
+/* The same where one of several ranks keeps the factors, a side at a time: share (d, d), d outputs (`left`) or inputs,
+   <- what x (n, d) adds to G or A; then, with the sum of all ranks' shares, G or A += share. All of the ranks count
+   `observed` themselves, before. */
+void kwm_riccati_share(const struct kwm_riccati *cov, bool left, int64_t n, int64_t tokens, const float *x,
+                       float *share);
+void kwm_riccati_add_share(struct kwm_riccati *cov, bool left, bool first, const float *share);
+
 /* New bases from A and G. anew: exact, and f from the eigenvalues' products times tokens; else the bases that are there
    are improved and f is kept; m and p turn with the basis. False: no eigenvectors; nothing changed but, maybe, one
    side.
@@ -61,8 +70,10 @@ void kwm_riccati_observe(struct kwm_riccati *cov, bool first, int64_t n, int64_t
 bool kwm_riccati_refresh(struct kwm_riccati *cov, bool anew, int64_t tokens, const struct kwm_riccati_room *room);
 
 /* One step with the summed score X (rows, columns): f, m, p move, and the result, δ (rows, columns), lies in
-   room->matrix or, without bases, in X. q: process noise of this step, the same units as p. */
-float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const struct kwm_riccati_room *room);
+   room->matrix or, without bases, in X. q: process noise of this step, the same units as p. change (kwm_device_share,
+   known after a wait; NULL: not wanted) <- δᵀFδ, F the information f. */
+float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const struct kwm_riccati_room *room,
+                        double *change);
 
 /* p <- factor p, at most p0; without effect on the fixed point. host: (rows columns), unused without a device. */
 void kwm_riccati_inflate(struct kwm_riccati *cov, double factor, float *host);

@@ -23,9 +23,16 @@ struct kwm_attention {
   int64_t sequences, context, heads, size;
 };
 
-/* Facts of a row's categorical innovation: surprisal of the target, entropy, sum of p², 1 if the target is likeliest.
- */
-enum { KWM_TOKEN_SURPRISAL, KWM_TOKEN_ENTROPY, KWM_TOKEN_SQUARES, KWM_TOKEN_CORRECT, KWM_TOKEN_FACTS };
+/* Facts of a row's categorical innovation: surprisal of the target, entropy, sum of p², 1 if the target is likeliest,
+   the largest p. */
+enum {
+  KWM_TOKEN_SURPRISAL,
+  KWM_TOKEN_ENTROPY,
+  KWM_TOKEN_SQUARES,
+  KWM_TOKEN_CORRECT,
+  KWM_TOKEN_LARGEST,
+  KWM_TOKEN_FACTS
+};
 
 /* Rows of a table that occur in a batch, and where: kind k is row kinds[k], found at places[begin[k] .. begin[k+1]),
    ascending. kinds (count), begin (count + 1), places (n). */
@@ -59,6 +66,10 @@ struct kwm_read {
   bool half;      /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
   float *room;    /* kwm_tensor_read_room floats */
 };
+
+struct kwm_likely;
+struct kwm_inform;
+struct kwm_lean;
 
 struct kwm_tensor_ops {
   /* x (n, width) <- dropout(E[ids[r]] + pos[r % context]); E (types, width), pos (context, width). ids (n) are the
@@ -107,6 +118,8 @@ struct kwm_tensor_ops {
   void (*drift)(kwm_device *d, int64_t n, float keep, float scale, const float *x, float *mean);
   /* sums (1, double; of kwm_device_share) <- sum of x² over n */
   void (*norm2)(kwm_device *d, int64_t n, const float *x, double *sums);
+  /* the same with weights: sum of w x²; w, x (n) */
+  void (*quadratic)(kwm_device *d, int64_t n, const float *w, const float *x, double *sums);
 
   /* U (n, n) <- orthonormal, its columns nearer to the eigenvectors of symmetric A (n, n; both triangles), which is
      damped by 1e-6 of its mean diagonal. `anew`: exactly, in columns of ascending eigenvalue (waits; false: no
@@ -119,6 +132,11 @@ struct kwm_tensor_ops {
 
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */
   void (*read)(kwm_device *d, const struct kwm_read *read);
+
+  /* kwm/inform.h */
+  void (*likely)(kwm_device *d, const struct kwm_likely *likely);
+  void (*inform)(kwm_device *d, const struct kwm_inform *inform);
+  void (*lean)(kwm_device *d, const struct kwm_lean *lean);
 };
 
 /* The table of a device; NULL: the host's. */

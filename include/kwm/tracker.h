@@ -67,6 +67,10 @@ void kwm_tracker_inflate(struct kwm_tracker *tracker, double factor);
 /* P <- P + vvᵀ; v (N) is overwritten. */
 void kwm_tracker_widen(struct kwm_tracker *tracker, double *v);
 
+/* z, P <- those of the product of both Gaussians, as if other's mean had been observed with its covariance, of full
+   rank; n = 0. False: not finite, or other's P singular. */
+bool kwm_tracker_meet(struct kwm_tracker *tracker, const struct kwm_tracker *other);
+
 /* P (N, N), row-major, in the order [θ; x]; variance of element i of z. */
 void kwm_tracker_covariance(const struct kwm_tracker *tracker, double *P);
 double kwm_tracker_variance(const struct kwm_tracker *tracker, int i);

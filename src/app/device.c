@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kwm/log.h"
+#include "language_run.h"
 #include "run.h"
 
 void kwm_run_say_device(const struct kwm_run *run) {
@@ -26,5 +27,5 @@ kwm_status kwm_run_open_device(struct kwm_run *run) {
     kwm_log(KWM_LOG_WARNING, "%s: going on with backend cpu", kwm_error_message());
     return KWM_OK;
   }
-  return kwm_par_join_devices(&run->layout, run->device);
+  return kwm_par_join_devices(&run->layout, run->device, kwm_language_is(config));
 }

@@ -10,9 +10,9 @@ enum { N_COUNTS = sizeof(struct kwm_language_counts) / sizeof(double) };
 static const char count_names[] =
     "seconds comm_seconds tokens_seen skipped skips_in_a_row nis_sum nis_steps train_loss valid valid_fused test "
     "test_fused best_valid best_epoch best_test best_test_fused weights[16] trace[3] row_seconds row_steps row_norm "
-    "row[96]";
+    "row[96] row_kl[16] row_scale[16]";
 _Static_assert(N_COUNTS == 16 + KWM_TRANSFORMER_STAGES_MAX + KWM_TENSOR_ROLES + 3 +
-                               KWM_TRANSFORMER_STAGES_MAX * KWM_READ_SUMS &&
+                               KWM_TRANSFORMER_STAGES_MAX * (KWM_READ_SUMS + 2) &&
                    KWM_TRANSFORMER_STAGES_MAX == 16 && KWM_TENSOR_ROLES == 3 && KWM_READ_SUMS == 6,
                "count_names lists the numbers of struct kwm_language_counts");
 
@@ -98,6 +98,7 @@ kwm_status kwm_language_checkpoint_load(struct kwm_language_progress *progress, 
             "checkpoint %s is of other steps: wanted %lld a pass, found %lld", kwm_ckpt_path(ckpt),
             (long long)run->pass_steps, (long long)epoch_steps);
   KWM_TRY(kwm_ckpt_get(ckpt, "/history/counts", KWM_F64, 1, dims, 0, N_COUNTS, &progress->counts));
+  kwm_language_progress_own(progress);
   KWM_TRY(kwm_language_learner_load(run->learner, ckpt));
   progress->step = step;
   return KWM_OK;

@@ -1,5 +1,6 @@
-/* kwm eval and kwm plan of a language model. */
+/* kwm eval of a language model. */
 #include <stdio.h>
+#include <string.h>
 
 #include "language_checkpoint.h"
 #include "language_commands.h"
@@ -23,7 +24,10 @@ static kwm_status eval(struct kwm_language_run *language, kwm_ckpt *ckpt) {
   KWM_TRY(kwm_run_open_device(run));
   KWM_TRY(kwm_language_run_build(language));
   KWM_TRY(kwm_language_checkpoint_matches(language, ckpt));
-  KWM_TRY(kwm_language_learner_load_means(language->learner, ckpt));
+  if (strcmp(run->config.baseline.kind, "learner") == 0)
+    KWM_TRY(kwm_language_learner_load(language->learner, ckpt));
+  else
+    KWM_TRY(kwm_language_learner_load_means(language->learner, ckpt));
   if (kwm_language_stream_is(&run->config)) return kwm_language_stream_eval(language);
   KWM_TRY(kwm_language_score(language, KWM_VALID, true, weights, &valid));
   KWM_TRY(kwm_language_score(language, KWM_TEST, valid.tokens == 0, weights, &test));
@@ -42,49 +46,6 @@ kwm_status kwm_language_eval(struct kwm_run *run, kwm_ckpt *ckpt) {
   else
     kwm_language_run_fit(&run->config);
   const kwm_status status = eval(&language, ckpt);
-  kwm_language_run_fini(&language);
-  return status;
-}
-
-static void print_plan(const struct kwm_language_run *language) {
-  const struct kwm_config *const config = &language->run->config;
-  const struct kwm_layout *const layout = &language->run->layout;
-  const struct kwm_language_spec spec = kwm_language_run_spec(language);
-  const struct kwm_language_learn_spec learn = kwm_language_run_learn_spec(language);
-  const double mega = 1e6, rows = (double)(config->train.batch * config->model.context) * (double)config->model.width;
-  struct kwm_language_place place;
-  if (kwm_language_spread(&place, &language->model, layout->stages) != KWM_OK) return;
-  printf("# %lld parameters, %lld words, %lld tokens of training text, %lld steps a pass; %d ranks = %d replicas x %d "
-         "stages\n",
-         (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types,
-         (long long)language->text[KWM_TRAIN].n, (long long)language->pass_steps, layout->size, layout->replicas,
-         layout->stages);
-  printf("rank\tlayers\treadings\tmeans_covariance_MB\tactivations_MB\ttotal_MB\n");
-  for (int rank = 0; rank < layout->size; rank++) {
-    const int r = rank % layout->stages;
-    const double learner = kwm_language_learner_bytes(&language->model, &place, r, &learn) / mega;
-    const double pipe = kwm_language_bytes(&language->model, &spec, layout->stages, r, layout->replicas) / mega;
-    printf("%d\t%d to %d\t%d\t%.1f\t%.1f\t%.1f\n", rank, place.first_layer[r] + 1, place.first_layer[r + 1],
-           place.first_stage[r + 1] - place.first_stage[r], learner, pipe, learner + pipe);
-  }
-  const double boundaries = layout->stages - 1, copies = (double)(language->model.types * language->model.width);
-  printf("# messages of a step, MB: forward %.1f, back %.1f, embedded tokens %.1f, the embedding's copies %.1f\n",
-         4 * rows * boundaries / mega, language->model.stages > 1 ? 0 : 4 * rows * boundaries / mega,
-         boundaries > 0 ? 4 * rows / mega : 0, 4 * copies * boundaries * layout->replicas / mega);
-}
-
-static kwm_status plan(struct kwm_language_run *language) {
-  struct kwm_language_place place;
-  KWM_TRY(kwm_language_run_layout(language));
-  KWM_TRY(kwm_language_run_read(language));
-  KWM_TRY(kwm_language_spread(&place, &language->model, language->run->layout.stages));
-  if (language->run->layout.rank == 0) print_plan(language);
-  return KWM_OK;
-}
-
-kwm_status kwm_language_plan(struct kwm_run *run) {
-  struct kwm_language_run language = {.run = run};
-  const kwm_status status = plan(&language);
   kwm_language_run_fini(&language);
   return status;
 }

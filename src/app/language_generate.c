@@ -7,6 +7,7 @@
 #include "kwm/backend.h"
 #include "kwm/log.h"
 #include "kwm/rng.h"
+#include "kwm/tensor.h"
 #include "language_checkpoint.h"
 #include "language_commands.h"
 #include "language_stream.h"
@@ -48,9 +49,8 @@ static kwm_status observe_prompt(struct generator *g) {
   KWM_TRY(kwm_correct_create(&g->correct, &spec));
   kwm_language_states(g->run->language, g->means, g->known, g->ids, g->y);
   for (int64_t i = 0; i + 1 < g->known; i++) {
-    const struct kwm_correct_input input = {.y = g->y + i * d, .ld = d};
-    double surprisal;
-    kwm_correct_step(g->correct, &input, g->ids + i + 1, &surprisal);
+    float facts[KWM_TOKEN_FACTS];
+    kwm_correct_run(g->correct, 1, g->y + i * d, g->ids + i + 1, facts);
   }
   return KWM_OK;
 }
@@ -76,11 +76,11 @@ static int32_t draw(struct generator *g) {
 static void extend(struct generator *g, int64_t start) {
   const int64_t d = g->run->model.width, v = g->run->model.types, rows = g->n - start;
   kwm_language_states(g->run->language, g->means, rows, g->ids + start, g->y);
-  const struct kwm_correct_input input = {.y = g->y + (rows - 1) * d, .ld = d};
+  const float *const y = g->y + (rows - 1) * d;
   if (g->correct != NULL)
-    kwm_correct_logits(g->correct, &input, g->logits);
+    kwm_correct_logits(g->correct, y, g->logits);
   else
-    kwm_gemm(false, true, 1, v, d, 1, input.y, d, g->W, d, 0, g->logits, v);
+    kwm_gemm(false, true, 1, v, d, 1, y, d, g->W, d, 0, g->logits, v);
   g->ids[g->n] = draw(g);
   g->n++;
   if (g->correct != NULL) kwm_correct_idle(g->correct);

@@ -27,7 +27,8 @@ static const char *const columns[] = {"step",
                                       "valid_fused",
                                       "test_perplexity",
                                       "test_fused"};
-enum { COLUMNS = sizeof columns / sizeof columns[0], NAME_BYTES = 32 };
+/* Then, for every stage, its loss, and with a trust region its step's predicted KL and scale. */
+enum { COLUMNS = sizeof columns / sizeof columns[0], STAGE_COLUMNS = 3, NAME_BYTES = 32 };
 
 void kwm_language_progress_init(struct kwm_language_progress *progress, struct kwm_language_run *run) {
   memset(progress, 0, sizeof *progress);
@@ -45,14 +46,15 @@ double kwm_language_progress_epoch(const struct kwm_language_progress *progress)
 
 kwm_status kwm_language_progress_open(struct kwm_language_progress *progress, const char *dir) {
   const int stages = progress->run->model.stages;
-  char text[KWM_TRANSFORMER_STAGES_MAX][NAME_BYTES];
-  const char *all[COLUMNS + KWM_TRANSFORMER_STAGES_MAX];
+  static const char *const of_stage[STAGE_COLUMNS] = {"train_loss", "kl", "scale"};
+  char text[STAGE_COLUMNS * KWM_TRANSFORMER_STAGES_MAX][NAME_BYTES];
+  const char *all[COLUMNS + STAGE_COLUMNS * KWM_TRANSFORMER_STAGES_MAX];
   memcpy(all, columns, sizeof columns);
-  for (int s = 0; s < stages; s++) {
-    snprintf(text[s], NAME_BYTES, "train_loss_stage%d", s + 1);
-    all[COLUMNS + s] = text[s];
+  for (int k = 0; k < STAGE_COLUMNS * stages; k++) {
+    snprintf(text[k], NAME_BYTES, "%s_stage%d", of_stage[k / stages], k % stages + 1);
+    all[COLUMNS + k] = text[k];
   }
-  progress->n_columns = COLUMNS + stages;
+  progress->n_columns = COLUMNS + STAGE_COLUMNS * stages;
   return kwm_metrics_open(&progress->metrics, dir, "metrics.tsv", progress->n_columns, all, progress->step);
 }
 
@@ -91,8 +93,25 @@ void kwm_language_progress_step(struct kwm_language_progress *progress, const st
   c->nis_steps++;
   c->row_steps++;
   c->row_norm += result->score_norm;
-  for (int s = 0; s < progress->run->model.stages; s++)
+  for (int s = 0; s < progress->run->model.stages; s++) {
     for (int k = 0; k < KWM_READ_SUMS; k++) c->row.of[s][k] += result->reading.of[s][k];
+    c->row_kl[s] += result->kl[s];
+    c->row_scale[s] += result->scale[s];
+  }
+}
+
+void kwm_language_progress_own(struct kwm_language_progress *progress) {
+  struct kwm_language_counts *const c = &progress->counts;
+  if (progress->run->run->layout.rank == 0) return;
+  memset(c->row_kl, 0, sizeof c->row_kl);
+  memset(c->row_scale, 0, sizeof c->row_scale);
+}
+
+void kwm_language_progress_gather(struct kwm_language_progress *progress) {
+  struct kwm_layout *const layout = &progress->run->run->layout;
+  kwm_par_sum_world(layout, progress->run->model.stages, progress->counts.row_kl);
+  kwm_par_sum_world(layout, progress->run->model.stages, progress->counts.row_scale);
+  kwm_language_progress_own(progress);
 }
 
 static void take_traces(struct kwm_language_progress *progress) {
@@ -145,37 +164,50 @@ static void live_line(const struct kwm_language_progress *progress, double rate,
                    100 * c->comm_seconds / c->seconds, tested);
 }
 
+static bool is_kalman(const struct kwm_language_progress *progress) {
+  return strcmp(progress->run->run->config.learner, "kalman") == 0;
+}
+
 kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, bool evaluated) {
   struct kwm_language_counts *const c = &progress->counts;
   const double *const last = last_of(progress, &c->row);
   const double rate = last[KWM_READ_TOKENS] / c->row_seconds;
   if (last[KWM_READ_TOKENS] > 0) c->train_loss = last[KWM_READ_SURPRISAL] / last[KWM_READ_TOKENS];
-  double values[COLUMNS + KWM_TRANSFORMER_STAGES_MAX] = {(double)progress->step,
-                                                         kwm_language_progress_epoch(progress),
-                                                         c->seconds,
-                                                         c->tokens_seen,
-                                                         c->train_loss,
-                                                         last[KWM_READ_CORRECT] / last[KWM_READ_TOKENS],
-                                                         last[KWM_READ_ENTROPY] / last[KWM_READ_TOKENS],
-                                                         last[KWM_READ_SQUARED] / last[KWM_READ_EXPECTED],
-                                                         c->row_norm / c->row_steps,
-                                                         progress->schedule,
-                                                         c->skipped,
-                                                         evaluated ? c->trace[KWM_TENSOR_MATRIX] : NAN,
-                                                         evaluated ? c->trace[KWM_TENSOR_EMBEDDING] : NAN,
-                                                         evaluated ? c->trace[KWM_TENSOR_VECTOR] : NAN,
-                                                         rate,
-                                                         c->comm_seconds / c->seconds,
-                                                         evaluated ? c->valid : NAN,
-                                                         evaluated ? c->valid_fused : NAN,
-                                                         evaluated ? c->test : NAN,
-                                                         evaluated ? c->test_fused : NAN};
-  for (int s = 0; s < progress->run->model.stages; s++)
+  kwm_language_progress_gather(progress);
+  double values[COLUMNS + STAGE_COLUMNS * KWM_TRANSFORMER_STAGES_MAX] = {
+      (double)progress->step,
+      kwm_language_progress_epoch(progress),
+      c->seconds,
+      c->tokens_seen,
+      c->train_loss,
+      last[KWM_READ_CORRECT] / last[KWM_READ_TOKENS],
+      last[KWM_READ_ENTROPY] / last[KWM_READ_TOKENS],
+      last[KWM_READ_SQUARED] / last[KWM_READ_EXPECTED],
+      c->row_norm / c->row_steps,
+      progress->schedule,
+      c->skipped,
+      evaluated ? c->trace[KWM_TENSOR_MATRIX] : NAN,
+      evaluated ? c->trace[KWM_TENSOR_EMBEDDING] : NAN,
+      evaluated ? c->trace[KWM_TENSOR_VECTOR] : NAN,
+      rate,
+      c->comm_seconds / c->seconds,
+      evaluated ? c->valid : NAN,
+      evaluated ? c->valid_fused : NAN,
+      evaluated ? c->test : NAN,
+      evaluated ? c->test_fused : NAN};
+  const bool trusts = progress->run->run->config.filter.trust_region > 0 && is_kalman(progress);
+  const int stages = progress->run->model.stages;
+  for (int s = 0; s < stages; s++) {
     values[COLUMNS + s] = c->row.of[s][KWM_READ_SURPRISAL] / c->row.of[s][KWM_READ_TOKENS];
+    values[COLUMNS + stages + s] = trusts ? c->row_kl[s] / c->row_steps : NAN;
+    values[COLUMNS + 2 * stages + s] = trusts ? c->row_scale[s] / c->row_steps : NAN;
+  }
   kwm_status status = KWM_OK;
   if (progress->metrics != NULL) status = kwm_metrics_row(progress->metrics, values);
   live_line(progress, rate, evaluated);
   memset(&c->row, 0, sizeof c->row);
+  memset(c->row_kl, 0, sizeof c->row_kl);
+  memset(c->row_scale, 0, sizeof c->row_scale);
   c->row_seconds = c->row_steps = c->row_norm = 0;
   return kwm_agree(progress->run->run->layout.world, status);
 }

@@ -5,7 +5,8 @@
 #include "language_run.h"
 #include "loop.h"
 
-/* Everything counted, all doubles: saved in checkpoints as one array, so that a resumed run's tables read on. */
+/* Everything counted, all doubles: saved in checkpoints as one array, so that a resumed run's tables read on. The same
+   on all ranks but for row_kl and row_scale, to which each stage adds its own. */
 struct kwm_language_counts {
   double seconds, comm_seconds; /* training time over all resumes; of it in communication, mean over ranks */
   double tokens_seen;
@@ -18,6 +19,7 @@ struct kwm_language_counts {
   double trace[KWM_TENSOR_ROLES];             /* share of the prior's trace at the last evaluation */
   double row_seconds, row_steps, row_norm;    /* since the last row of metrics.tsv */
   struct kwm_reading row;
+  double row_kl[KWM_TRANSFORMER_STAGES_MAX], row_scale[KWM_TRANSFORMER_STAGES_MAX]; /* of all ranks together */
 };
 
 struct kwm_language_progress {
@@ -38,6 +40,11 @@ kwm_status kwm_language_progress_open(struct kwm_language_progress *progress, co
 /* Counts one step, and says how it went: taken. Local. */
 void kwm_language_progress_step(struct kwm_language_progress *progress, const struct kwm_language_result *result,
                                 struct kwm_loop_step *taken);
+
+/* What each stage counts for itself goes to the first rank; after a load only that one keeps it. The first is
+   collective, the second local. */
+void kwm_language_progress_gather(struct kwm_language_progress *progress);
+void kwm_language_progress_own(struct kwm_language_progress *progress);
 
 /* Perplexities of validation and test text, traces. Collective. */
 kwm_status kwm_language_progress_evaluate(struct kwm_language_progress *progress);

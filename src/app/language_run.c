@@ -24,11 +24,8 @@ static kwm_status check_words(const struct kwm_config *config) {
   KWM_CHECK(is(config->learner, "adam") || is(config->filter.evidence, "innovations"), KWM_ERR_USAGE,
             "config: wanted filter.evidence innovations with model.kind transformer, found %s",
             config->filter.evidence);
-  KWM_CHECK(config->layout.owners == 1, KWM_ERR_USAGE,
-            "config: wanted layout.owners 1 with model.kind transformer (each tensor has one), found %lld",
-            (long long)config->layout.owners);
-  KWM_CHECK(is(config->stream.kind, "none"), KWM_ERR_USAGE,
-            "config: wanted stream.kind none with model.kind transformer, found %s", config->stream.kind);
+  KWM_CHECK(is(config->stream.kind, "none") || is(config->stream.kind, "topics"), KWM_ERR_USAGE,
+            "config: wanted stream.kind none or topics with model.kind transformer, found %s", config->stream.kind);
   const char *const structures[] = {config->cov.hidden.structure, config->cov.output.structure};
   for (int k = 0; k < 2; k++)
     KWM_CHECK(is(structures[k], "kron") || is(structures[k], "diag"), KWM_ERR_USAGE,
@@ -95,6 +92,10 @@ kwm_status kwm_language_run_read(struct kwm_language_run *run) {
   return kwm_agree(run->run->layout.world, status);
 }
 
+bool kwm_language_run_on_device(const struct kwm_language_run *run) {
+  return !is(run->run->config.backend, "cpu");
+}
+
 struct kwm_language_spec kwm_language_run_spec(const struct kwm_language_run *run) {
   const struct kwm_config *const config = &run->run->config;
   return (struct kwm_language_spec){.batch = config->train.batch,
@@ -132,6 +133,7 @@ struct kwm_language_learn_spec kwm_language_run_learn_spec(const struct kwm_lang
       .anew = config->cov.hidden.exact,
       .factor_every = config->filter.factor_every,
       .steady = is(config->filter.riccati, "steady"),
+      .trust = config->filter.trust_region,
       .gate = config->filter.gate,
       .rate = config->adam.rate,
       .beta1 = config->adam.beta1,

@@ -30,6 +30,13 @@ void kwm_language_run_fini(struct kwm_language_run *run);
    ranks as stages. Local. */
 void kwm_language_run_fit(struct kwm_config *config);
 
+/* True if a device is to hold the model; it need not be open yet. */
+bool kwm_language_run_on_device(const struct kwm_language_run *run);
+
+/* Refuses a run whose largest rank takes more memory than there is for it: KWM_ERR_USAGE, naming what would fit. tells:
+   rank 0 prints how much there is. After read. Collective (language_plan.c). */
+kwm_status kwm_language_plan_check(struct kwm_language_run *run, bool tells);
+
 struct kwm_language_spec kwm_language_run_spec(const struct kwm_language_run *run);
 struct kwm_language_learn_spec kwm_language_run_learn_spec(const struct kwm_language_run *run);
 

@@ -1,5 +1,5 @@
 /* Private to app: a text read as parallel streams by a trained language model on one rank, for what learns while it
-   reads: correction of activations, neural cache, dynamic evaluation. Every method scores the same tokens. */
+   reads: correction of activations, neural cache, moving weights. Every method scores the same tokens. */
 #pragma once
 
 #include "kwm/correct.h"
@@ -8,23 +8,32 @@
 
 struct kwm_language_stream {
   struct kwm_language_run *run; /* borrowed */
-  float *const *means;          /* borrowed */
-  const float *W;               /* (types, width) on the host: the read-out; fetched, if the means are a device's */
+  float *const *means;          /* borrowed: the weights that read, which may move */
   struct kwm_text_streams text;
-  int64_t steps;              /* windows of every stream */
-  int32_t *shifted;           /* (2, n): inputs, targets; owned */
-  int32_t *inputs, *targets;  /* (streams, context) of one step; owned */
-  int32_t *now;               /* (streams): targets of one token of each; owned */
-  float *y, *turned, *logits; /* (streams, context, width), (context, streams, width), rows of logits; owned */
-  float *facts, *fetched;     /* owned */
+  int64_t steps;             /* windows of every stream */
+  int32_t *shifted;          /* (2, n): inputs, targets; owned */
+  int32_t *inputs, *targets; /* (streams, context) of one step; owned */
+  int32_t *aims;             /* (context, streams): its targets, time by time; owned */
+  float *y, *turned;         /* (streams, context, width), (context, streams, width); owned */
+  float *facts, *W;          /* (context, streams, FACTS); (types, width): a device's read-out; owned */
+  float *rows, *row_facts, *room;
+  int32_t *row_targets; /* what is read at once, where the device says; owned */
   struct kwm_shift_counts counts;
   struct kwm_shift_facts words;
+  struct kwm_domains domains; /* stream.kind topics; else count 0 */
 };
+
+enum { KWM_LANGUAGE_BINS = 15 };
 
 /* What a method made of the text. */
 struct kwm_language_sum {
-  double surprisal, seconds, operations; /* summed; summed; a token */
+  double surprisal, entropy, seconds; /* summed */
+  double operations, bytes;           /* a token; kept beside weights and states */
+  double count[KWM_LANGUAGE_BINS], sure[KWM_LANGUAGE_BINS], hit[KWM_LANGUAGE_BINS]; /* by the largest probability */
   int64_t tokens;
+  double *curve; /* (steps) surprisal of each window; owned */
+  double
+      *first; /* (domains + 1) mean surprisal of the first domain's held-out text, before all and after each; owned */
   struct kwm_correct_facts facts; /* of a correction */
 };
 
@@ -33,34 +42,58 @@ struct kwm_language_sum {
 bool kwm_language_stream_is(const struct kwm_config *config);
 kwm_status kwm_language_stream_fit(struct kwm_config *config, int64_t streams);
 
-/* KWM_ERR_USAGE: a text too short. fini accepts a zeroed one. */
-kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct kwm_language_run *run);
+/* A text, shifted, or by topics in all of its documents or, `first`, in those of the first topic alone. KWM_ERR_USAGE:
+   a text too short. fini accepts a zeroed one. */
+kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct kwm_language_run *run,
+                                    const struct kwm_tokens *tokens, bool first);
 void kwm_language_stream_fini(struct kwm_language_stream *stream);
 
-/* inputs, targets, y and turned of one step. */
-void kwm_language_stream_read(struct kwm_language_stream *stream, int64_t step);
-
-/* Time steps of a window whose logits are worked out at once: rows [t * streams, ...) of `turned` -> logits. */
-int64_t kwm_language_stream_block(const struct kwm_language_stream *stream);
-void kwm_language_stream_logits(struct kwm_language_stream *stream, int64_t t, int64_t count);
-/* now <- each stream's target at place t of the window */
-void kwm_language_stream_now(struct kwm_language_stream *stream, int64_t t);
+/* inputs, targets, aims of one step; y and turned, by the means. turn: from y, which somebody else filled. */
+void kwm_language_stream_take(struct kwm_language_stream *stream, int64_t step);
+void kwm_language_stream_read(struct kwm_language_stream *stream);
+void kwm_language_stream_turn(struct kwm_language_stream *stream);
+/* facts of the window <- as the means predict. */
+void kwm_language_stream_score(struct kwm_language_stream *stream);
 
 /* Operations of a token up to y. */
 double kwm_language_stream_operations(const struct kwm_transformer *model);
 
-/* The observer's settings. often: (types) or NULL. */
+/* The observer's settings at the stream's means. often: (types) or NULL. fetch: W anew, if the observer works on the
+   host and the weights on a device. */
 struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run *run, int64_t streams, const float *W,
                                                   const double *often);
+kwm_status kwm_language_stream_correct(struct kwm_language_stream *stream, kwm_correct **correct);
+void kwm_language_stream_fetch(struct kwm_language_stream *stream, const kwm_correct *correct);
 /* *often (types; kwm_free) <- how often each word comes in the training text. */
 kwm_status kwm_language_often(const struct kwm_language_run *run, double **often);
 
-/* The methods. */
-kwm_status kwm_language_static(struct kwm_language_stream *stream, struct kwm_language_sum *sum);
-kwm_status kwm_language_corrected(struct kwm_language_stream *stream, struct kwm_language_sum *sum);
-/* corrected: the model's part of the mixture is */
-kwm_status kwm_language_cache(struct kwm_language_stream *stream, bool corrected, struct kwm_language_sum *sum);
-kwm_status kwm_language_dynamic(struct kwm_language_stream *stream, struct kwm_language_sum *sum);
+/* language_cache.c: the last tokens of every stream. mix: sum, of surprisals facts[KWM_TOKEN_SURPRISAL], with the
+   cache's recall (context, streams) of a window, which recall fills and then remembers. */
+struct kwm_language_cache;
+kwm_status kwm_language_cache_create(struct kwm_language_cache **cache, const struct kwm_language_stream *stream);
+void kwm_language_cache_destroy(struct kwm_language_cache *cache); /* accepts NULL */
+void kwm_language_cache_recall(struct kwm_language_cache *cache, const struct kwm_language_stream *stream);
+double kwm_language_cache_mix(const struct kwm_language_cache *cache, const struct kwm_language_stream *stream,
+                              const float *facts);
+double kwm_language_cache_operations(const struct kwm_language_cache *cache);
+
+/* language_moving.c: weights that move while they read. step: a window scored by them, its states to stream->y, then
+   they move; *reading <- its sums. */
+struct kwm_language_moving;
+kwm_status kwm_language_moving_create(struct kwm_language_moving **moving, struct kwm_language_stream *stream);
+void kwm_language_moving_destroy(struct kwm_language_moving *moving); /* accepts NULL */
+float *const *kwm_language_moving_means(const struct kwm_language_moving *moving);
+void kwm_language_moving_score(struct kwm_language_moving *moving, double reading[KWM_READ_SUMS]);
+void kwm_language_moving_move(struct kwm_language_moving *moving);
+double kwm_language_moving_operations(const struct kwm_language_moving *moving);
+double kwm_language_moving_bytes(const struct kwm_language_moving *moving);
+
+/* language_method.c: all methods that share one pass over the text, by standing weights or (moving not NULL) by those.
+   sums: plain, corrected, cache, cache_corrected; tokens 0: not asked for. probe: held-out text of the first domain, or
+   NULL. */
+enum { KWM_METHOD_PLAIN, KWM_METHOD_CORRECTED, KWM_METHOD_CACHE, KWM_METHOD_CACHE_CORRECTED, KWM_METHODS };
+kwm_status kwm_language_methods(struct kwm_language_stream *stream, struct kwm_language_moving *moving,
+                                struct kwm_language_stream *probe, struct kwm_language_sum sums[KWM_METHODS]);
 
 /* All that the configuration asks for, printed. */
 kwm_status kwm_language_stream_eval(struct kwm_language_run *run);

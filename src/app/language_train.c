@@ -18,7 +18,9 @@ static kwm_status load(void *self, kwm_ckpt *ckpt) {
 }
 
 static kwm_status put(void *self, kwm_ckpt *ckpt) {
-  return kwm_language_checkpoint_put(&((struct training *)self)->progress, ckpt);
+  struct kwm_language_progress *const progress = &((struct training *)self)->progress;
+  kwm_language_progress_gather(progress);
+  return kwm_language_checkpoint_put(progress, ckpt);
 }
 
 static bool means_finite(void *self) {
@@ -102,12 +104,18 @@ static void say(const void *self) {
   const struct kwm_language_run *const language = ((const struct training *)self)->progress.run;
   const struct kwm_run *const run = language->run;
   const struct kwm_layout *const layout = &run->layout;
-  kwm_log(
-      KWM_LOG_INFO, "%s: %lld steps of %lld tokens, %lld parameters, %lld words; %d ranks (%d replicas x %d stages)",
-      run->config.learner, (long long)language->steps, (long long)(run->config.train.batch * run->config.model.context),
-      (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types, layout->size,
-      layout->replicas, layout->stages);
-  if (run->device != NULL) kwm_log(KWM_LOG_INFO, "backend %s: %s", kwm_device_name(run->device), run->device->words);
+  kwm_log(KWM_LOG_INFO,
+          "%s: %lld steps of %lld tokens, %lld parameters, %lld words; %d ranks (%d replicas x %d stages x %d owners)",
+          run->config.learner, (long long)language->steps,
+          (long long)(run->config.train.batch * run->config.model.context),
+          (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types, layout->size,
+          layout->replicas, layout->stages, layout->owners);
+  const bool sums = layout->owners * layout->replicas > 1, talk = layout->devices_talk || layout->owners_talk;
+  if (run->device != NULL)
+    kwm_log(KWM_LOG_INFO, "backend %s: %s%s", kwm_device_name(run->device), run->device->words,
+            !sums  ? ""
+            : talk ? "; sums of a stage between devices"
+                   : "; sums of a stage through the host");
 }
 
 static const struct kwm_loop_kind texts = {.load = load,
@@ -151,6 +159,7 @@ static kwm_status train(struct kwm_language_run *language, const struct kwm_argu
   KWM_TRY(kwm_agree(run->layout.world, run->layout.rank == 0 ? kwm_rundir_check(run, arguments->resume) : KWM_OK));
   KWM_TRY(kwm_language_run_read(language));
   KWM_TRY(kwm_run_open_device(run));
+  KWM_TRY(kwm_language_plan_check(language, false));
   KWM_TRY(kwm_language_run_build(language));
   return train_built(language, arguments);
 }

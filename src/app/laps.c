@@ -106,6 +106,8 @@ kwm_status kwm_run_check_words(const struct kwm_config *config) {
             "config: wanted filter.evidence exact with model.kind gated, found sampled");
   if (stage) KWM_TRY(check_form(config, "sensitivity", "stage"));
   if (sampled) KWM_TRY(check_form(config, "filter.evidence", "sampled"));
+  KWM_CHECK(strcmp(config->stream.kind, "topics") != 0, KWM_ERR_USAGE,
+            "config: wanted stream.kind topics with model.kind transformer, found %s", config->model.kind);
   KWM_CHECK(!config->data.permute || !kwm_run_streams(config), KWM_ERR_USAGE,
             "config: wanted data.permute false with a stream (stream.kind %s makes its own tasks), found true",
             config->stream.kind);

@@ -25,3 +25,14 @@ void kwm_plan_measure(struct kwm_run *run);
    richest structures that would fit: KWM_ERR_USAGE. After kwm_plan_measure. tells: rank 0 prints comment lines with
    the choice and its alternatives. Collective (propose.c). */
 kwm_status kwm_plan_check(struct kwm_run *run, const struct kwm_probe *probe, bool tells);
+
+/* What a rank may take: layout.memory_gb, or the smallest share of what a host has; bytes on rank 0 only, source for
+   people. Collective. */
+struct kwm_budget {
+  double bytes;
+  const char *source;
+};
+kwm_status kwm_plan_budget(struct kwm_run *run, struct kwm_budget *budget);
+
+/* What libraries grow by (struct kwm_plan). */
+double kwm_plan_growth(void);

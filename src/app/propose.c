@@ -43,11 +43,6 @@ struct best {
   struct candidate candidate[BEST]; /* the richest first */
 };
 
-struct budget {
-  double bytes;
-  const char *source;
-};
-
 /* ---- what there is */
 
 /* Bytes that this host can still give, 0 if it does not say. */
@@ -73,10 +68,9 @@ static double smallest_share(int ranks, const double *available, const char *nam
   return smallest;
 }
 
-/* Collective; budget->bytes on rank 0 only. */
-static kwm_status find_budget(struct kwm_run *run, struct budget *budget) {
+kwm_status kwm_plan_budget(struct kwm_run *run, struct kwm_budget *budget) {
   const size_t ranks = (size_t)run->layout.size;
-  *budget = (struct budget){run->config.layout.memory_gb * 1e9, "layout.memory_gb"};
+  *budget = (struct kwm_budget){run->config.layout.memory_gb * 1e9, "layout.memory_gb"};
   if (budget->bytes > 0) return KWM_OK;
   double *available = calloc(ranks, sizeof *available);
   char *names = calloc(ranks, KWM_HOST_BYTES);
@@ -227,7 +221,7 @@ static void print_choice(const char *name, const struct need *need, const char *
   printf("# %7s %10.1f %10.0f  %s\n", name, (double)need->bytes / 1e6, need->operations / 1e6, words);
 }
 
-static void tell(const struct kwm_run *run, const struct budget *budget, const struct need *need,
+static void tell(const struct kwm_run *run, const struct kwm_budget *budget, const struct need *need,
                  const struct best *best) {
   char words[WORDS_BYTES], name[16];
   printf("# memory of a rank: at most %.1f MB (%s)\n", budget->bytes / 1e6, budget->source);
@@ -240,7 +234,7 @@ static void tell(const struct kwm_run *run, const struct budget *budget, const s
   }
 }
 
-static kwm_status judge(const struct kwm_run *run, const struct kwm_probe *probe, const struct budget *budget,
+static kwm_status judge(const struct kwm_run *run, const struct kwm_probe *probe, const struct kwm_budget *budget,
                         bool tells) {
   char words[WORDS_BYTES], found[64] = "a matrix larger than its libraries take";
   struct best best = {0};
@@ -256,7 +250,7 @@ static kwm_status judge(const struct kwm_run *run, const struct kwm_probe *probe
 }
 
 kwm_status kwm_plan_check(struct kwm_run *run, const struct kwm_probe *probe, bool tells) {
-  struct budget budget;
-  KWM_TRY(find_budget(run, &budget));
+  struct kwm_budget budget;
+  KWM_TRY(kwm_plan_budget(run, &budget));
   return kwm_agree(run->layout.world, run->layout.rank == 0 ? judge(run, probe, &budget, tells) : KWM_OK);
 }

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kwm/rng.h"
-
 bool kwm_world_wanted(const struct kwm_config *config) {
   return strcmp(config->model.kind, "statespace") == 0 || strcmp(config->model.kind, "koopman") == 0;
 }
@@ -142,162 +140,20 @@ struct kwm_track world_track(struct world *world, struct kwm_tracker *tracker, i
     kwm_tracker_begin(tracker);
   else if (!kwm_tracker_predict(tracker, u))
     return (struct kwm_track){.verdict = KWM_TRACKED_NUMERIC};
-  return kwm_tracker_update(tracker, series->y + t * series->m);
+  return world_observe(world, tracker, &world->meeting, t);
 }
 
-/* ---- koopman */
-
-/* Centres: windows of the training part, drawn; width: the mean distance to the nearest other centre, twice. */
-static void place_radials(struct world *world) {
-  struct kwm_lift *const lift = &world->lift;
-  const int w = lift->window, count = lift->spec.radials;
-  double sum = 0;
-  for (int c = 0; c < count; c++) {
-    const uint64_t t = kwm_rng_below(world->config->seed, KWM_RNG_WORLD, 1, (uint64_t)c, (uint64_t)world->series.train);
-    kwm_lift_window(lift, world->series.y, (int64_t)t, world->begin[t], lift->centres + (int64_t)c * w);
-  }
-  for (int c = 0; c < count; c++) {
-    double nearest = INFINITY;
-    for (int o = 0; o < count; o++) {
-      double distance = 0;
-      for (int i = 0; i < w; i++) distance += pow(lift->centres[c * w + i] - lift->centres[o * w + i], 2);
-      if (o != c && distance < nearest) nearest = distance;
-    }
-    sum += isfinite(nearest) ? sqrt(nearest) : 1;
-  }
-  if (count > 0) lift->width = fmax(2 * sum / count, 1e-3);
+struct kwm_tracker *world_learner(struct world *world) {
+  return world->network ? &world->learner : &world->tracker;
 }
 
-static kwm_status open_koopman(struct world *world) {
-  const struct kwm_config *const config = world->config;
-  const double precision = 1e-20; /* of K's prior: none to speak of */
-  const struct kwm_lift_spec spec = {.m = world->series.m,
-                                     .k = world->series.k,
-                                     .delays = (int)config->world.delays,
-                                     .degree = (int)config->world.degree,
-                                     .radials = (int)config->world.radials};
-  KWM_TRY(kwm_lift_init(&world->lift, &spec));
-  place_radials(world);
-  kwm_lift_space(&world->lift, &world->space);
-  const int size = world->lift.size, k = size + spec.k;
-  const size_t streams = (size_t)config->world.streams;
-  KWM_TRY(kwm_regression_create(&world->regression, k, size, precision));
-  KWM_TRY(kwm_alloc((void **)&world->streams, streams * sizeof *world->streams, "regressions"));
-  for (size_t s = 0; s < streams; s++)
-    KWM_TRY(kwm_regression_create(&world->streams[s], k, size, s == 0 ? precision : 0));
-  return kwm_alloc((void **)&world->scratch,
-                   (size_t)(2 * world->lift.window + 3 * k + size * (size + 1)) * sizeof(double), "lift");
+struct kwm_track world_learn(struct world *world, struct kwm_tracker *tracker, int64_t t) {
+  return world->network ? world_encoder_learn(world, tracker, t) : world_track(world, tracker, t);
 }
 
-bool world_regress(struct world *world, struct kwm_regression *regression, int64_t t) {
-  struct kwm_lift *const lift = &world->lift;
-  const struct kwm_series *const series = &world->series;
-  const int k = series->k, size = lift->size, w = lift->window;
-  double *const window = world->scratch, *const z = window + w, *const next = z + size + k;
-  if (series->starts[t]) return false;
-  if (!kwm_lift_window(lift, series->y, t - 1, world->begin[t], window)) return false;
-  kwm_lift_apply(lift, window, z);
-  for (int j = 0; j < k; j++) z[size + j] = series->u[(t - 1) * k + j];
-  if (!kwm_lift_window(lift, series->y, t, world->begin[t], window)) return false;
-  kwm_lift_apply(lift, window, next);
-  for (int i = 0; i < series->m && world->solved; i++) {
-    double sum = next[i];
-    for (int j = 0; j < size + k; j++) sum -= lift->A[(int64_t)i * (size + k) + j] * z[j];
-    world->counts.row_squares += sum * sum, world->counts.squares += sum * sum;
-    world->counts.row_outputs++, world->counts.outputs++;
-  }
-  kwm_regression_add(regression, z, next, world->config->world.forgetting);
-  return true;
-}
-
-/* Y <- lower root of the covariance Q (d, d), a little more on the diagonal where it is singular. */
-static bool root_of(int d, double *Q) {
-  double trace = 0;
-  for (int i = 0; i < d; i++) trace += Q[(int64_t)i * d + i];
-  for (int j = 0; j < d; j++)
-    for (int i = j; i < d; i++) {
-      double sum = Q[(int64_t)i * d + j];
-      for (int l = 0; l < j; l++) sum -= Q[(int64_t)i * d + l] * Q[(int64_t)j * d + l];
-      const bool flat = i == j && !(sum > 1e-14 * trace / d);
-      if (i == j) {
-        Q[(int64_t)i * d + j] = flat ? 0 : sqrt(sum);
-      } else {
-        const double pivot = Q[(int64_t)j * d + j];
-        Q[(int64_t)i * d + j] = pivot > 0 ? sum / pivot : 0;
-      }
-    }
-  for (int i = 0; i < d; i++)
-    for (int j = i + 1; j < d; j++) Q[(int64_t)i * d + j] = 0;
-  return isfinite(trace);
-}
-
-/* Mean and variance of z where trajectories begin. */
-static kwm_status first_lift(struct world *world) {
-  const int64_t size = world->lift.size, n = world->series.train;
-  double *all;
-  KWM_TRY(kwm_alloc((void **)&all, (size_t)(n * size) * sizeof *all, "lift"));
-  for (int64_t t = 0; t < n; t++) {
-    kwm_lift_window(&world->lift, world->series.y, t, world->begin[t], world->scratch);
-    kwm_lift_apply(&world->lift, world->scratch, all + t * size);
-  }
-  world_first_state(world, all, (int)size, world->tracker.start, world->tracker.spread);
-  kwm_free(all);
-  return KWM_OK;
-}
-
-kwm_status world_solve(struct world *world) {
-  const int d = world->lift.size;
-  KWM_CHECK(kwm_regression_solve(&world->regression, world->lift.A, NULL), KWM_ERR_NUMERIC,
-            "koopman: wanted data that determine K, found a singular regression after %.0f steps",
-            world->regression.count);
-  if (world->config->world.stable) KWM_TRY(kwm_lift_stabilise(&world->lift, 1));
-  world->solved = true;
-  double *const Q = world->scratch + 2 * world->lift.window + 3 * (d + world->lift.spec.k);
-  kwm_regression_noise(&world->regression, Q);
-  KWM_CHECK(root_of(d, Q), KWM_ERR_NUMERIC, "koopman: wanted finite residuals, found others");
-  if (world->tracker.z == NULL) {
-    const struct kwm_tracker_spec spec = {.space = &world->space, .iterations = 1, .gate = world->config->world.gate};
-    KWM_TRY(kwm_tracker_create(&world->tracker, &spec));
-    world_set_noises(world, &world->tracker);
-    KWM_TRY(first_lift(world));
-  }
-  world->tracker.Q = Q;
-  kwm_tracker_prior(&world->tracker);
-  kwm_tracker_begin(&world->tracker);
-  return KWM_OK;
-}
-
-/* The outputs y = x + v with v ~ N(0, r) give x, and φ(x) by second differences along every axis of the window: mean
-   φ + Σ c_i, covariance Σ l_i l_iᵀ + 2 c_i c_iᵀ, l_i and c_i the odd and even part of φ(window ± √r e_i) - φ(window).
-   Exact for monomials of degree two. */
-bool world_lift_begin(const struct world *world, struct kwm_tracker *tracker, int64_t t, bool first) {
-  const struct kwm_lift *const lift = &world->lift;
-  const int size = lift->size, w = lift->window;
-  if (!first && t != world->begin[t] + lift->spec.delays) return false;
-  double *const window = world->scratch, *const middle = window + w, *const odd = middle + size,
-                *const even = odd + size;
-  if (!kwm_lift_window(lift, world->series.y, t, world->begin[t], window)) return false;
-  kwm_lift_apply(lift, window, middle);
-  memcpy(tracker->z, middle, (size_t)size * sizeof *middle);
-  memset(tracker->Y, 0, (size_t)size * (size_t)size * sizeof *tracker->Y);
-  for (int i = 0; i < w; i++) {
-    const double value = window[i], deviation = sqrt(tracker->r[i % lift->spec.m]);
-    window[i] = value + deviation;
-    kwm_lift_apply(lift, window, odd);
-    window[i] = value - deviation;
-    kwm_lift_apply(lift, window, even);
-    window[i] = value;
-    for (int j = 0; j < size; j++) {
-      const double up = odd[j] - middle[j], down = even[j] - middle[j];
-      odd[j] = (up - down) / 2;
-      even[j] = (up + down) / 2;
-      tracker->z[j] += even[j];
-      even[j] *= sqrt(2);
-    }
-    kwm_tracker_widen(tracker, odd);
-    kwm_tracker_widen(tracker, even);
-  }
-  return true;
+int world_parameters(const struct world *world) {
+  if (world->network) return world->encoder.n;
+  return world->koopman ? world->lift.size * (world->lift.size + world->lift.spec.k) : world->model.n;
 }
 
 /* ---- both */
@@ -323,7 +179,7 @@ static kwm_status open_all(struct world *world) {
   KWM_TRY(read_series(world));
   KWM_TRY(check(world));
   KWM_TRY(kwm_failure_check(world->config));
-  KWM_TRY(world->koopman ? open_koopman(world) : open_statespace(world));
+  KWM_TRY(world->koopman ? world_lift_open(world) : open_statespace(world));
   const int64_t all = world->series.train * world->config->train.epochs, most = world->config->train.max_steps;
   world->steps = most > 0 && most < all ? most : all;
   return KWM_OK;
@@ -334,6 +190,7 @@ kwm_status world_open(struct world *world, struct kwm_run *run) {
   world->run = run;
   world->config = &run->config;
   world->koopman = strcmp(run->config.model.kind, "koopman") == 0;
+  world->network = world_is_network(&run->config);
   for (int i = 0; i < 4; i++) world->noise[i] = NAN;
   run->config.layout.stages = run->config.layout.owners = 1; /* there is nothing to split in another way */
   KWM_TRY(kwm_layout_init(&run->layout, run->config.layout.replicas, 1, 1));
@@ -350,11 +207,15 @@ void world_close(struct world *world) {
   kwm_free(world->streams);
   kwm_regression_destroy(&world->regression);
   kwm_tracker_destroy(&world->tracker);
+  kwm_tracker_destroy(&world->learner);
+  kwm_tracker_destroy(&world->meeting);
+  kwm_encoder_fini(&world->encoder);
   kwm_statespace_fini(&world->model);
   kwm_lift_fini(&world->lift);
   kwm_system_fini(&world->system);
   kwm_series_fini(&world->series);
   kwm_free(world->begin);
   kwm_free(world->scratch);
+  kwm_free(world->sample);
   memset(world, 0, sizeof *world);
 }

@@ -21,22 +21,27 @@ struct world_counts {
 struct world {
   struct kwm_run *run;
   const struct kwm_config *config;
-  bool koopman, known; /* known: a system of the program's own */
+  bool koopman, network, known; /* koopman with a learned lift; a system of the program's own */
   struct kwm_series series;
   int64_t *begin; /* (n) where the trajectory of a step began */
   struct kwm_system system;
   struct kwm_statespace model;
   struct kwm_lift lift;
-  struct kwm_space space;
+  struct kwm_encoder encoder; /* network: what learner filters the parameters of, by losses */
+  struct kwm_space space, losses;
   struct kwm_tracker tracker;       /* joint; koopman: of z, made when K is known */
+  struct kwm_tracker learner;       /* network: of its parameters */
+  struct kwm_tracker meeting;       /* koopman: scratch of world_observe */
   struct kwm_regression *streams;   /* koopman: (world.streams), this rank's filled */
   struct kwm_regression regression; /* koopman: all streams' */
   bool solved;                      /* koopman: lift.A is K */
   double noise[4];                  /* fit: log scales of q and r, their deviations; NAN: not fitted */
   int64_t step, steps;              /* of the whole run */
   struct world_counts counts;
-  double skips_in_a_row; /* steps whose numbers were bad; a resumed run counts anew */
-  double *scratch;       /* koopman: windows, lifts */
+  double skips_in_a_row;           /* steps whose numbers were bad; a resumed run counts anew */
+  double *scratch;                 /* koopman: windows, lifts */
+  double *residual, *lifted_noise; /* koopman: (size, size) covariance of φ(x') - K φ(x) - B u; the tracker's Q */
+  double *sample;                  /* network: targets, two windows */
 };
 
 /* Series, model and filter from the configuration. Collective. */
@@ -47,8 +52,12 @@ void world_close(struct world *world);
    these are 20 or more, else over all of it. */
 void world_first_state(const struct world *world, const double *values, int d, double *mean, double *variance);
 
-/* koopman: K, its noise and a tracker of z from the regression. */
+/* koopman, world_lift.c: the lift with what learns it; K, its noise and a tracker of z. */
+kwm_status world_lift_open(struct world *world);
 kwm_status world_solve(struct world *world);
+
+/* koopman: the tracker's process noise <- factor times the residuals' covariance. */
+void world_lift_noise(struct world *world, struct kwm_tracker *tracker, double factor);
 
 /* koopman: z' = K z + B u learns from step t; false: nothing to learn from. */
 bool world_regress(struct world *world, struct kwm_regression *regression, int64_t t);
@@ -56,6 +65,12 @@ bool world_regress(struct world *world, struct kwm_regression *regression, int64
 /* koopman: at the first step of a trajectory whose window is whole, and wherever `first` holds, z and its covariance
    come from the window and its noise; false: there is none, or not yet. */
 bool world_lift_begin(const struct world *world, struct kwm_tracker *tracker, int64_t t, bool first);
+
+/* The tracker, predicted, takes the outputs of step t: by themselves, or (world.correction lift, where the window is
+   whole) as N(φ, its covariance) of world_lift_begin; what it returns is about the outputs either way. meeting: scratch
+   of the same sizes. */
+struct kwm_track world_observe(const struct world *world, struct kwm_tracker *tracker, struct kwm_tracker *meeting,
+                               int64_t t);
 
 /* The tracker over step t of the series. */
 struct kwm_track world_track(struct world *world, struct kwm_tracker *tracker, int64_t t);
@@ -74,6 +89,20 @@ void world_true_noise(const struct world *world, double *logs);
 
 /* What a tracked step adds to the counts and their row. */
 void world_count(struct world_counts *counts, const struct kwm_track *track, int m);
+
+/* world_encoder.c: koopman with world.lift network. learn: the losses of the steps t - ahead .. t, every few steps.
+   solve: lift.A <- [K B], Q (size, size) <- the lifts' mean square distance from K z + B u over the training part. */
+bool world_is_network(const struct kwm_config *config);
+kwm_status world_encoder_open(struct world *world);
+struct kwm_track world_encoder_learn(struct world *world, struct kwm_tracker *tracker, int64_t t);
+void world_encoder_solve(struct world *world, double *Q);
+
+/* The filter that learns and one step of it; koopman's dictionaries have none (world_regress). */
+struct kwm_tracker *world_learner(struct world *world);
+struct kwm_track world_learn(struct world *world, struct kwm_tracker *tracker, int64_t t);
+
+/* Parameters of the model. */
+int world_parameters(const struct world *world);
 
 /* world_store.c */
 kwm_status world_put(struct world *world, kwm_ckpt *ckpt);
@@ -110,6 +139,7 @@ struct world_method {
   struct kwm_lift lift;
   bool states; /* the tracker's states are the true ones, or (normalised) those of the series */
   bool lifts;  /* begins from the window */
+  bool lends;  /* lift is the world's */
 };
 
 /* Scores of a method over the test part. */

@@ -222,9 +222,9 @@ kwm_status kwm_world_plan(struct kwm_run *run) {
   KWM_TRY(kwm_alloc((void **)&world, sizeof *world, "world model"));
   const kwm_status status = world_open(world, run);
   if (status == KWM_OK && run->layout.rank == 0) {
-    const int n = world->koopman ? world->lift.size * (world->lift.size + world->lift.spec.k) : world->model.n;
     printf("steps\t%lld\noutputs\t%d\ninputs\t%d\nstates\t%d\nparameters\t%d\n", (long long)world->steps,
-           world->series.m, world->series.k, world->koopman ? world->lift.size : world->space.d, n);
+           world->series.m, world->series.k, world->koopman ? world->lift.size : world->space.d,
+           world_parameters(world));
     printf("bytes\t%zu\n", kwm_mem_bytes());
   }
   world_close(world);

@@ -13,26 +13,21 @@ struct fit {
   struct world *world;
   struct kwm_tracker tracker;
   int64_t first, end;
-  double *Q; /* koopman: its root as solved */
 };
 
 void world_apply_noise(struct world *world, struct kwm_tracker *tracker, const double *noise) {
   if (isnan(noise[0])) return;
   world_set_noises(world, tracker);
-  const int64_t square = (int64_t)tracker->d * tracker->d;
   for (int i = 0; i < tracker->d; i++) tracker->q[i] *= exp(noise[0]);
   for (int i = 0; i < tracker->m; i++) tracker->r[i] *= exp(noise[1]);
-  for (int64_t k = 0; tracker->Q != NULL && k < square; k++) tracker->Q[k] *= exp(noise[0] / 2);
+  if (world->koopman) world_lift_noise(world, tracker, exp(noise[0]));
 }
 
 /* -log density of the observations in [first, end); infinite where the filter breaks down. */
 static double cost(struct fit *fit, const double *logs) {
   struct kwm_tracker *const tracker = &fit->tracker;
-  const int64_t square = (int64_t)tracker->d * tracker->d;
   double sum = 0;
   if (fabs(logs[0]) > 40 || fabs(logs[1]) > 40) return INFINITY;
-  double *const root = tracker->Q;
-  if (root != NULL) memcpy(root, fit->Q, (size_t)square * sizeof *root);
   world_apply_noise(fit->world, tracker, logs);
   if (!fit->world->koopman)
     kwm_statespace_prior(&fit->world->model, fit->world->config->seed, fit->world->config->world.prior, tracker->z,
@@ -141,10 +136,6 @@ static kwm_status prepare(struct fit *fit) {
   kwm_tracker_copy(&fit->tracker, &world->tracker);
   fit->first = world->koopman ? world->series.train - steps : 0;
   fit->end = fit->first + steps;
-  if (!world->koopman) return KWM_OK;
-  const size_t bytes = (size_t)(fit->tracker.d * fit->tracker.d) * sizeof(double);
-  KWM_TRY(kwm_alloc((void **)&fit->Q, bytes, "noise"));
-  memcpy(fit->Q, world->tracker.Q, bytes);
   return KWM_OK;
 }
 
@@ -157,12 +148,10 @@ kwm_status world_fit(struct world *world) {
     simplex(&fit, corners);
     memcpy(world->noise, corners[0].at, 2 * sizeof(double));
     curvature(&fit, &corners[0], world->noise + 2);
-    if (fit.Q != NULL) memcpy(world->tracker.Q, fit.Q, (size_t)(fit.tracker.d * fit.tracker.d) * sizeof(double));
     world_apply_noise(world, &world->tracker, world->noise);
     kwm_log(KWM_LOG_INFO, "noise by likelihood over %lld steps: factor %.3g on q, %.3g on r",
             (long long)(fit.end - fit.first), exp(world->noise[0]), exp(world->noise[1]));
   }
-  kwm_free(fit.Q);
   kwm_tracker_destroy(&fit.tracker);
   return status;
 }

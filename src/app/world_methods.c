@@ -151,6 +151,9 @@ kwm_status world_methods_open(struct world_methods *methods, struct world *world
   memset(methods, 0, sizeof *methods);
   KWM_TRY(kwm_alloc((void **)&methods->memory, (size_t)(world->series.k + 1) * sizeof(double), "inputs"));
   KWM_TRY(add_learned(methods, world));
+  if (world->network)
+    methods->method[methods->n++] =
+        (struct world_method){.name = "window", .kind = WORLD_LIFT, .lift = world->lift, .lends = true};
   KWM_TRY(add_known(methods, world, "ekf", KWM_TRACKER_JOINT));
   KWM_TRY(add_known(methods, world, "ukf", KWM_TRACKER_UNSCENTED));
   KWM_TRY(add_lift(methods, world, "ar", (int)world->config->world.ar - 1));
@@ -163,7 +166,7 @@ void world_methods_close(struct world_methods *methods) {
   for (int i = 0; i < methods->n; i++) {
     kwm_tracker_destroy(&methods->method[i].tracker);
     kwm_tracker_destroy(&methods->method[i].scratch);
-    kwm_lift_fini(&methods->method[i].lift);
+    if (!methods->method[i].lends) kwm_lift_fini(&methods->method[i].lift);
   }
   kwm_free(methods->memory);
   memset(methods, 0, sizeof *methods);

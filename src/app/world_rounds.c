@@ -28,8 +28,8 @@ static kwm_status track_stream(struct world *world, struct kwm_tracker *tracker,
   const int64_t n = tracker->n, information = n * (n + 1);
   struct world_counts counts = {0};
   for (int64_t t = first; t < end; t++) {
-    const struct kwm_track track = world_track(world, tracker, t);
-    world_count(&counts, &track, tracker->m);
+    const struct kwm_track track = world_learn(world, tracker, t);
+    world_count(&counts, &track, world->series.m);
   }
   const bool sound = kwm_tracker_part(tracker, part);
   memcpy(part + information, tracker->q, (size_t)tracker->d * sizeof(double));
@@ -42,7 +42,7 @@ static kwm_status track_stream(struct world *world, struct kwm_tracker *tracker,
 
 /* parts' sum in the streams' order -> the tracker, the counts. */
 static kwm_status fuse(struct world *world, struct parts *parts, int64_t taken, const double *before) {
-  struct kwm_tracker *const tracker = &world->tracker;
+  struct kwm_tracker *const tracker = world_learner(world);
   const int64_t n = tracker->n, d = tracker->d, m = tracker->m, information = n * (n + 1);
   double *const sum = parts->values;
   for (int64_t s = 1; s < taken; s++)
@@ -60,15 +60,15 @@ static kwm_status fuse(struct world *world, struct parts *parts, int64_t taken, 
 
 static kwm_status track_round(struct world *world, struct parts *parts, double *before, int64_t *done) {
   struct kwm_layout *const layout = &world->run->layout;
-  struct kwm_tracker work;
+  struct kwm_tracker work, *const learner = world_learner(world);
   int64_t first = world->step % world->series.train, taken = 0;
-  kwm_status status = kwm_tracker_create(&work, &world->tracker.spec);
-  if (!kwm_tracker_part(&world->tracker, before) && status == KWM_OK)
+  kwm_status status = kwm_tracker_create(&work, &learner->spec);
+  if (!kwm_tracker_part(learner, before) && status == KWM_OK)
     status = KWM_RAISE(KWM_ERR_NUMERIC, "world: wanted a prior of full rank, found another");
   for (*done = 0; taken < parts->streams && first < world->series.train; taken++) {
     const int64_t end = end_of(world, first);
     if (taken % layout->replicas == layout->replica && status == KWM_OK) {
-      kwm_tracker_copy(&work, &world->tracker);
+      kwm_tracker_copy(&work, learner);
       status = track_stream(world, &work, first, end, parts->values + taken * parts->size);
     }
     *done += end - first;
@@ -77,7 +77,7 @@ static kwm_status track_round(struct world *world, struct parts *parts, double *
   kwm_tracker_destroy(&work);
   KWM_TRY(kwm_agree(layout->world, status));
   kwm_par_sum_world(layout, parts->streams * parts->size, parts->values);
-  world->tracker.steps += (double)*done;
+  learner->steps += (double)*done;
   return fuse(world, parts, taken, before);
 }
 
@@ -100,8 +100,8 @@ static kwm_status regress_round(struct world *world, int64_t *done) {
 }
 
 kwm_status world_round(struct world *world, int64_t *done) {
-  if (world->koopman) return regress_round(world, done);
-  const struct kwm_tracker *const tracker = &world->tracker;
+  if (world->koopman && !world->network) return regress_round(world, done);
+  const struct kwm_tracker *const tracker = world_learner(world);
   const int64_t n = tracker->n, information = n * (n + 1);
   struct parts parts = {.size = information + tracker->d + tracker->m + counts_size(),
                         .streams = world->config->world.streams};
@@ -115,6 +115,7 @@ kwm_status world_round(struct world *world, int64_t *done) {
 
 kwm_status world_merge(struct world *world) {
   struct kwm_layout *const layout = &world->run->layout;
+  if (world->network) return KWM_OK;
   const struct kwm_regression *const into = &world->regression;
   const int64_t numbers = (int64_t)into->k * (into->k + into->d) + (int64_t)into->d * into->d;
   for (int64_t s = 0; s < world->config->world.streams; s++) {

@@ -55,7 +55,7 @@ static void forecast_lift(struct scorer *s, int64_t t, int64_t end) {
   for (int64_t h = 0; h < s->world->config->world.horizon && same_trajectory(s->world, t + h + 1, end); h++) {
     kwm_lift_step(lift, s->z, input(series, t + h), s->next);
     memcpy(s->z, s->next, (size_t)lift->size * sizeof *s->z);
-    memcpy(s->y, s->z, (size_t)series->m * sizeof *s->y);
+    kwm_lift_read(lift, s->z, s->y, NULL);
     judge(s, t + h + 1, h, false);
   }
 }
@@ -90,7 +90,8 @@ static bool track(struct scorer *s, int64_t t, bool first) {
     kwm_tracker_begin(tracker);
   else
     sound = kwm_tracker_predict(tracker, input(series, t - 1));
-  const struct kwm_track track = kwm_tracker_update(tracker, series->y + t * series->m);
+  const struct kwm_track track = s->method->lifts ? world_observe(s->world, tracker, &s->method->scratch, t)
+                                                  : kwm_tracker_update(tracker, series->y + t * series->m);
   score->numeric += !sound || track.verdict == KWM_TRACKED_NUMERIC;
   if (track.verdict == KWM_TRACKED) score->nis += track.nis, score->nis_dof += track.observed;
   if (s->method->states && series->states != NULL) {

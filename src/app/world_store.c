@@ -40,6 +40,14 @@ static kwm_status statespace(struct world *world, const struct file *file) {
   return array(file, "/filter/tracked", 1, 0, &tracker->steps);
 }
 
+static kwm_status network(struct world *world, const struct file *file) {
+  struct kwm_tracker *const learner = &world->learner;
+  KWM_TRY(array(file, "/params/theta", learner->n, 0, learner->z));
+  KWM_TRY(array(file, "/cov/joint/covariance_factor", learner->n, learner->n, learner->Y)); /* as above */
+  KWM_TRY(array(file, "/filter/observation_noise", learner->m, 0, learner->r));
+  return array(file, "/filter/tracked", 1, 0, &learner->steps);
+}
+
 static kwm_status koopman(struct world *world, const struct file *file) {
   for (int64_t s = 0; s < world->config->world.streams; s++) {
     struct kwm_regression *const stream = &world->streams[s];
@@ -60,7 +68,7 @@ static kwm_status koopman(struct world *world, const struct file *file) {
 }
 
 static kwm_status all(struct world *world, const struct file *file) {
-  KWM_TRY(world->koopman ? koopman(world, file) : statespace(world, file));
+  KWM_TRY(world->network ? network(world, file) : world->koopman ? koopman(world, file) : statespace(world, file));
   KWM_TRY(array(file, "/history/noise", 4, 0, world->noise));
   KWM_TRY(array(file, "/series/mean", world->series.m + world->series.k, 0, world->series.mean));
   KWM_TRY(array(file, "/series/scale", world->series.m + world->series.k, 0, world->series.scale));
@@ -80,7 +88,8 @@ static kwm_status meta(struct world *world, kwm_ckpt *ckpt) {
 
 bool world_finite(const struct world *world) {
   double sum = 0;
-  for (int i = 0; i < world->tracker.N && !world->koopman; i++) sum += fabs(world->tracker.z[i]);
+  const struct kwm_tracker *const learner = world->network ? &world->learner : &world->tracker;
+  for (int i = 0; i < learner->N && (world->network || !world->koopman); i++) sum += fabs(learner->z[i]);
   return isfinite(sum);
 }
 
@@ -93,8 +102,9 @@ kwm_status world_put(struct world *world, kwm_ckpt *ckpt) {
 
 /* The keys that make a run what it is. */
 static kwm_status compare(const struct world *world, kwm_ckpt *ckpt) {
-  static const char *const free_keys[] = {"output:", "every:",  "keep:",      "max_steps:", "replicas:", "horizon:",
-                                          "ar:",     "online:", "memory_gb:", "noise:",     "path:",     "epochs:"};
+  static const char *const free_keys[] = {
+      "output:", "every:",     "keep:",  "max_steps:", "replicas:", "horizon:",   "ar:",
+      "online:", "memory_gb:", "noise:", "path:",      "epochs:",   "correction:"};
   char *theirs = NULL;
   KWM_TRY(kwm_ckpt_get_text(ckpt, "/meta", "config", &theirs));
   const char *a = world->run->config_text, *b = theirs;

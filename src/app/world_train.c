@@ -81,9 +81,9 @@ static double mean_of(int n, const double *values) {
 /* What is left of the parameters' prior variance. */
 static double trace_left(const struct world *world) {
   double left = 0, prior = 0;
-  if (world->koopman) return NAN;
-  for (int i = 0; i < world->tracker.n; i++)
-    left += kwm_tracker_variance(&world->tracker, i), prior += world->tracker.prior[i];
+  if (world->koopman && !world->network) return NAN;
+  const struct kwm_tracker *const learner = world->network ? &world->learner : &world->tracker;
+  for (int i = 0; i < learner->n; i++) left += kwm_tracker_variance(learner, i), prior += learner->prior[i];
   return left / prior;
 }
 
@@ -121,7 +121,7 @@ static kwm_status row(void *self, bool evaluated) {
   struct training *const training = self;
   struct world *const world = training->world;
   struct world_counts *const c = &world->counts;
-  if (world->koopman) {
+  if (world->koopman && !world->network) {
     KWM_TRY(world_merge(world));
     if (world->regression.count > world->regression.k) KWM_TRY(world_solve(world));
   }
@@ -158,14 +158,14 @@ static kwm_status one_step(void *self, struct kwm_loop_step *step) {
   kwm_watch_phase(world->run->watch, "learn", world->step);
   if (world->config->world.streams > 1) {
     KWM_TRY(world_round(world, &done));
-  } else if (world->koopman) {
+  } else if (world->koopman && !world->network) {
     world_regress(world, &world->streams[0], t);
     world->counts.row_steps++;
   } else {
-    struct kwm_track track = world_track(world, &world->tracker, t);
+    struct kwm_track track = world_learn(world, world_learner(world), t);
     if (kwm_fault_ordered("indefinite", "learn", world->step, world->run->layout.rank))
       track.verdict = KWM_TRACKED_NUMERIC;
-    world_count(&world->counts, &track, world->tracker.m);
+    world_count(&world->counts, &track, world->series.m);
     describe(world, &track, step);
   }
   world->step += done;
@@ -199,7 +199,7 @@ static bool means_finite(void *self) {
 
 static void inflate(void *self) {
   struct world *const world = ((struct training *)self)->world;
-  kwm_tracker_inflate(&world->tracker, world->config->change.inflation);
+  kwm_tracker_inflate(world_learner(world), world->config->change.inflation);
 }
 
 static kwm_status begin(void *self) {
@@ -238,35 +238,33 @@ static kwm_status summary(void *self, const char *dir, const char *word) {
   { .name = label, .kind = KWM_FIELD_NUMBER, .number = (value) }
 #define INTEGER(label, value)                                                                                          \
   { .name = label, .kind = KWM_FIELD_INTEGER, .integer = (int64_t)(value) }
-  const struct kwm_field fields[] = {
-      {.name = "status", .kind = KWM_FIELD_TEXT, .text = word},
-      {.name = "model", .kind = KWM_FIELD_TEXT, .text = world->config->model.kind},
-      INTEGER("step", world->step),
-      NUMBER("epoch", (double)world->step / (double)world->series.train),
-      NUMBER("seconds", c->seconds),
-      INTEGER("samples_seen", world->step),
-      NUMBER("steps_per_second", (double)world->step / c->seconds),
-      NUMBER("train_rmse", sqrt(c->squares / c->outputs)),
-      NUMBER("train_loss", c->nis_dof > 0 ? -c->likelihood / c->nis_dof : NAN),
-      NUMBER("nis_mean", c->nis_dof > 0 ? c->nis / c->nis_dof : NAN),
-      INTEGER("skipped_steps", c->skipped),
-      INTEGER("parameters",
-              world->koopman ? world->lift.size * (world->lift.size + world->lift.spec.k) : world->model.n),
-      NUMBER("test_filtered_rmse", result->filtered),
-      NUMBER("test_rmse", result->rmse_1),
-      NUMBER("test_rmse_10", result->rmse_10),
-      NUMBER("test_nis", result->nis),
-      NUMBER("test_coverage_50", result->coverage50),
-      NUMBER("test_coverage_90", result->coverage90),
-      NUMBER("noise_log_q", world->noise[0]),
-      NUMBER("noise_log_r", world->noise[1]),
-      NUMBER("noise_log_q_sd", world->noise[2]),
-      NUMBER("noise_log_r_sd", world->noise[3]),
-      NUMBER("true_log_q", truth[0]),
-      NUMBER("true_log_r", truth[1]),
-      NUMBER("comm_fraction", c->comm_seconds / c->seconds),
-      INTEGER("peak_bytes_per_rank", peak),
-      INTEGER("ranks", world->run->layout.size)};
+  const struct kwm_field fields[] = {{.name = "status", .kind = KWM_FIELD_TEXT, .text = word},
+                                     {.name = "model", .kind = KWM_FIELD_TEXT, .text = world->config->model.kind},
+                                     INTEGER("step", world->step),
+                                     NUMBER("epoch", (double)world->step / (double)world->series.train),
+                                     NUMBER("seconds", c->seconds),
+                                     INTEGER("samples_seen", world->step),
+                                     NUMBER("steps_per_second", (double)world->step / c->seconds),
+                                     NUMBER("train_rmse", sqrt(c->squares / c->outputs)),
+                                     NUMBER("train_loss", c->nis_dof > 0 ? -c->likelihood / c->nis_dof : NAN),
+                                     NUMBER("nis_mean", c->nis_dof > 0 ? c->nis / c->nis_dof : NAN),
+                                     INTEGER("skipped_steps", c->skipped),
+                                     INTEGER("parameters", world_parameters(world)),
+                                     NUMBER("test_filtered_rmse", result->filtered),
+                                     NUMBER("test_rmse", result->rmse_1),
+                                     NUMBER("test_rmse_10", result->rmse_10),
+                                     NUMBER("test_nis", result->nis),
+                                     NUMBER("test_coverage_50", result->coverage50),
+                                     NUMBER("test_coverage_90", result->coverage90),
+                                     NUMBER("noise_log_q", world->noise[0]),
+                                     NUMBER("noise_log_r", world->noise[1]),
+                                     NUMBER("noise_log_q_sd", world->noise[2]),
+                                     NUMBER("noise_log_r_sd", world->noise[3]),
+                                     NUMBER("true_log_q", truth[0]),
+                                     NUMBER("true_log_r", truth[1]),
+                                     NUMBER("comm_fraction", c->comm_seconds / c->seconds),
+                                     INTEGER("peak_bytes_per_rank", peak),
+                                     INTEGER("ranks", world->run->layout.size)};
 #undef NUMBER
 #undef INTEGER
   kwm_status written = KWM_OK;

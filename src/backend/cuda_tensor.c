@@ -64,6 +64,10 @@ static void norm2(kwm_device *d, int64_t n, const float *x, double *sums) {
   CUDA_LAUNCH(d, tensor_norm2, n, x, sums, &cuda_state_of(d)->scratch);
 }
 
+static void quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums) {
+  CUDA_LAUNCH(d, tensor_quadratic, n, w, x, sums, &cuda_state_of(d)->scratch);
+}
+
 static void *room_of(kwm_device *d, size_t bytes) {
   void *const room = cuda_room(d, bytes / sizeof(double) + 1);
   if (room == NULL) cuda_failed("room for one operation", "no memory", __FILE_NAME__, __LINE__);
@@ -256,6 +260,18 @@ static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U,
   return good;
 }
 
+static void likely(kwm_device *d, const struct kwm_likely *of) {
+  CUDA_LAUNCH(d, inform_likely, of);
+}
+
+static void inform(kwm_device *d, const struct kwm_inform *of) {
+  CUDA_LAUNCH(d, inform_take, of);
+}
+
+static void lean(kwm_device *d, const struct kwm_lean *of) {
+  CUDA_LAUNCH(d, inform_lean, of);
+}
+
 const struct kwm_tensor_ops cuda_tensor = {
     .embed = embed,
     .gather = gather_rows,
@@ -272,6 +288,10 @@ const struct kwm_tensor_ops cuda_tensor = {
     .adam = adam,
     .drift = drift,
     .norm2 = norm2,
+    .quadratic = quadratic,
     .basis = basis,
     .read = cuda_tensor_read,
+    .likely = likely,
+    .inform = inform,
+    .lean = lean,
 };

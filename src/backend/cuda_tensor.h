@@ -57,6 +57,8 @@ void cuda_tensor_adam(int64_t n, const struct kwm_adam_step *step, const float *
 void cuda_tensor_drift(int64_t n, float keep, float scale, const float *x, float *mean, cudaStream_t stream);
 void cuda_tensor_norm2(int64_t n, const float *x, double *sums, const struct cuda_scratch *scratch,
                        cudaStream_t stream);
+void cuda_tensor_quadratic(int64_t n, const float *w, const float *x, double *sums, const struct cuda_scratch *scratch,
+                           cudaStream_t stream);
 
 /* cuda_tensor_read.cu. half: the innovation goes to e (n, ld), zeros after the classes; logits and e aligned, ld a
    multiple of 4. narrow: to (all) <- x (n) rounded to bfloat16, then zeros; aligned. */
@@ -82,6 +84,11 @@ void cuda_tensor_bound(int64_t n, const float *G, struct tensor_newton *newton, 
                        cudaStream_t stream);
 void cuda_tensor_shift(int64_t n, int power, const struct tensor_newton *newton, float *M, cudaStream_t stream);
 void cuda_tensor_newton(int64_t n, int step, const struct tensor_newton *newton, float *M, cudaStream_t stream);
+
+/* cuda_inform.cu */
+void cuda_inform_likely(const struct kwm_likely *likely, cudaStream_t stream);
+void cuda_inform_take(const struct kwm_inform *inform, cudaStream_t stream);
+void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
 
 /* cuda_tensor_read.c: the operation */
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *read);

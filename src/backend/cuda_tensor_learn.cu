@@ -143,26 +143,36 @@ void cuda_tensor_drift(int64_t n, float keep, float scale, const float *x, float
     launch(n, columns<0, 1, 0>{{}, {mean}, {}}, decay_of{keep}, stream);
 }
 
-static __device__ double square(float x) {
-  return (double)x * (double)x;
+static __device__ double square(float w, float x) {
+  return (double)w * (double)x * (double)x;
 }
 
+/* Of w x²; w NULL: 1. */
 static __global__ void __launch_bounds__(CUDA_THREADS)
-    sum_squares(int64_t n, bool vectors, const float *x, double *sums, const struct cuda_scratch scratch) {
+    sum_squares(int64_t n, bool vectors, const float *w, const float *x, double *sums,
+                const struct cuda_scratch scratch) {
   const int64_t quads = vectors ? n / 4 : 0;
   double sum[1] = {};
 #pragma unroll 4
   for (int64_t k = cuda_thread(); k < quads; k += cuda_stride()) {
     const float4 v = ((const float4 *)x)[k];
-    sum[0] += square(v.x) + square(v.y) + (square(v.z) + square(v.w));
+    const float4 u = w != nullptr ? ((const float4 *)w)[k] : float4{1, 1, 1, 1};
+    sum[0] += square(u.x, v.x) + square(u.y, v.y) + (square(u.z, v.z) + square(u.w, v.w));
   }
-  for (int64_t k = 4 * quads + cuda_thread(); k < n; k += cuda_stride()) sum[0] += square(x[k]);
+  for (int64_t k = 4 * quads + cuda_thread(); k < n; k += cuda_stride())
+    sum[0] += square(w != nullptr ? w[k] : 1, x[k]);
   cuda_block_sums<1>(sum);
   if (cuda_last_block<1>(sum, scratch)) cuda_add_parts<1>(scratch, 0, gridDim.x, sums);
 }
 
+void cuda_tensor_quadratic(int64_t n, const float *w, const float *x, double *sums, const struct cuda_scratch *scratch,
+                           cudaStream_t stream) {
+  const unsigned wanted = cuda_blocks((n + 3) / 4), blocks = wanted < CUDA_PARTS ? wanted : (unsigned)CUDA_PARTS;
+  const bool aligned = cuda_aligned(x) && (w == nullptr || cuda_aligned(w));
+  sum_squares<<<blocks, CUDA_THREADS, 0, stream>>>(n, aligned, w, x, sums, *scratch);
+}
+
 void cuda_tensor_norm2(int64_t n, const float *x, double *sums, const struct cuda_scratch *scratch,
                        cudaStream_t stream) {
-  const unsigned wanted = cuda_blocks((n + 3) / 4), blocks = wanted < CUDA_PARTS ? wanted : (unsigned)CUDA_PARTS;
-  sum_squares<<<blocks, CUDA_THREADS, 0, stream>>>(n, cuda_aligned(x), x, sums, *scratch);
+  cuda_tensor_quadratic(n, nullptr, x, sums, scratch, stream);
 }

@@ -167,6 +167,7 @@ static __global__ void __launch_bounds__(ROW_THREADS, ROW_BLOCKS)
     of[KWM_TOKEN_ENTROPY] = log_sum - all.mean * over;
     of[KWM_TOKEN_SQUARES] = all.squares * over * over;
     of[KWM_TOKEN_CORRECT] = aim >= all.top ? 1.0f : 0.0f;
+    of[KWM_TOKEN_LARGEST] = over;
   }
   if (!innovate) return;
   if (e == NULL) {

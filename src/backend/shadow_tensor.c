@@ -1,4 +1,5 @@
 /* The shadow device's transformer operations: the host's (tensor_host.h), on what its arrays stand for. */
+#include "kwm/inform.h"
 #include "kwm/tensor.h"
 
 #include "shadow.h"
@@ -114,6 +115,10 @@ static void norm2(kwm_device *d, int64_t n, const float *x, double *sums) {
   kwm_tensor_host.norm2(NULL, n, FLOATS(d, x, n), shadow_facts(d, sums, 1));
 }
 
+static void quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums) {
+  kwm_tensor_host.quadratic(NULL, n, FLOATS(d, w, n), FLOATS(d, x, n), shadow_facts(d, sums, 1));
+}
+
 static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch) {
   const bool good =
       kwm_tensor_host.basis(NULL, n, anew, FLOATS(d, A, n * n), FLOATS(d, U, n * n), FLOATS(d, scratch, 4 * n * n));
@@ -135,6 +140,41 @@ static void read_out(kwm_device *d, const struct kwm_read *read) {
   kwm_tensor_host.read(NULL, &open);
 }
 
+static void likely(kwm_device *d, const struct kwm_likely *of) {
+  const int64_t n = of->n, r = of->r, classes = of->classes;
+  struct kwm_likely open = *of;
+  open.e = FLOATS(d, of->e, n * classes);
+  open.targets = indices_below(d, of->targets, n, classes);
+  open.M = FLOATS(d, of->M, classes * r);
+  open.g = FLOATS(d, of->g, n * r);
+  open.A = FLOATS(d, of->A, n * (of->top + 1) * r);
+  open.listed = shadow_array(d, of->listed, n * of->top, sizeof *of->listed);
+  kwm_tensor_host.likely(NULL, &open);
+}
+
+static void inform(kwm_device *d, const struct kwm_inform *of) {
+  const int64_t n = of->n, r = of->r;
+  struct kwm_inform open = *of;
+  open.A = FLOATS(d, of->A, n * of->rows * r);
+  open.g = FLOATS(d, of->g, n * r);
+  open.c = FLOATS(d, of->c, n * r);
+  open.P = FLOATS(d, of->P, n * r * r);
+  open.watched = FLOATS(d, of->watched, r);
+  open.broken = shadow_array(d, of->broken, n, sizeof *of->broken);
+  open.room = FLOATS(d, of->room, of->rows * r);
+  kwm_tensor_host.inform(NULL, &open);
+}
+
+static void lean(kwm_device *d, const struct kwm_lean *of) {
+  const int64_t all = of->n * of->classes;
+  struct kwm_lean open = *of;
+  open.e = FLOATS(d, of->e, all);
+  open.targets = indices_below(d, of->targets, of->n, of->classes);
+  open.c = FLOATS(d, of->c, all);
+  open.v = FLOATS(d, of->v, all);
+  kwm_tensor_host.lean(NULL, &open);
+}
+
 const struct kwm_tensor_ops shadow_tensor = {
     .embed = embed,
     .gather = gather,
@@ -151,6 +191,10 @@ const struct kwm_tensor_ops shadow_tensor = {
     .adam = adam,
     .drift = drift,
     .norm2 = norm2,
+    .quadratic = quadratic,
     .basis = basis,
     .read = read_out,
+    .likely = likely,
+    .inform = inform,
+    .lean = lean,
 };

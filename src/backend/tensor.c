@@ -82,8 +82,12 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .adam = tensor_adam,
     .drift = tensor_drift,
     .norm2 = tensor_norm2,
+    .quadratic = tensor_quadratic,
     .basis = tensor_basis,
     .read = tensor_read,
+    .likely = tensor_likely,
+    .inform = tensor_inform,
+    .lean = tensor_lean,
 };
 
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device) {

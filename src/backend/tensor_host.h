@@ -4,11 +4,13 @@
      tensor_layer.c      norm, GELU, residual
      tensor_attention.c  causal attention
      tensor_learn.c      the categorical innovation, Riccati, Adam
-     tensor_basis.c      eigenvectors, followed */
+     tensor_basis.c      eigenvectors, followed
+     tensor_inform.c     what tokens tell of offsets */
 #pragma once
 
 #include <math.h>
 
+#include "kwm/inform.h"
 #include "kwm/tensor.h"
 
 #ifdef __CUDACC__
@@ -72,6 +74,13 @@ static TENSOR_DEVICE inline struct tensor_newton tensor_newton_of(int64_t n, dou
   return newton;
 }
 
+/* One class's bias and variance after a token (kwm/inform.h). */
+static TENSOR_DEVICE inline void tensor_lean_one(float e, bool target, float decay, float prior, float *c, float *v) {
+  const float p = target ? 1 - e : -e, told = *v / (1 + *v * p * (1 - p));
+  *c = decay * (*c + told * e);
+  *v = decay * decay * told + (1 - decay * decay) * prior;
+}
+
 /* factors (4) <- the factors of columns 4 quad .. 4 quad + 3 of a row. */
 void tensor_keep4(const struct kwm_dropout *drop, int64_t row, int64_t quad, float factors[4]);
 
@@ -93,5 +102,9 @@ void tensor_adam(kwm_device *d, int64_t n, const struct kwm_adam_step *step, con
                  float *mean);
 void tensor_drift(kwm_device *d, int64_t n, float keep, float scale, const float *x, float *mean);
 void tensor_norm2(kwm_device *d, int64_t n, const float *x, double *sums);
+void tensor_quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums);
 bool tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 void tensor_read(kwm_device *d, const struct kwm_read *read);
+void tensor_likely(kwm_device *d, const struct kwm_likely *likely);
+void tensor_inform(kwm_device *d, const struct kwm_inform *inform);
+void tensor_lean(kwm_device *d, const struct kwm_lean *lean);

@@ -18,6 +18,7 @@ static void row_facts(int64_t classes, const float *logits, int32_t target, floa
   facts[KWM_TOKEN_ENTROPY] = (float)(log_sum - mean * over);
   facts[KWM_TOKEN_SQUARES] = (float)(squares * over * over);
   facts[KWM_TOKEN_CORRECT] = logits[target] >= top ? 1 : 0;
+  facts[KWM_TOKEN_LARGEST] = (float)over;
 }
 
 void tensor_categorical(kwm_device *d, int64_t n, int64_t classes, int64_t ld, const int32_t *targets, bool innovate,
@@ -89,5 +90,12 @@ void tensor_norm2(kwm_device *d, int64_t n, const float *x, double *sums) {
   (void)d;
   double sum = 0;
   for (int64_t k = 0; k < n; k++) sum += (double)x[k] * (double)x[k];
+  sums[0] = sum;
+}
+
+void tensor_quadratic(kwm_device *d, int64_t n, const float *w, const float *x, double *sums) {
+  (void)d;
+  double sum = 0;
+  for (int64_t k = 0; k < n; k++) sum += (double)w[k] * (double)x[k] * (double)x[k];
   sums[0] = sum;
 }

@@ -22,6 +22,18 @@ void kwm_riccati_room_floats(const struct kwm_riccati_spec *spec, int64_t floats
   floats[2] = side > 0 ? spec->rows + spec->columns : 0;
 }
 
+double kwm_riccati_operations(const struct kwm_riccati_spec *spec, int64_t refresh) {
+  const double o = (double)spec->rows, i = (double)spec->columns, products = 15,
+               numbers = 100; /* an element's traffic */
+  const double sides[2] = {spec->left ? o : 0, spec->right ? i : 0};
+  double operations = numbers * o * i;
+  for (int k = 0; k < 2; k++) {
+    const double n = sides[k];
+    operations += 4 * n * o * i + (2 * products * n * n * n + 4 * n * o * i) / (double)refresh;
+  }
+  return operations;
+}
+
 /* Zeroed floats on the device. */
 static kwm_status take(const struct kwm_riccati_spec *spec, float **at, int64_t floats, bool wanted) {
   if (!wanted) return KWM_OK;
@@ -66,15 +78,30 @@ static void moment(const struct kwm_riccati *cov, int64_t n, int64_t d, double a
   kwm_device_gemm(cov->spec.device, true, false, d, d, n, (float)alpha, x, d, x, d, (float)beta, C, d);
 }
 
+/* A plain mean until it is as long as the running one. */
+static double rate_of(const struct kwm_riccati *cov) {
+  const double plain = 1 / (double)cov->observed;
+  return plain > cov->spec.rate_factor ? plain : cov->spec.rate_factor;
+}
+
 void kwm_riccati_observe(struct kwm_riccati *cov, bool first, int64_t n, int64_t tokens, const float *s,
                          const float *a) {
   if (first) cov->observed++;
-  /* A plain mean until it is as long as the running one. */
-  const double plain = 1 / (double)cov->observed;
-  const double rate = plain > cov->spec.rate_factor ? plain : cov->spec.rate_factor;
+  const double rate = rate_of(cov);
   const double alpha = rate / (double)tokens, beta = first ? 1 - rate : 1;
   if (cov->A != NULL) moment(cov, n, cov->spec.columns, alpha, beta, a, cov->A);
   if (cov->G != NULL) moment(cov, n, cov->spec.rows, alpha, beta, s, cov->G);
+}
+
+void kwm_riccati_share(const struct kwm_riccati *cov, bool left, int64_t n, int64_t tokens, const float *x,
+                       float *share) {
+  moment(cov, n, left ? cov->spec.rows : cov->spec.columns, rate_of(cov) / (double)tokens, 0, x, share);
+}
+
+void kwm_riccati_add_share(struct kwm_riccati *cov, bool left, bool first, const float *share) {
+  const int64_t d = left ? cov->spec.rows : cov->spec.columns;
+  const float keep = first ? (float)(1 - rate_of(cov)) : 1;
+  kwm_tensor_of(cov->spec.device)->drift(cov->spec.device, d * d, keep, 1, share, left ? cov->G : cov->A);
 }
 
 static void square(kwm_device *device, int64_t n, float *x) {
@@ -128,7 +155,8 @@ bool kwm_riccati_refresh(struct kwm_riccati *cov, bool anew, int64_t tokens, con
   return true;
 }
 
-float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const struct kwm_riccati_room *room) {
+float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const struct kwm_riccati_room *room,
+                        double *change) {
   kwm_device *const device = cov->spec.device;
   const int64_t o = cov->spec.rows, i = cov->spec.columns;
   float *Y = score, *other = room->matrix;
@@ -150,6 +178,7 @@ float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const s
                                         .steady = cov->spec.steady};
   cov->seen++;
   kwm_tensor_of(device)->riccati(device, o * i, &step, Y, cov->f, cov->m, cov->p, Y);
+  if (change != NULL) kwm_tensor_of(device)->quadratic(device, o * i, cov->f, Y, change);
   if (cov->G != NULL) {
     kwm_device_gemm(device, false, false, o, i, o, 1, cov->U_G, o, Y, i, 0, other, i);
     float *const was = Y;

@@ -1,20 +1,37 @@
-/* The observer around the update: subspace, logits, scores, facts. */
+/* The observer around the update: logits, scores, facts. */
 #include <math.h>
 #include <string.h>
 
 #include "correct_state.h"
 #include "kwm/backend.h"
-#include "kwm/tensor.h"
+#include "kwm/inform.h"
 
 static kwm_status check(const struct kwm_correct_spec *spec) {
   KWM_ASSERT(spec->streams > 0 && spec->width > 0 && spec->classes > 1 && spec->window > 0);
-  KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || (spec->rank >= 1 && spec->rank <= spec->width), KWM_ERR_USAGE,
-            "correction: wanted a rank from 1 to the width %lld, found %lld", (long long)spec->width,
-            (long long)spec->rank);
+  const int64_t most = spec->width < KWM_CORRECT_RANK ? spec->width : KWM_CORRECT_RANK;
+  KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || (spec->rank >= 1 && spec->rank <= most), KWM_ERR_USAGE,
+            "correction: wanted a rank from 1 to %lld, found %lld", (long long)most, (long long)spec->rank);
+  KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || spec->form == KWM_CORRECT_OBSERVED, KWM_ERR_USAGE,
+            "correction: wanted the observed form with lowrank, found another");
   KWM_CHECK(spec->form != KWM_CORRECT_TOPK || (spec->top >= 1 && spec->top <= spec->classes), KWM_ERR_USAGE,
             "correction: wanted from 1 to all %lld classes one by one, found %lld", (long long)spec->classes,
             (long long)spec->top);
+  KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0, KWM_ERR_USAGE,
+            "correction: wanted a variance of the bias above 0, found %g", spec->bias);
   return KWM_OK;
+}
+
+static int64_t rows_of(const struct kwm_correct_spec *spec) {
+  return spec->form == KWM_CORRECT_OBSERVED ? 1 : spec->form == KWM_CORRECT_TOPK ? spec->top + 1 : spec->classes;
+}
+
+bool kwm_correct_on_device(const struct kwm_correct_spec *spec) {
+  const bool full = spec->kind == KWM_CORRECT_FULL && kwm_inform_fits(spec->width, rows_of(spec));
+  return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS);
+}
+
+const struct kwm_correct_spec *kwm_correct_spec_of(const kwm_correct *correct) {
+  return &correct->spec;
 }
 
 struct piece {
@@ -26,26 +43,34 @@ struct piece {
 static kwm_status allocate(kwm_correct *made) {
   const struct kwm_correct_spec *const spec = &made->spec;
   const int64_t s = spec->streams, d = spec->width, v = spec->classes, r = made->r, rows = made->rows;
-  const bool low = spec->kind == KWM_CORRECT_LOWRANK, dense = spec->kind != KWM_CORRECT_DIAG;
+  const bool low = spec->kind == KWM_CORRECT_LOWRANK, diag = spec->kind == KWM_CORRECT_DIAG;
   const bool listed = spec->form == KWM_CORRECT_TOPK;
   const struct piece pieces[] = {
-      {(void **)&made->B, low ? d * r : 0, sizeof(float)},
-      {(void **)&made->made_M, low ? v * r : 0, sizeof(float)},
       {(void **)&made->c, s * r, sizeof(double)},
-      {(void **)&made->P, s * (dense ? r * r : r), sizeof(double)},
+      {(void **)&made->P, low ? 0 : s * (diag ? r : r * r), sizeof(double)},
+      {(void **)&made->lean, spec->bias > 0 ? s * v : 0, sizeof(float)},
+      {(void **)&made->spread, spec->bias > 0 ? s * v : 0, sizeof(float)},
       {(void **)&made->input, s * d, sizeof(float)},
-      {(void **)&made->small, s * r, sizeof(float)},
       {(void **)&made->logits, s * v, sizeof(float)},
-      {(void **)&made->score, s * r, sizeof(float)},
+      {(void **)&made->score, s * d, sizeof(float)},
       {(void **)&made->facts, s * KWM_TOKEN_FACTS, sizeof(float)},
-      {(void **)&made->A, rows * r, sizeof(double)},
-      {(void **)&made->G, rows * r, sizeof(double)},
-      {(void **)&made->F, dense ? r * r : r, sizeof(double)},
+      {(void **)&made->A, low ? r : rows * r, sizeof(double)},
+      {(void **)&made->G, low ? 0 : rows * r, sizeof(double)},
+      {(void **)&made->F,
+       low    ? 0
+       : diag ? r
+              : r * r,
+       sizeof(double)},
       {(void **)&made->N, listed ? rows * rows : 1, sizeof(double)},
       {(void **)&made->mean, r, sizeof(double)},
       {(void **)&made->along, r, sizeof(double)},
       {(void **)&made->watched, r, sizeof(double)},
       {(void **)&made->top, listed ? spec->top : 1, sizeof(int32_t)},
+      {(void **)&made->U, low ? s * spec->rank * r : 0, sizeof(float)},
+      {(void **)&made->kept, low ? spec->rank * r : 0, sizeof(float)},
+      {(void **)&made->K, low ? s * spec->rank * spec->rank : 0, sizeof(double)},
+      {(void **)&made->known, low ? s : 0, sizeof(int64_t)},
+      {(void **)&made->usual, low ? r : 0, sizeof(float)},
   };
   for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++)
     if (pieces[k].count > 0)
@@ -53,40 +78,25 @@ static kwm_status allocate(kwm_correct *made) {
   return KWM_OK;
 }
 
-/* mean (width) <- Σ often W. */
-static void mean_row(const struct kwm_correct_spec *spec, double *mean) {
+/* usual (width) <- the mean row of W by how often each comes. */
+static void find_usual(kwm_correct *made) {
+  const struct kwm_correct_spec *const spec = &made->spec;
   double all = 0;
-  for (int64_t i = 0; i < spec->classes; i++) {
-    const double often = spec->often != NULL ? spec->often[i] : 1;
-    all += often;
-    for (int64_t k = 0; k < spec->width; k++) mean[k] += often * (double)spec->W[i * spec->width + k];
+  for (int64_t i = 0; i < spec->classes; i++) all += spec->often != NULL ? spec->often[i] : 1;
+  for (int64_t k = 0; k < spec->width; k++) {
+    double sum = 0;
+    for (int64_t i = 0; i < spec->classes; i++)
+      sum += (spec->often != NULL ? spec->often[i] : 1) * (double)spec->W[i * spec->width + k];
+    made->usual[k] = (float)(sum / all);
   }
-  for (int64_t k = 0; k < spec->width; k++) mean[k] /= all;
 }
 
-/* B and M = W B: the leading eigenvectors of the rows' covariance. */
-static kwm_status find_subspace(kwm_correct *made) {
+static kwm_status create_here(kwm_correct *made) {
   const struct kwm_correct_spec *const spec = &made->spec;
-  const int64_t d = spec->width, r = made->r;
-  double *room; /* C (d, d), values, mean (d), rows */
-  KWM_TRY(kwm_alloc((void **)&room, (size_t)(d * (d + 2 + CORRECT_ROWS)) * sizeof *room, "subspace"));
-  double *const values = room + d * d, *const mean = values + d, *const rows = mean + d;
-  mean_row(spec, mean);
-  for (int64_t first = 0; first < spec->classes; first += CORRECT_ROWS) {
-    const int64_t n = spec->classes - first < CORRECT_ROWS ? spec->classes - first : CORRECT_ROWS;
-    for (int64_t j = 0; j < n; j++) {
-      const double root = spec->often != NULL ? sqrt(spec->often[first + j]) : 1;
-      for (int64_t k = 0; k < d; k++) rows[j * d + k] = root * ((double)spec->W[(first + j) * d + k] - mean[k]);
-    }
-    kwm_gram_f64(d, n, 1, rows, d, 1, room, d);
-  }
-  kwm_mirror_f64(d, room, d);
-  const bool good = kwm_eigen_f64(d, room, values);
-  for (int64_t i = 0; i < d && good; i++)
-    for (int64_t k = 0; k < r; k++) made->B[i * r + k] = (float)room[i * d + d - 1 - k];
-  kwm_free(room);
-  KWM_CHECK(good, KWM_ERR_NUMERIC, "correction: wanted eigenvectors of the read-out's covariance, found none");
-  kwm_gemm(false, false, spec->classes, r, d, 1, spec->W, d, made->B, r, 0, made->made_M, r);
+  KWM_TRY(allocate(made));
+  if (spec->kind == KWM_CORRECT_LOWRANK) find_usual(made);
+  for (int64_t s = 0; s < spec->streams && made->r > 0; s++) correct_reset(made, s);
+  for (int64_t k = 0; k < spec->streams * spec->classes && spec->bias > 0; k++) made->spread[k] = (float)spec->bias;
   return KWM_OK;
 }
 
@@ -96,114 +106,172 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
   KWM_TRY(check(spec));
   KWM_TRY(kwm_alloc((void **)&made, sizeof *made, "correction of activations"));
   made->spec = *spec;
-  made->r = spec->kind == KWM_CORRECT_LOWRANK ? spec->rank : spec->width;
+  made->r = spec->kind == KWM_CORRECT_BIAS ? 0 : spec->width;
   made->rows = spec->form == KWM_CORRECT_OBSERVED ? 1 : CORRECT_ROWS;
   if (spec->form == KWM_CORRECT_TOPK && spec->top + 1 > made->rows) made->rows = spec->top + 1;
-  kwm_status status = allocate(made);
-  if (status == KWM_OK && spec->kind == KWM_CORRECT_LOWRANK) status = find_subspace(made);
+  const kwm_status status = kwm_correct_on_device(spec) ? correct_device_create(made) : create_here(made);
   if (status != KWM_OK) {
     kwm_correct_destroy(made);
     return status;
   }
-  made->M = spec->kind == KWM_CORRECT_LOWRANK ? made->made_M : spec->W;
-  for (int64_t s = 0; s < spec->streams; s++) correct_reset(made, s);
-  for (int64_t k = 0; k < made->r; k++) made->watched[k] = 1 / sqrt((double)made->r);
+  for (int64_t k = 0; k < made->r && made->watched != NULL; k++) made->watched[k] = 1 / sqrt((double)made->r);
   *correct = made;
   return KWM_OK;
 }
 
 void kwm_correct_destroy(kwm_correct *correct) {
   if (correct == NULL) return;
-  void *const owned[] = {correct->B,      correct->c,     correct->P,     correct->input, correct->small,
-                         correct->logits, correct->score, correct->facts, correct->A,     correct->G,
-                         correct->F,      correct->N,     correct->mean,  correct->along, correct->watched,
-                         correct->top,    correct->made_M};
+  if (kwm_correct_on_device(&correct->spec)) correct_device_destroy(correct);
+  void *const owned[] = {
+      correct->c,       correct->P,   correct->lean, correct->spread, correct->input, correct->logits, correct->score,
+      correct->facts,   correct->A,   correct->G,    correct->F,      correct->N,     correct->mean,   correct->along,
+      correct->watched, correct->top, correct->U,    correct->K,      correct->known, correct->usual,  correct->kept};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_free(owned[k]);
   kwm_free(correct);
 }
 
-void kwm_correct_logits(kwm_correct *correct, const struct kwm_correct_input *input, float *logits) {
+void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits) {
   const struct kwm_correct_spec *const spec = &correct->spec;
-  const int64_t n = spec->streams, d = spec->width, v = spec->classes, r = correct->r;
-  const bool low = spec->kind == KWM_CORRECT_LOWRANK;
-  if (!low) {
-    for (int64_t s = 0; s < n; s++)
-      for (int64_t k = 0; k < d; k++)
-        correct->input[s * d + k] = input->y[s * input->ld + k] + (float)correct->c[s * r + k];
-    kwm_gemm(false, true, n, v, d, 1, correct->input, d, spec->W, d, 0, logits, v);
-    return;
-  }
-  for (int64_t k = 0; k < n * r; k++) correct->small[k] = (float)correct->c[k];
-  if (input->fixed != NULL)
-    memcpy(logits, input->fixed, (size_t)(n * v) * sizeof *logits);
-  else
-    kwm_gemm(false, true, n, v, d, 1, input->y, input->ld, spec->W, d, 0, logits, v);
-  kwm_gemm(false, true, n, v, r, 1, correct->small, r, correct->M, r, 1, logits, v);
+  const int64_t n = spec->streams, d = spec->width, v = spec->classes;
+  KWM_ASSERT(!kwm_correct_on_device(spec));
+  for (int64_t k = 0; k < n * d; k++) correct->input[k] = y[k] + (correct->r > 0 ? (float)correct->c[k] : 0);
+  kwm_gemm(false, true, n, v, d, 1, correct->input, d, spec->W, d, 0, logits, v);
+  for (int64_t k = 0; k < n * v && spec->bias > 0; k++) logits[k] += correct->lean[k];
 }
 
-void kwm_correct_step(kwm_correct *correct, const struct kwm_correct_input *input, const int32_t *targets,
-                      double *surprisal) {
-  const int64_t n = correct->spec.streams, v = correct->spec.classes, r = correct->r;
-  kwm_correct_logits(correct, input, correct->logits);
-  kwm_tensor_host.categorical(NULL, n, v, v, targets, true, correct->logits, correct->facts);
-  kwm_gemm(false, false, n, r, v, 1, correct->logits, v, correct->M, r, 0, correct->score, r);
-  for (int64_t s = 0; s < n; s++) {
-    const float *const facts = correct->facts + s * KWM_TOKEN_FACTS;
-    const double squares = facts[KWM_TOKEN_SQUARES];
-    surprisal[s] = facts[KWM_TOKEN_SURPRISAL];
-    correct->sums.tokens++;
-    correct->sums.squared += 1 - 2 * exp(-surprisal[s]) + squares;
-    correct->sums.expected += 1 - squares;
+/* Scores by the classes above the cut; then, for the bias, innovations in place of logits. */
+static void cut_scores(kwm_correct *correct, const int32_t *targets) {
+  const int64_t v = correct->spec.classes;
+  for (int64_t s = 0; s < correct->spec.streams; s++) {
+    float *const row = correct->logits + s * v;
+    const double surprisal = (double)correct->facts[s * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL];
+    const double log_sum = surprisal + (double)row[targets[s]];
+    correct_low_score(correct, s, row, log_sum, targets[s]);
+    if (!(correct->spec.bias > 0)) continue;
+    for (int64_t i = 0; i < v; i++) row[i] = (float)(i == targets[s]) - expf(row[i] - (float)log_sum);
+  }
+}
+
+/* The offset and the bias take their tokens in. */
+static void take(kwm_correct *correct, const int32_t *targets) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const int64_t n = spec->streams, v = spec->classes;
+  for (int64_t s = 0; s < n && correct->r > 0; s++) {
+    if (spec->kind == KWM_CORRECT_LOWRANK) {
+      correct_low_update(correct, s);
+      continue;
+    }
     correct_update(correct, s, correct->logits + s * v, targets[s]);
     correct_predict(correct, s);
   }
+  if (!(spec->bias > 0)) return;
+  const struct kwm_lean lean = {.n = n,
+                                .classes = v,
+                                .e = correct->logits,
+                                .targets = targets,
+                                .decay = (float)spec->bias_decay,
+                                .prior = (float)spec->bias,
+                                .c = correct->lean,
+                                .v = correct->spread};
+  kwm_tensor_host.lean(NULL, &lean);
+}
+
+static void count(kwm_correct *correct, int64_t n, const float *facts) {
+  for (int64_t s = 0; s < n; s++) {
+    const float *const of = facts + s * KWM_TOKEN_FACTS;
+    const double squares = (double)of[KWM_TOKEN_SQUARES];
+    correct->sums.tokens++;
+    correct->sums.squared += 1 - 2 * exp(-(double)of[KWM_TOKEN_SURPRISAL]) + squares;
+    correct->sums.expected += 1 - squares;
+  }
+}
+
+static void step_here(kwm_correct *correct, const float *y, const int32_t *targets, float *facts) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const int64_t n = spec->streams, d = spec->width, v = spec->classes;
+  const bool cut = spec->kind == KWM_CORRECT_LOWRANK && spec->cut > 0;
+  kwm_correct_logits(correct, y, correct->logits);
+  kwm_tensor_host.categorical(NULL, n, v, v, targets, !cut, correct->logits, correct->facts);
+  if (cut)
+    cut_scores(correct, targets);
+  else if (correct->r > 0)
+    kwm_gemm(false, false, n, d, v, 1, correct->logits, v, spec->W, d, 0, correct->score, d);
+  take(correct, targets);
+  memcpy(facts, correct->facts, (size_t)(n * KWM_TOKEN_FACTS) * sizeof *facts);
+}
+
+void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts) {
+  const int64_t n = correct->spec.streams, d = correct->spec.width;
+  if (kwm_correct_on_device(&correct->spec))
+    correct_device_run(correct, steps, y, targets, facts);
+  else
+    for (int64_t t = 0; t < steps; t++)
+      step_here(correct, y + t * n * d, targets + t * n, facts + t * n * KWM_TOKEN_FACTS);
+  count(correct, steps * n, facts);
 }
 
 void kwm_correct_idle(kwm_correct *correct) {
-  for (int64_t s = 0; s < correct->spec.streams; s++) correct_predict(correct, s);
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const double a = spec->decay, keep = spec->bias_decay;
+  KWM_ASSERT(!kwm_correct_on_device(spec));
+  for (int64_t s = 0; s < spec->streams && correct->r > 0; s++) {
+    if (spec->kind != KWM_CORRECT_LOWRANK) correct_predict(correct, s);
+    for (int64_t k = 0; k < correct->r && spec->kind == KWM_CORRECT_LOWRANK; k++) correct->c[s * correct->r + k] *= a;
+  }
+  for (int64_t k = 0; k < spec->streams * spec->classes && spec->bias > 0; k++) {
+    correct->lean[k] *= (float)keep;
+    correct->spread[k] = (float)(keep * keep * (double)correct->spread[k] + (1 - keep * keep) * spec->bias);
+  }
 }
 
 struct kwm_correct_facts kwm_correct_facts(const kwm_correct *correct) {
   return correct->sums;
 }
 
-/* P (d, d) <- B S Bᵀ */
-static void lift(const kwm_correct *correct, const double *S, double *P) {
-  const int64_t d = correct->spec.width, r = correct->r;
-  for (int64_t i = 0; i < d; i++)
-    for (int64_t j = 0; j < d; j++) {
-      double sum = 0;
-      for (int64_t k = 0; k < r; k++)
-        for (int64_t l = 0; l < r; l++)
-          sum += (double)correct->B[i * r + k] * S[k * r + l] * (double)correct->B[j * r + l];
-      P[i * d + j] = sum;
-    }
-}
-
-void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, double *P) {
-  const int64_t d = correct->spec.width, r = correct->r;
-  const bool low = correct->spec.kind == KWM_CORRECT_LOWRANK, dense = correct->spec.kind != KWM_CORRECT_DIAG;
-  const double *const c = correct->c + s * r, *const S = correct->P + s * (dense ? r * r : r);
-  for (int64_t i = 0; i < d && offset != NULL; i++) {
-    offset[i] = low ? 0 : c[i];
-    for (int64_t k = 0; k < r && low; k++) offset[i] += (double)correct->B[i * r + k] * c[k];
-  }
-  if (P == NULL) return;
-  if (low) {
-    lift(correct, S, P);
+void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias) {
+  const int64_t d = correct->spec.width, v = correct->spec.classes;
+  const bool diag = correct->spec.kind == KWM_CORRECT_DIAG;
+  KWM_ASSERT(correct->r > 0 || (offset == NULL && P == NULL));
+  if (kwm_correct_on_device(&correct->spec)) {
+    correct_device_state(correct, s, offset, P, bias);
     return;
   }
-  for (int64_t i = 0; i < d; i++)
-    for (int64_t j = 0; j < d; j++) P[i * d + j] = dense ? S[i * d + j] : i == j ? S[i] : 0;
+  for (int64_t i = 0; i < v && bias != NULL; i++) bias[i] = (double)correct->lean[s * v + i];
+  for (int64_t i = 0; i < d && offset != NULL; i++) offset[i] = correct->c[s * d + i];
+  if (P == NULL) return;
+  if (correct->spec.kind == KWM_CORRECT_LOWRANK) {
+    correct_low_state(correct, s, P);
+    return;
+  }
+  for (int64_t k = 0; k < d * d; k++)
+    P[k] = !diag ? correct->P[s * d * d + k] : k % (d + 1) == 0 ? correct->P[s * d + k / d] : 0;
 }
 
-double kwm_correct_operations(const struct kwm_correct_spec *spec) {
-  const bool low = spec->kind == KWM_CORRECT_LOWRANK;
-  const double d = (double)spec->width, v = (double)spec->classes, r = low ? (double)spec->rank : d;
-  const double m = spec->form == KWM_CORRECT_OBSERVED ? 1 : spec->form == KWM_CORRECT_TOPK ? (double)spec->top + 1 : v;
-  const double read = 2 * v * d + (low ? 2 * v * r : 0) + 2 * v * r;
-  if (spec->kind == KWM_CORRECT_DIAG) return read + 4 * m * r;
-  if (m == 1) return read + 6 * r * r;
-  if (m >= r) return read + m * r * r + 2 * r * r * r + 2 * r * r;
-  return read + 3 * m * r * r + 2 * m * m * r + m * m * m / 3 + 2 * r * r;
+double kwm_correct_operations(const kwm_correct *correct) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const double d = (double)spec->width, v = (double)spec->classes, m = (double)rows_of(spec);
+  const double read = 2 * v * d + (spec->bias > 0 ? 10 * v : 0), all = read + 2 * v * d, q = (double)spec->rank;
+  const double listed = correct->sums.tokens > 0 ? correct->sums.listed / correct->sums.tokens : 0;
+  switch (spec->kind) {
+  case KWM_CORRECT_BIAS: return read;
+  case KWM_CORRECT_DIAG: return all + 4 * m * d;
+  case KWM_CORRECT_LOWRANK: return (spec->cut > 0 ? read + v + 2 * listed * d : all) + 7 * q * d + q * q * q;
+  case KWM_CORRECT_FULL: break;
+  }
+  if (m == 1) return all + 6 * d * d;
+  if (m >= d) return all + m * d * d + 2 * d * d * d + 2 * d * d;
+  return all + 3 * m * d * d + 2 * m * m * d + m * m * m / 3 + 2 * d * d;
+}
+
+double kwm_correct_bytes(const struct kwm_correct_spec *spec) {
+  const double d = (double)spec->width, v = (double)spec->classes, q = (double)spec->rank;
+  const double number = kwm_correct_on_device(spec) ? sizeof(float) : sizeof(double);
+  const double bias = spec->bias > 0 ? 2 * v * sizeof(float) : 0;
+  switch (spec->kind) {
+  case KWM_CORRECT_BIAS: return (double)spec->streams * bias;
+  case KWM_CORRECT_DIAG: return (double)spec->streams * (bias + 2 * d * number);
+  case KWM_CORRECT_LOWRANK: return (double)spec->streams * (bias + d * number + q * d * sizeof(float) + q * q * number);
+  case KWM_CORRECT_FULL: break;
+  }
+  return (double)spec->streams * (bias + (d + d * d) * number);
 }

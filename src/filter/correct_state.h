@@ -1,23 +1,32 @@
-/* Private to filter/correct*.c: the filter in coordinates. r is width, or lowrank's rank; M (classes, r) is W, or W B.
- */
+/* Private to filter/correct*.c: the filter in coordinates. r: width, or 0 without an offset. */
 #pragma once
 
 #include "kwm/correct.h"
+#include "kwm/tensor.h"
 
-enum { CORRECT_ROWS = 128 }; /* rows of information taken in at once */
+enum { CORRECT_ROWS = 128 /* rows of information taken in at once */, CORRECT_STEPS = 64 /* tokens sent at once */ };
+
+/* Of a device; all (streams, ...) but W. */
+struct correct_device {
+  float *y, *input, *logits, *score, *facts; /* (STEPS, streams, width), (width), (classes), (width), (STEPS, FACTS) */
+  float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
+  int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
+};
 
 struct kwm_correct {
   struct kwm_correct_spec spec;
   int64_t r, rows;                      /* rows: of A, Z */
-  float *B;                             /* lowrank: (width, r) */
-  const float *M;                       /* (classes, r): W, or made_M */
-  float *made_M;                        /* lowrank: (classes, r) */
   double *c, *P;                        /* (streams, r), (streams, r, r) or diag (streams, r) */
-  float *input, *small;                 /* (streams, width), (streams, r) */
-  float *logits, *score, *facts;        /* (streams, classes): innovations after a step; (streams, r); tensor.h's */
+  float *lean, *spread;                 /* (streams, classes): the words' biases and their variances; where spec says */
+  float *input, *logits, *score;        /* (streams, width), (streams, classes), (streams, r) */
+  float *facts;                         /* (streams): tensor.h's */
   double *A, *G, *F, *N, *mean, *along; /* (rows, r), (r, rows), (r, r), (rows, rows), (r), (r) */
   double *watched;                      /* (r): the direction of the error that is watched, unit at a window's start */
   int32_t *top;                         /* (top) classes of one token */
+  float *U, *kept, *usual; /* lowrank: (streams, rank, r) rows of information; (rank, r); (r) the mean row of W */
+  double *K;               /* lowrank: (streams, rank, rank) UUᵀ */
+  int64_t *known;          /* lowrank: (streams) rows of U so far */
+  struct correct_device dev;
   int64_t watched_for;
   struct kwm_correct_facts sums;
 };
@@ -28,3 +37,17 @@ void correct_update(kwm_correct *correct, int64_t s, const float *e, int32_t tar
 void correct_reset(kwm_correct *correct, int64_t s);
 /* Time goes on for stream s. */
 void correct_predict(kwm_correct *correct, int64_t s);
+/* The error watched after a token: a vector v <- a v - moved; its norm at a window's end, then a unit vector again. */
+void correct_watch(kwm_correct *correct, const double *moved);
+
+/* correct_low.c. score (width) of stream s <- from logits and their logarithmic sum, by the classes above the cut. */
+void correct_low_score(kwm_correct *correct, int64_t s, const float *logits, double log_sum, int32_t target);
+/* correct_update and correct_predict in one. */
+void correct_low_update(kwm_correct *correct, int64_t s);
+void correct_low_state(const kwm_correct *correct, int64_t s, double *P);
+
+/* correct_device.c */
+kwm_status correct_device_create(kwm_correct *correct);
+void correct_device_destroy(kwm_correct *correct);
+void correct_device_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+void correct_device_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias);

@@ -40,7 +40,7 @@ static void find_top(kwm_correct *correct, const struct token *token) {
 
 static void fill_class(const kwm_correct *correct, const struct token *token, int64_t i, double *row) {
   const double root = sqrt(chance(token, i));
-  const float *const from = correct->M + i * correct->r;
+  const float *const from = correct->spec.W + i * correct->r;
   for (int64_t k = 0; k < correct->r; k++) row[k] = root * ((double)from[k] - correct->mean[k]);
 }
 
@@ -51,7 +51,7 @@ static void fill_rest(const kwm_correct *correct, const struct token *token, dou
   memcpy(row, correct->mean, (size_t)r * sizeof *row);
   for (int64_t j = 0; j < token->listed; j++) {
     const double p = chance(token, correct->top[j]);
-    const float *const from = correct->M + correct->top[j] * r;
+    const float *const from = correct->spec.W + correct->top[j] * r;
     rest -= p;
     for (int64_t k = 0; k < r; k++) row[k] -= p * (double)from[k];
   }
@@ -195,12 +195,12 @@ static bool move_mean(kwm_correct *correct, const struct token *token, const dou
   return good;
 }
 
-/* v <- a (I - KH) v = a (v - P⁺Fv); its norm at a window's end, then a unit vector again. */
-static void watch(kwm_correct *correct, const double *P) {
-  double *const v = correct->watched, norm = 0;
-  apply(correct, P, correct->along, correct->A);
+/* v <- a (I - KH) v = a (v - P⁺Fv). */
+void correct_watch(kwm_correct *correct, const double *moved) {
+  double *const v = correct->watched;
+  double norm = 0;
   for (int64_t k = 0; k < correct->r; k++) {
-    v[k] = correct->spec.decay * (v[k] - correct->A[k]);
+    v[k] = correct->spec.decay * (v[k] - moved[k]);
     norm += v[k] * v[k];
   }
   if (++correct->watched_for < correct->spec.window) return;
@@ -214,6 +214,10 @@ void correct_reset(kwm_correct *correct, int64_t s) {
   const int64_t r = correct->r, size = correct->spec.kind == KWM_CORRECT_DIAG ? r : r * r;
   const int64_t stride = correct->spec.kind == KWM_CORRECT_DIAG ? 1 : r + 1;
   memset(correct->c + s * r, 0, (size_t)r * sizeof(double));
+  if (correct->spec.kind == KWM_CORRECT_LOWRANK) {
+    correct->known[s] = 0;
+    return;
+  }
   memset(correct->P + s * size, 0, (size_t)size * sizeof(double));
   for (int64_t k = 0; k < r; k++) correct->P[s * size + k * stride] = correct->spec.prior;
 }
@@ -227,7 +231,7 @@ void correct_update(kwm_correct *correct, int64_t s, const float *e, int32_t tar
   if (correct->spec.form == KWM_CORRECT_TOPK) token.listed = correct->spec.top;
   if (token.listed > 0) find_top(correct, &token);
   for (int64_t k = 0; k < r; k++) {
-    correct->mean[k] = (double)correct->M[target * r + k] - (double)token.g[k];
+    correct->mean[k] = (double)correct->spec.W[target * r + k] - (double)token.g[k];
     correct->along[k] = 0;
   }
   bool good;
@@ -243,7 +247,8 @@ void correct_update(kwm_correct *correct, int64_t s, const float *e, int32_t tar
     correct->sums.broken++;
     correct_reset(correct, s);
   } else if (token.watched) {
-    watch(correct, P);
+    apply(correct, P, correct->along, correct->A);
+    correct_watch(correct, correct->A);
   }
 }
 

@@ -251,7 +251,10 @@ static bool iterate(struct kwm_tracker *tracker, const struct tracker_work *work
   for (int pass = 0; pass < tracker->spec.iterations; pass++) {
     double share = 1, next = try_step(tracker, work, y, share, rows);
     while (!(next <= cost) && share > 1e-3) next = try_step(tracker, work, y, share /= 2, rows);
-    if (!(next <= cost)) return false;
+    if (!(next <= cost)) { /* no step along this one lowers it: stay, linearised there */
+      memcpy(work->v, work->w, (size_t)N * sizeof(double));
+      next = try_step(tracker, work, y, 0, rows);
+    }
     const bool settled = cost - next <= 1e-12 * cost;
     cost = next;
     memcpy(work->w, work->u, (size_t)N * sizeof(double));

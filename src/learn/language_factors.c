@@ -1,9 +1,29 @@
-/* Factors of the Kronecker eigenbases over replicas. */
+/* Factors of the Kronecker eigenbases: observed by all ranks of a stage, kept by owners, in shares over replicas. */
 #include "language_state.h"
 
-void language_sum_replicas(kwm_language_learner *learner, int64_t n, float *values) {
-  const struct kwm_sum sum = {.n = n, .values = values, .scratch = learner->sums, .staging = learner->staging};
-  if (learner->layout->replicas > 1) kwm_par_sum_replicas_device(learner->layout, learner->device, 1, &sum);
+/* One side of a tensor whose factor its owner keeps: the shares of a micro-batch are summed as soon as they are there,
+   so that nobody else needs room for it. */
+static void observe_side(kwm_language_learner *learner, int t, bool left, bool first, int64_t n, const float *x) {
+  struct kwm_riccati *const cov = &learner->cov[t];
+  const int64_t d = left ? cov->spec.rows : cov->spec.columns;
+  float *const share = learner->room.square;
+  kwm_riccati_share(cov, left, n, learner->spec.tokens, x, share);
+  language_sum_to_owner(learner, t, d * d, share);
+  if (learner->owns[t]) kwm_riccati_add_share(cov, left, first, share);
+}
+
+void language_observe(kwm_language_learner *learner, int t, int64_t n, const float *s, const float *a) {
+  struct kwm_riccati *const cov = &learner->cov[t];
+  const bool first = !learner->touched[t];
+  if (!learner->observes) return;
+  learner->touched[t] = true;
+  if (learner->layout->owners == 1) {
+    kwm_riccati_observe(cov, first, n, learner->spec.tokens, s, a);
+    return;
+  }
+  cov->observed += first;
+  if (cov->spec.right) observe_side(learner, t, false, first, n, a);
+  if (cov->spec.left) observe_side(learner, t, true, first, n, s);
 }
 
 void language_sum_factors(kwm_language_learner *learner) {

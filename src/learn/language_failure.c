@@ -13,5 +13,5 @@ void language_locate(const kwm_language_learner *learner, bool failed, int tenso
 void kwm_language_inflate(kwm_language_learner *learner, double factor) {
   if (learner->spec.adam || learner->spec.steady) return;
   for (int t = 0; t < learner->model->n_tensors; t++)
-    if (learner->holds[t]) kwm_riccati_inflate(&learner->cov[t], factor, learner->host);
+    if (learner->owns[t]) kwm_riccati_inflate(&learner->cov[t], factor, learner->host);
 }

@@ -15,16 +15,11 @@ static const int64_t EARLY[] = {1, 5,
 static void take_matrix(void *context, int t, int64_t n, int64_t d_o, int64_t d_i, const float *s, const float *a) {
   kwm_language_learner *const learner = context;
   kwm_device_gemm(learner->device, true, false, d_o, d_i, n, 1, s, d_o, a, d_i, 1, learner->score[t], d_i);
-  if (!learner->observes) return;
-  kwm_riccati_observe(&learner->cov[t], !learner->touched[t], n, learner->spec.tokens, s, a);
-  learner->touched[t] = true;
+  language_observe(learner, t, n, s, a);
 }
 
 static void take_reading(void *context, int t, int64_t n, const float *y) {
-  kwm_language_learner *const learner = context;
-  if (!learner->observes) return;
-  kwm_riccati_observe(&learner->cov[t], !learner->touched[t], n, learner->spec.tokens, NULL, y);
-  learner->touched[t] = true;
+  language_observe(context, t, n, NULL, y);
 }
 
 static float *take_vector(void *context, int t) {
@@ -39,20 +34,15 @@ static double schedule_of(const struct kwm_language_learn_spec *spec, int64_t st
   return rising * (spec->floor + (1 - spec->floor) * 0.5 * (1 + cos(M_PI * (done < 1 ? done : 1))));
 }
 
-static void sum_scores(kwm_language_learner *learner) {
-  for (int t = 0; t < learner->model->n_tensors; t++)
-    if (learner->holds[t]) language_sum_replicas(learner, language_size(learner->model, t), learner->score[t]);
-}
-
-/* Sum of squares of this rank's arrays; waits. */
+/* Sum of squares of the arrays that this rank owns; waits. */
 static double sum_squares(kwm_language_learner *learner, float *const *arrays) {
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(learner->device);
   double sum = 0;
   for (int t = 0; t < learner->model->n_tensors; t++)
-    if (learner->holds[t]) ops->norm2(learner->device, language_size(learner->model, t), arrays[t], &learner->norms[t]);
+    if (learner->owns[t]) ops->norm2(learner->device, language_size(learner->model, t), arrays[t], &learner->norms[t]);
   kwm_device_wait(learner->device);
   for (int t = 0; t < learner->model->n_tensors; t++)
-    if (learner->holds[t]) sum += learner->norms[t];
+    if (learner->owns[t]) sum += learner->norms[t];
   return sum;
 }
 
@@ -71,7 +61,7 @@ bool kwm_language_finite(kwm_language_learner *learner) {
 static void locate_score(const kwm_language_learner *learner, struct kwm_language_result *result) {
   int bad = -1;
   for (int t = learner->model->n_tensors - 1; t >= 0; t--)
-    if (learner->holds[t] && !isfinite(learner->norms[t])) bad = t;
+    if (learner->owns[t] && !isfinite(learner->norms[t])) bad = t;
   language_locate(learner, bad >= 0 || isfinite(result->score_norm), bad, result);
 }
 
@@ -92,7 +82,7 @@ static int refresh(kwm_language_learner *learner) {
   int failed = -1;
   language_sum_factors(learner);
   for (int t = 0; t < learner->model->n_tensors && failed < 0; t++)
-    if (learner->holds[t] && (learner->cov[t].A != NULL || learner->cov[t].G != NULL) &&
+    if (learner->owns[t] && (learner->cov[t].A != NULL || learner->cov[t].G != NULL) &&
         !kwm_riccati_refresh(&learner->cov[t], anew, learner->spec.tokens, &learner->room))
       failed = t;
   language_drop_shares(learner);
@@ -100,14 +90,40 @@ static int refresh(kwm_language_learner *learner) {
   return failed;
 }
 
-static void correct_kalman(kwm_language_learner *learner, int t, double schedule) {
-  const struct kwm_tensor_ops *const ops = kwm_tensor_of(learner->device);
+/* The root of a step's process noise. */
+static double noise_of(const kwm_language_learner *learner, int t, double schedule) {
   const struct kwm_tensor *const tensor = &learner->model->tensors[t];
   const bool early = tensor->stage < learner->model->stages - 1;
-  const double step = learner->spec.step[tensor->role] * schedule * (early ? learner->spec.stage_noise : 1);
-  const float *const delta = kwm_riccati_gain(&learner->cov[t], step * step, learner->score[t], &learner->room);
-  ops->drift(learner->device, language_size(learner->model, t), (float)(1 - learner->spec.pull * step), 1, delta,
-             learner->mean[t]);
+  return learner->spec.step[tensor->role] * schedule * (early ? learner->spec.stage_noise : 1);
+}
+
+static void move(kwm_language_learner *learner, int t, double noise, double scale, const float *delta) {
+  kwm_tensor_of(learner->device)
+      ->drift(learner->device, language_size(learner->model, t), (float)(1 - learner->spec.pull * noise), (float)scale,
+              delta, learner->mean[t]);
+}
+
+/* Without a trust region a tensor moves as soon as its gain is known; with one, steps wait where the scores were. */
+static void correct_kalman(kwm_language_learner *learner, struct kwm_language_result *result) {
+  const bool bounded = learner->spec.trust > 0;
+  double scale[KWM_TRANSFORMER_STAGES_MAX];
+  for (int t = 0; t < learner->model->n_tensors; t++) {
+    if (!learner->owns[t]) continue;
+    const double noise = noise_of(learner, t, result->schedule);
+    float *const score = learner->score[t], *const delta =
+                                                kwm_riccati_gain(&learner->cov[t], noise * noise, score, &learner->room,
+                                                                 bounded ? &learner->norms[t] : NULL);
+    if (!bounded)
+      move(learner, t, noise, 1, delta);
+    else if (delta != score)
+      kwm_device_copy(learner->device, score, delta, (size_t)language_size(learner->model, t) * sizeof *score);
+  }
+  if (!bounded) return;
+  language_trust(learner, result, scale);
+  for (int t = 0; t < learner->model->n_tensors; t++)
+    if (learner->owns[t])
+      move(learner, t, noise_of(learner, t, result->schedule), scale[learner->model->tensors[t].stage],
+           learner->score[t]);
 }
 
 static void correct_adam(kwm_language_learner *learner, int t, double schedule, double clip) {
@@ -146,13 +162,10 @@ static void correct(kwm_language_learner *learner, struct kwm_language_result *r
     language_locate(learner, failed >= 0, failed, result);
     return;
   }
-  for (int t = 0; t < learner->model->n_tensors; t++) {
-    if (!learner->holds[t]) continue;
-    if (learner->spec.adam)
-      correct_adam(learner, t, result->schedule, clip > 0 && norm > clip ? clip / norm : 1);
-    else
-      correct_kalman(learner, t, result->schedule);
-  }
+  if (!learner->spec.adam) correct_kalman(learner, result);
+  for (int t = 0; t < learner->model->n_tensors && learner->spec.adam; t++)
+    if (learner->owns[t]) correct_adam(learner, t, result->schedule, clip > 0 && norm > clip ? clip / norm : 1);
+  language_spread_means(learner);
   add_average(learner);
   learner->seen++;
 }
@@ -173,7 +186,7 @@ void kwm_language_learn(kwm_language_learner *learner, const struct kwm_language
   begin(learner);
   kwm_language_step(learner->language, learner->mean, batch, &sink, &result->reading);
   learner->observed += learner->observes;
-  sum_scores(learner);
+  language_sum_scores(learner);
   kwm_par_sum_world(learner->layout, (int64_t)(sizeof result->reading / sizeof(double)), (double *)&result->reading);
   result->score_norm = score_norm(learner);
   result->verdict = judge(learner, result);

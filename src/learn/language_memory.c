@@ -1,12 +1,12 @@
-/* What a learner of the language model holds, and its way to and from checkpoints. */
+/* What a learner of the language model holds. */
 #include <stdio.h>
 #include <string.h>
 
 #include "language_state.h"
 
-static struct kwm_riccati_spec riccati_spec(const kwm_language_learner *learner, int t) {
-  const struct kwm_tensor *const tensor = &learner->model->tensors[t];
-  const struct kwm_language_learn_spec *const spec = &learner->spec;
+struct kwm_riccati_spec language_riccati_spec(const struct kwm_transformer *model,
+                                              const struct kwm_language_learn_spec *spec, kwm_device *device, int t) {
+  const struct kwm_tensor *const tensor = &model->tensors[t];
   return (struct kwm_riccati_spec){.name = tensor->name,
                                    .rows = tensor->rows,
                                    .columns = tensor->columns,
@@ -17,18 +17,23 @@ static struct kwm_riccati_spec riccati_spec(const kwm_language_learner *learner,
                                    .rate_m = spec->rate_m,
                                    .rate_factor = spec->rate_factor,
                                    .steady = spec->steady,
-                                   .device = learner->device};
+                                   .device = device};
+}
+
+static struct kwm_riccati_spec riccati_spec(const kwm_language_learner *learner, int t) {
+  return language_riccati_spec(learner->model, &learner->spec, learner->device, t);
 }
 
 static int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
 
-/* Of the tensors and their factors. */
+/* Of the tensors held and their factors. */
 static int64_t largest(const kwm_language_learner *learner) {
   int64_t most = 0;
   for (int t = 0; t < learner->model->n_tensors; t++) {
     const struct kwm_riccati_spec spec = riccati_spec(learner, t);
+    if (!learner->holds[t]) continue;
     most = larger(most, spec.rows * spec.columns);
     if (spec.left) most = larger(most, spec.rows * spec.rows);
     if (spec.right) most = larger(most, spec.columns * spec.columns);
@@ -57,17 +62,17 @@ static kwm_status create_tensor(kwm_language_learner *learner, int t) {
   KWM_TRY(take(learner->device, &learner->mean[t], n, name));
   KWM_TRY(take(learner->device, &learner->score[t], n, name));
   if (learner->spec.average > 0) KWM_TRY(take(learner->device, &learner->average[t], n, name));
-  if (learner->spec.adam) {
+  if (learner->owns[t] && learner->spec.adam) {
     KWM_TRY(take(learner->device, &learner->first[t], n, name));
     KWM_TRY(take(learner->device, &learner->second[t], n, name));
-  } else {
+  } else if (learner->owns[t]) {
     const struct kwm_riccati_spec spec = riccati_spec(learner, t);
     KWM_TRY(kwm_riccati_create(&learner->cov[t], &spec));
   }
   return begin_mean(learner, t);
 }
 
-/* The largest of every part of the room over the tensors held. */
+/* The largest of every part of the room over the tensors owned, and room for a share of the others' factors. */
 static void room_floats(const kwm_language_learner *learner, int64_t floats[3]) {
   memset(floats, 0, 3 * sizeof *floats);
   for (int t = 0; t < learner->model->n_tensors && !learner->spec.adam; t++) {
@@ -75,12 +80,22 @@ static void room_floats(const kwm_language_learner *learner, int64_t floats[3]) 
     const struct kwm_riccati_spec spec = riccati_spec(learner, t);
     kwm_riccati_room_floats(&spec, wants);
     for (int k = 0; k < 3; k++)
-      if (learner->holds[t]) floats[k] = larger(floats[k], wants[k]);
+      if (learner->owns[t]) floats[k] = larger(floats[k], wants[k]);
+    if (!learner->holds[t]) continue;
+    if (spec.left) floats[1] = larger(floats[1], spec.rows * spec.rows);
+    if (spec.right) floats[1] = larger(floats[1], spec.columns * spec.columns);
   }
 }
 
-static kwm_status create_room(kwm_language_learner *learner) {
+/* What passes between ranks at once; 0: nobody to pass it to. */
+static int64_t piece_floats(const kwm_language_learner *learner) {
   const int64_t most = largest(learner);
+  if (learner->layout->replicas == 1 && learner->layout->owners == 1) return 0;
+  return most < LANGUAGE_PIECE ? most : LANGUAGE_PIECE;
+}
+
+static kwm_status create_room(kwm_language_learner *learner) {
+  const int64_t most = largest(learner), piece = piece_floats(learner);
   int64_t floats[3];
   room_floats(learner, floats);
   KWM_TRY(kwm_device_alloc(learner->device, (void **)&learner->room.matrix, (size_t)floats[0] * sizeof(float), "room"));
@@ -89,17 +104,24 @@ static kwm_status create_room(kwm_language_learner *learner) {
   KWM_TRY(kwm_device_share(learner->device, (void **)&learner->norms,
                            (size_t)learner->model->n_tensors * sizeof *learner->norms, "norms"));
   if (learner->device != NULL) KWM_TRY(kwm_alloc((void **)&learner->host, (size_t)most * sizeof(float), "room"));
-  if (learner->layout->replicas == 1) return KWM_OK;
-  KWM_TRY(kwm_device_alloc(learner->device, (void **)&learner->sums, (size_t)most * sizeof(float), "sums"));
-  return kwm_alloc((void **)&learner->staging, (size_t)(2 * most) * sizeof(float), "sums");
+  KWM_TRY(kwm_device_alloc(learner->device, (void **)&learner->sums, (size_t)piece * sizeof(float), "sums"));
+  if (learner->device == NULL) return KWM_OK;
+  return kwm_alloc((void **)&learner->staging, (size_t)(2 * piece) * sizeof(float), "sums");
+}
+
+/* Who has what; specifications of all. */
+static void deal_out(kwm_language_learner *learner, const struct kwm_language_place *place) {
+  const struct kwm_layout *const layout = learner->layout;
+  kwm_language_owners(learner->model, place, layout->owners, &learner->spec, learner->owner);
+  for (int t = 0; t < learner->model->n_tensors; t++) {
+    learner->holds[t] = kwm_language_holder(place, learner->model, t) == layout->stage;
+    learner->owns[t] = learner->holds[t] && learner->owner[t] == layout->owner;
+    learner->cov[t].spec = riccati_spec(learner, t);
+  }
 }
 
 static kwm_status create_all(kwm_language_learner *learner) {
-  const struct kwm_language_place *const place = kwm_language_places(learner->language);
-  for (int t = 0; t < learner->model->n_tensors; t++) {
-    learner->holds[t] = kwm_language_holder(place, learner->model, t) == learner->layout->stage;
-    learner->cov[t].spec = riccati_spec(learner, t);
-  }
+  deal_out(learner, kwm_language_places(learner->language));
   KWM_TRY(create_room(learner));
   for (int t = 0; t < learner->model->n_tensors; t++)
     if (learner->holds[t]) KWM_TRY(create_tensor(learner, t));
@@ -146,20 +168,25 @@ void kwm_language_learner_destroy(kwm_language_learner *learner) {
   kwm_free(learner);
 }
 
-double kwm_language_learner_bytes(const struct kwm_transformer *model, const struct kwm_language_place *place, int r,
-                                  const struct kwm_language_learn_spec *spec) {
-  kwm_language_learner learner = {.model = model, .spec = *spec};
+struct kwm_language_bytes kwm_language_learner_bytes(const struct kwm_transformer *model,
+                                                     const struct kwm_language_place *place,
+                                                     const struct kwm_layout *at, bool on_device,
+                                                     const struct kwm_language_learn_spec *spec) {
+  struct kwm_layout layout = *at;
+  kwm_language_learner learner = {.model = model, .layout = &layout, .spec = *spec};
   double floats = 0;
   int64_t room[3];
+  deal_out(&learner, place);
   for (int t = 0; t < model->n_tensors; t++) {
-    learner.holds[t] = kwm_language_holder(place, model, t) == r;
-    if (!learner.holds[t]) continue;
     const struct kwm_riccati_spec riccati = riccati_spec(&learner, t);
-    floats += (double)language_size(model, t) * (2 + (spec->average > 0) + (spec->adam ? 2 : 0));
-    if (!spec->adam) floats += (double)kwm_riccati_floats(&riccati);
+    const double n = (double)language_size(model, t);
+    if (learner.holds[t]) floats += n * (2 + (spec->average > 0));
+    if (learner.owns[t]) floats += spec->adam ? 2 * n : (double)kwm_riccati_floats(&riccati);
   }
   room_floats(&learner, room);
-  return (floats + (double)(room[0] + room[1] + room[2])) * sizeof(float);
+  const int64_t piece = piece_floats(&learner);
+  return (struct kwm_language_bytes){.arrays = (floats + (double)(room[0] + room[1] + room[2] + piece)) * sizeof(float),
+                                     .host = on_device ? (double)(2 * piece + largest(&learner)) * sizeof(float) : 0};
 }
 
 void kwm_language_health(const kwm_language_learner *learner, double trace[KWM_TENSOR_ROLES],
@@ -167,7 +194,7 @@ void kwm_language_health(const kwm_language_learner *learner, double trace[KWM_T
   memset(trace, 0, KWM_TENSOR_ROLES * sizeof *trace);
   memset(prior, 0, KWM_TENSOR_ROLES * sizeof *prior);
   for (int t = 0; t < learner->model->n_tensors && !learner->spec.adam; t++) {
-    if (!learner->holds[t]) continue;
+    if (!learner->owns[t]) continue;
     const int64_t n = language_size(learner->model, t);
     const float *p = learner->cov[t].p;
     if (learner->device != NULL) {

@@ -4,8 +4,9 @@
 
 #include "language_state.h"
 
+/* Owners write what they own, of the means too. */
 static bool writes(const kwm_language_learner *learner, int t) {
-  return learner->holds[t] && learner->layout->replica == 0;
+  return learner->owns[t] && learner->layout->replica == 0;
 }
 
 /* PREFIX/TENSOR <- the device's array. */
@@ -22,10 +23,9 @@ static kwm_status put(kwm_language_learner *learner, kwm_ckpt *ckpt, const char 
   return kwm_ckpt_put(ckpt, name, KWM_F32, 2, dims, 0, mine ? dims[0] : 0, at);
 }
 
-static kwm_status get(kwm_language_learner *learner, kwm_ckpt *ckpt, const char *prefix, int t, float *at) {
+static kwm_status get(kwm_language_learner *learner, kwm_ckpt *ckpt, const char *prefix, int t, bool mine, float *at) {
   const struct kwm_tensor *const tensor = &learner->model->tensors[t];
   const int64_t dims[2] = {tensor->rows, tensor->columns};
-  const bool mine = learner->holds[t];
   float *const way = learner->device == NULL ? at : learner->host;
   char name[64];
   snprintf(name, sizeof name, "%s/%s", prefix, tensor->name);
@@ -72,13 +72,13 @@ static kwm_status load_counts(kwm_language_learner *learner, kwm_ckpt *ckpt) {
 
 kwm_status kwm_language_learner_load(kwm_language_learner *learner, kwm_ckpt *ckpt) {
   for (int t = 0; t < learner->model->n_tensors; t++) {
-    KWM_TRY(get(learner, ckpt, "/params", t, learner->mean[t]));
-    if (learner->spec.average > 0) KWM_TRY(get(learner, ckpt, "/average", t, learner->average[t]));
+    KWM_TRY(get(learner, ckpt, "/params", t, learner->holds[t], learner->mean[t]));
+    if (learner->spec.average > 0) KWM_TRY(get(learner, ckpt, "/average", t, learner->holds[t], learner->average[t]));
     if (learner->spec.adam) {
-      KWM_TRY(get(learner, ckpt, "/learner/first", t, learner->first[t]));
-      KWM_TRY(get(learner, ckpt, "/learner/second", t, learner->second[t]));
+      KWM_TRY(get(learner, ckpt, "/learner/first", t, learner->owns[t], learner->first[t]));
+      KWM_TRY(get(learner, ckpt, "/learner/second", t, learner->owns[t], learner->second[t]));
     } else {
-      KWM_TRY(kwm_riccati_load(&learner->cov[t], ckpt, learner->holds[t], learner->host));
+      KWM_TRY(kwm_riccati_load(&learner->cov[t], ckpt, learner->owns[t], learner->host));
     }
   }
   KWM_TRY(load_counts(learner, ckpt));
@@ -89,7 +89,8 @@ kwm_status kwm_language_learner_load(kwm_language_learner *learner, kwm_ckpt *ck
 
 kwm_status kwm_language_learner_load_means(kwm_language_learner *learner, kwm_ckpt *ckpt) {
   const char *const prefix = learner->spec.average > 0 ? "/average" : "/params";
-  for (int t = 0; t < learner->model->n_tensors; t++) KWM_TRY(get(learner, ckpt, prefix, t, learner->mean[t]));
+  for (int t = 0; t < learner->model->n_tensors; t++)
+    KWM_TRY(get(learner, ckpt, prefix, t, learner->holds[t], learner->mean[t]));
   kwm_language_share(learner->language, learner->mean);
   return KWM_OK;
 }

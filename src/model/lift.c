@@ -9,14 +9,16 @@ enum { SIZE_MAX_LIFT = 4000 };
 
 kwm_status kwm_lift_init(struct kwm_lift *lift, const struct kwm_lift_spec *spec) {
   const int window = spec->m * (spec->delays + 1);
-  const int64_t monomials = spec->degree > 1 ? kwm_monomials_count(window, 2, spec->degree) : 0;
+  const int64_t monomials =
+      spec->degree > 1 && spec->encoder == NULL ? kwm_monomials_count(window, 2, spec->degree) : 0;
   memset(lift, 0, sizeof *lift);
   KWM_CHECK(
       monomials >= 0 && window + 1 + monomials + spec->radials <= SIZE_MAX_LIFT, KWM_ERR_USAGE,
       "world: wanted at most %d elements in the dictionary, a window of %d of degree %d and %d radial functions has "
       "more",
       SIZE_MAX_LIFT, window, spec->degree, spec->radials);
-  const int size = window + 1 + (int)monomials + spec->radials;
+  const bool learned = spec->encoder != NULL;
+  const int size = learned ? spec->encoder->spec.size : window + 1 + (int)monomials + spec->radials;
   *lift = (struct kwm_lift){.spec = *spec, .window = window, .size = size, .monomials = (int)monomials, .width = 1};
   const size_t numbers = (size_t)(size * (size + spec->k) + spec->radials * window);
   const size_t powers = (size_t)monomials * (size_t)window;
@@ -34,6 +36,10 @@ void kwm_lift_fini(struct kwm_lift *lift) {
 
 void kwm_lift_apply(const struct kwm_lift *lift, const double *window, double *z) {
   const int w = lift->window;
+  if (lift->spec.encoder != NULL) {
+    kwm_encoder_lift(lift->spec.encoder, lift->spec.theta, window, z, NULL);
+    return;
+  }
   memcpy(z, window, (size_t)w * sizeof *z);
   z[w] = 1;
   kwm_monomials_value(w, lift->monomials, lift->powers, window, z + w + 1, NULL);
@@ -76,6 +82,17 @@ void kwm_lift_step(const struct kwm_lift *lift, const double *z, const double *u
   }
 }
 
+void kwm_lift_read(const struct kwm_lift *lift, const double *z, double *y, double *C) {
+  if (lift->spec.encoder != NULL) {
+    kwm_encoder_read(lift->spec.encoder, lift->spec.theta, z, y, C, NULL);
+    return;
+  }
+  memcpy(y, z, (size_t)lift->spec.m * sizeof *y);
+  if (C == NULL) return;
+  memset(C, 0, (size_t)lift->spec.m * (size_t)lift->size * sizeof *C);
+  for (int i = 0; i < lift->spec.m; i++) C[(int64_t)i * lift->size + i] = 1;
+}
+
 static void step(const void *context, const double *x, const double *u, const double *theta, double *next, double *Fx,
                  double *Ft) {
   const struct kwm_lift *const lift = context;
@@ -87,12 +104,8 @@ static void step(const void *context, const double *x, const double *u, const do
 }
 
 static void observe(const void *context, const double *x, const double *theta, double *y, double *Hx, double *Ht) {
-  const struct kwm_lift *const lift = context;
   (void)theta, (void)Ht;
-  memcpy(y, x, (size_t)lift->spec.m * sizeof *y);
-  if (Hx == NULL) return;
-  memset(Hx, 0, (size_t)lift->spec.m * (size_t)lift->size * sizeof *Hx);
-  for (int i = 0; i < lift->spec.m; i++) Hx[(int64_t)i * lift->size + i] = 1;
+  kwm_lift_read(context, x, y, Hx);
 }
 
 void kwm_lift_space(const struct kwm_lift *lift, struct kwm_space *space) {

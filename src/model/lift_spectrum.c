@@ -12,13 +12,12 @@ static void copy_K(const struct kwm_lift *lift, double *K) {
 }
 
 /* Smallest over largest eigenvalue of Σ_j (Kʲ)ᵀCᵀC Kʲ, over `size` steps; T, G, E: (size, size) scratch. */
-static double observability(const struct kwm_lift *lift, const double *K, double *T, double *G, double *E,
-                            double *values) {
+static double observability(const struct kwm_lift *lift, const double *K, const double *C, double *T, double *G,
+                            double *E, double *values) {
   const int64_t size = lift->size, m = lift->spec.m, square = size * size;
   double *const next = E;
-  memset(T, 0, (size_t)square * sizeof *T);
+  memcpy(T, C, (size_t)(m * size) * sizeof *T); /* rows of C Kʲ */
   memset(G, 0, (size_t)square * sizeof *G);
-  for (int64_t i = 0; i < m; i++) T[i * size + i] = 1; /* rows of C Kʲ */
   for (int64_t j = 0; j < size; j++) {
     kwm_gemm_f64(true, false, size, size, m, 1, T, size, T, size, 1, G, size);
     kwm_gemm_f64(false, false, m, size, size, 1, T, size, K, size, 0, next, size);
@@ -31,18 +30,18 @@ static double observability(const struct kwm_lift *lift, const double *K, double
 }
 
 /* Eigenvalues with the first output's share of each mode, sorted by modulus: an insertion sort of four columns. */
-static void sort(int64_t size, const double *real, const double *imaginary, const double *V, double *values,
-                 double *modes) {
+static void sort(int64_t size, const double *real, const double *imaginary, const double *V, const double *C,
+                 double *values, double *modes) {
   for (int64_t j = 0; j < size; j++) {
     const bool second = imaginary[j]<0, pair = imaginary[j]> 0 || second;
     const int64_t c = second ? j - 1 : j;
-    double squares = 0;
+    double squares = 0, re = 0, im = 0;
     for (int64_t i = 0; i < size; i++) {
-      squares += V[i * size + c] * V[i * size + c];
-      if (pair) squares += V[i * size + c + 1] * V[i * size + c + 1];
+      const double a = V[i * size + c], b = !pair ? 0 : second ? -V[i * size + c + 1] : V[i * size + c + 1];
+      squares += a * a + b * b;
+      re += C[i] * a, im += C[i] * b;
     }
-    const double im = !pair ? 0 : second ? -V[c + 1] : V[c + 1];
-    const double mode[2] = {hypot(V[c], im) / sqrt(squares), atan2(im, V[c])};
+    const double mode[2] = {hypot(re, im) / sqrt(squares), atan2(im, re)};
     int64_t at = j;
     for (; at > 0 && hypot(values[2 * at - 2], values[2 * at - 1]) < hypot(real[j], imaginary[j]); at--) {
       memcpy(values + 2 * at, values + 2 * at - 2, 2 * sizeof *values);
@@ -56,15 +55,20 @@ static void sort(int64_t size, const double *real, const double *imaginary, cons
 kwm_status kwm_lift_spectrum(const struct kwm_lift *lift, double *values, double *modes, struct kwm_lift_facts *facts) {
   const int64_t size = lift->size, square = size * size;
   double *memory;
-  KWM_TRY(kwm_alloc((void **)&memory, (size_t)(4 * square + 3 * size) * sizeof *memory, "spectrum"));
+  const int64_t m = lift->spec.m;
+  KWM_TRY(kwm_alloc((void **)&memory, (size_t)(4 * square + 4 * size + m + lift->window + m * size) * sizeof *memory,
+                    "spectrum"));
   double *const K = memory, *const V = K + square, *const T = V + square, *const E = T + square;
-  double *const real = E + square, *const imaginary = real + size;
+  double *const real = E + square, *const imaginary = real + size, *const values_of = imaginary + size;
+  double *const z = values_of + size, *const y = z + size, *const middle = y + m, *const C = middle + lift->window;
+  if (lift->spec.encoder != NULL) kwm_lift_apply(lift, middle, z);
+  kwm_lift_read(lift, z, y, C);
   copy_K(lift, K);
-  facts->observability = observability(lift, K, T, V, E, imaginary + size);
+  facts->observability = observability(lift, K, C, T, V, E, values_of);
   const bool found = kwm_eigensystem_f64(size, K, real, imaginary, V);
   kwm_status status =
       found ? KWM_OK : KWM_RAISE(KWM_ERR_NUMERIC, "koopman: wanted K's eigenvalues, they did not converge");
-  if (found) sort(size, real, imaginary, V, values, modes);
+  if (found) sort(size, real, imaginary, V, C, values, modes);
   facts->radius = 0, facts->unstable = 0;
   for (int64_t j = 0; j < size && found; j++) {
     const double modulus = hypot(values[2 * j], values[2 * j + 1]);

@@ -179,19 +179,28 @@ static void receive(MPI_Comm comm, int from, int tag, void *data, int64_t bytes)
   MPI_Type_free(&type);
 }
 
-/* Level by level, the replica at the start of each pair adds its partner's sum to its own; replica 0 ends with all. */
-static void sum_tree(struct kwm_layout *layout, struct number number, int64_t n, void *values, void *scratch) {
-  const double start = begin_wait();
-  const int replica = layout->replica;
-  for (int half = 1; half < layout->replicas; half *= 2) {
-    if (replica % (2 * half) != 0) {
-      MPI_Request request = send(layout->peers, replica - half, SUM_TAG, values, n * number.bytes);
+/* Level by level, the rank at the start of each pair, counted from `root`, adds its partner's sum to its own; the root
+   ends with all. */
+static void sum_to(MPI_Comm comm, int root, struct number number, int64_t n, void *values, void *scratch) {
+  int rank = 0, size = 0;
+  MPI_Comm_rank(comm, &rank);
+  MPI_Comm_size(comm, &size);
+  const int place = (rank - root + size) % size;
+  for (int half = 1; half < size; half *= 2) {
+    if (place % (2 * half) != 0) {
+      MPI_Request request = send(comm, (place - half + root) % size, SUM_TAG, values, n * number.bytes);
       MPI_Wait(&request, MPI_STATUS_IGNORE);
-      break;
+      return;
     }
-    receive(layout->peers, replica + half, SUM_TAG, scratch, n * number.bytes);
+    if (place + half >= size) continue;
+    receive(comm, (place + half + root) % size, SUM_TAG, scratch, n * number.bytes);
     number.add(n, values, scratch);
   }
+}
+
+static void sum_tree(struct kwm_layout *layout, struct number number, int64_t n, void *values, void *scratch) {
+  const double start = begin_wait();
+  sum_to(layout->peers, 0, number, n, values, scratch);
   broadcast(layout->peers, 0, values, n * number.bytes);
   end_wait(layout, start);
 }
@@ -227,6 +236,10 @@ void kwm_par_max_world(struct kwm_layout *layout, int64_t n, double *values) {
   timed_reduce(layout, layout->world, number_f64(), MPI_MAX, n, values);
 }
 
+void kwm_par_sum_mates_f64(struct kwm_layout *layout, int64_t n, double *values) {
+  timed_reduce(layout, layout->mates, number_f64(), MPI_SUM, n, values);
+}
+
 static void timed_broadcast(struct kwm_layout *layout, MPI_Comm comm, int root, void *data, int64_t bytes) {
   const double start = begin_wait();
   broadcast(comm, root, data, bytes);
@@ -239,6 +252,16 @@ void kwm_par_broadcast_group(struct kwm_layout *layout, int root, void *data, in
 
 void kwm_par_broadcast_world(struct kwm_layout *layout, void *data, int64_t bytes) {
   timed_broadcast(layout, layout->world, 0, data, bytes);
+}
+
+void kwm_par_sum_mates(struct kwm_layout *layout, int owner, int64_t n, float *values, float *scratch) {
+  const double start = begin_wait();
+  sum_to(layout->mates, owner, number_f32(), n, values, scratch);
+  end_wait(layout, start);
+}
+
+void kwm_par_broadcast_mates(struct kwm_layout *layout, int owner, void *data, int64_t bytes) {
+  timed_broadcast(layout, layout->mates, owner, data, bytes);
 }
 
 MPI_Request kwm_par_send(struct kwm_layout *layout, int to, int tag, const void *data, int64_t bytes) {

@@ -24,7 +24,8 @@ static kwm_status check_grid(int size, int64_t replicas, int64_t stages, int64_t
 }
 
 kwm_status kwm_layout_init(struct kwm_layout *layout, int64_t replicas, int64_t stages, int64_t owners) {
-  *layout = (struct kwm_layout){.world = MPI_COMM_NULL, .group = MPI_COMM_NULL, .peers = MPI_COMM_NULL};
+  *layout = (struct kwm_layout){
+      .world = MPI_COMM_NULL, .group = MPI_COMM_NULL, .peers = MPI_COMM_NULL, .mates = MPI_COMM_NULL};
   MPI_Comm_rank(MPI_COMM_WORLD, &layout->rank);
   MPI_Comm_size(MPI_COMM_WORLD, &layout->size);
   KWM_TRY(kwm_agree(MPI_COMM_WORLD, check_grid(layout->size, replicas, stages, owners)));
@@ -38,6 +39,7 @@ kwm_status kwm_layout_init(struct kwm_layout *layout, int64_t replicas, int64_t 
   MPI_Comm_dup(MPI_COMM_WORLD, &layout->world);
   MPI_Comm_split(layout->world, layout->replica, group_rank, &layout->group);
   MPI_Comm_split(layout->world, group_rank, layout->replica, &layout->peers);
+  MPI_Comm_split(layout->group, layout->stage, layout->owner, &layout->mates);
   return KWM_OK;
 }
 
@@ -46,6 +48,7 @@ static void free_comm(MPI_Comm *comm) {
 }
 
 void kwm_layout_fini(struct kwm_layout *layout) {
+  free_comm(&layout->mates);
   free_comm(&layout->peers);
   free_comm(&layout->group);
   free_comm(&layout->world);

@@ -145,9 +145,9 @@ void kwm_language_predict(kwm_language *language, float *const *means, int64_t n
                           double *surprisal) {
   const struct language_pass pass = {.means = means};
   const int64_t context = language->model->context, sequences = language->shape.a.sequences;
-  const int64_t windows = kwm_windows_count(n, context), replicas = language->layout->replicas;
+  const int64_t windows = kwm_windows_count(n, context);
   memset(surprisal, 0, (size_t)(language->model->stages * (n - 1)) * sizeof *surprisal);
-  for (int64_t first = language->layout->replica * sequences; first < windows; first += replicas * sequences) {
+  for (int64_t first = language->worker * sequences; first < windows; first += language->workers * sequences) {
     pad_windows(language, n, ids, first);
     predict_windows(language, &pass, first * context, n, surprisal);
   }

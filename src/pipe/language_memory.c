@@ -34,12 +34,15 @@ static void measure_place(struct kwm_language *language) {
 kwm_status language_measure(struct kwm_language *language) {
   const struct kwm_transformer *const model = language->model;
   const struct kwm_language_spec *const spec = &language->spec;
-  const int64_t replicas = language->layout->replicas;
-  KWM_CHECK(spec->batch % spec->micro == 0 && spec->micro % replicas == 0, KWM_ERR_USAGE,
-            "config: wanted train.chunks to divide train.batch %lld, and layout.replicas %lld to divide it, found %lld",
-            (long long)spec->batch, (long long)replicas, (long long)spec->micro);
+  const struct kwm_layout *const layout = language->layout;
+  language->worker = (int64_t)layout->replica * layout->owners + layout->owner;
+  language->workers = (int64_t)layout->replicas * layout->owners;
+  KWM_CHECK(spec->batch % spec->micro == 0 && spec->micro % language->workers == 0, KWM_ERR_USAGE,
+            "config: wanted train.chunks to divide train.batch %lld, and layout.owners times .replicas, %lld, to "
+            "divide it, found %lld",
+            (long long)spec->batch, (long long)language->workers, (long long)spec->micro);
   KWM_TRY(kwm_language_spread(&language->place, model, language->ranks));
-  language->micros = spec->micro / replicas;
+  language->micros = spec->micro / language->workers;
   const int64_t sequences = spec->batch / spec->micro;
   language->n = sequences * model->context;
   language->rows = language->n < LANGUAGE_ROWS ? language->n : LANGUAGE_ROWS;
@@ -197,10 +200,24 @@ void kwm_language_destroy(kwm_language *language) {
   kwm_free(language);
 }
 
-double kwm_language_bytes(const struct kwm_transformer *model, const struct kwm_language_spec *spec, int ranks, int r,
-                          int64_t replicas) {
-  struct kwm_layout layout = {.replicas = (int)replicas, .stages = ranks, .stage = r};
-  struct kwm_language language = {.layout = &layout, .model = model, .spec = *spec, .rank = r, .ranks = ranks};
-  if (language_measure(&language) != KWM_OK) return 0;
-  return (double)language_floats(&language) * sizeof(float);
+/* What allocate_host takes. */
+static double host_bytes(const struct kwm_language *language, bool on_device) {
+  const double n = (double)language->n, types = (double)language->model->types, d = (double)language->model->width;
+  const double numbers = 6 * n + types, micros = (double)language->micros;
+  double floats = (double)facts_floats(language);
+  if (language->ranks > 1) floats += (1 + LANGUAGE_KINDS * micros) * n * d;
+  if (language->ranks > 1 && on_device) floats += types * d;
+  return (floats + numbers) * sizeof(float);
+}
+
+struct kwm_language_bytes kwm_language_pipe_bytes(const struct kwm_transformer *model,
+                                                  const struct kwm_language_spec *spec, const struct kwm_layout *at,
+                                                  bool on_device) {
+  struct kwm_layout layout = *at;
+  struct kwm_language language = {
+      .layout = &layout, .model = model, .spec = *spec, .rank = at->stage, .ranks = at->stages};
+  if (language_measure(&language) != KWM_OK) return (struct kwm_language_bytes){0, 0};
+  return (struct kwm_language_bytes){.arrays =
+                                         (double)(language_floats(&language) + 5 * language.n + 1) * sizeof(float),
+                                     .host = host_bytes(&language, on_device)};
 }

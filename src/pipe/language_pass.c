@@ -30,7 +30,7 @@ static const float *embedding_of(const struct kwm_language *language, const stru
 }
 
 int64_t language_sequence(const struct kwm_language *language, int64_t j) {
-  return (language->layout->replica * language->micros + j) * language->shape.a.sequences;
+  return (language->worker * language->micros + j) * language->shape.a.sequences;
 }
 
 void language_tokens(struct kwm_language *language, const int32_t *ids, const int32_t *targets) {

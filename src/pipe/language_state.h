@@ -19,7 +19,8 @@ struct kwm_language {
   const struct kwm_transformer *model;
   struct kwm_language_spec spec;
   struct kwm_language_place place;
-  int rank, ranks;                              /* in the replica */
+  int rank, ranks;         /* of the layout's stages: where this rank stands in its pipe */
+  int64_t worker, workers; /* of those that run this stage on sequences of their own: all owners of all replicas */
   int first_layer, layers, first_stage, stages; /* here */
   int64_t micros, n, rows;                      /* micro-batches here, rows of one, rows read at once */
   struct kwm_sublayer shape;

@@ -53,20 +53,35 @@ def learn():
 
 
 def layouts(folders):
-    for name in ("stage", "adjoint", "adam"):
-        keys = {"stage": [], "adjoint": ["sensitivity=adjoint"], "adam": ["learner=adam", "sensitivity=adjoint"]}[name]
-        for words, ranks, more in (("2 stages", 2, ["layout.stages=2"]), ("2 replicas", 2, ["layout.replicas=2"]),
-                                   ("2 x 2", 4, ["layout.stages=2", "layout.replicas=2"])):
-            folder = train("%s, %s" % (name, words), ranks, *keys, *more)
-            check_close("%s, %s" % (name, words), folder, folders[name], 2e-3)
-    folder = train("shadow", 1, "backend=shadow", "train.max_steps=20")
-    check_close("shadow", folder, train("shadow's host", 1, "train.max_steps=20"), 1e-5)
+    keys = {"stage": [], "adjoint": ["sensitivity=adjoint"], "adam": ["learner=adam", "sensitivity=adjoint"]}
+    for name, stages, owners, replicas in (("stage", 2, 1, 1), ("stage", 2, 2, 1), ("adjoint", 1, 2, 1), ("adjoint", 1, 2, 2),
+                                           ("adam", 1, 1, 2), ("adam", 2, 1, 2)):
+        words = "%s, %d x %d x %d" % (name, stages, owners, replicas)
+        layout = ["layout.stages=%d" % stages, "layout.owners=%d" % owners, "layout.replicas=%d" % replicas]
+        check_close(words, train(words, stages * owners * replicas, *keys[name], *layout), folders[name], 2e-3)
+    host = train("shadow's host", 1, "train.max_steps=20")
+    for ranks in (1, 2):
+        name = "shadow, %d owners" % ranks
+        check_close(name, train(name, ranks, "backend=shadow", "layout.owners=%d" % ranks, "train.max_steps=20"), host, 1e-5)
+
+
+def trust(folders):
+    """A bound keeps every stage's step below it, and the step is shortened as much as it must be."""
+    free, bound = column(folders["stage"], "kl_stage2"), 1e-4
+    t.check(max(free) > bound and set(column(folders["stage"], "scale_stage2")) == {1.0}, "trust region: the default binds nowhere")
+    folder = train("trust", 2, "layout.stages=2", "filter.trust_region=%g" % bound, "report.every=1", "train.epochs=1")
+    for stage in ("1", "2"):
+        kl, scale = column(folder, "kl_stage" + stage), column(folder, "scale_stage" + stage)
+        wanted = [min(1, math.sqrt(bound / k)) for k in kl]
+        t.check(t.np.allclose(scale, wanted, rtol=1e-5), "trust region: what is taken of stage %s" % stage)
+    t.check(min(column(folder, "scale_stage2")) < 1, "trust region: it is met")
+    t.check(all(math.isnan(x) for x in column(folders["adam"], "kl_stage1")), "trust region: not of adam")
 
 
 def resume():
     """Half, then the rest, is the whole: bit for bit, also with copies of the embedding that lag."""
     for name, ranks, keys in (("kalman", 2, ["layout.stages=2"]), ("adam", 1, ["learner=adam"]),
-                              ("average", 2, ["layout.replicas=2", "train.average=.05", "train.copy_every=7"])):
+                              ("average", 2, ["layout.owners=2", "train.average=.05", "train.copy_every=7"])):
         common = keys + ["checkpoint.every=20", "train.schedule=constant"]
         whole = train("whole " + name, ranks, "train.max_steps=60", *common)
         part = train("part " + name, ranks, "train.max_steps=40", *common)
@@ -74,7 +89,27 @@ def resume():
         one, other = (t.arrays(t.newest(folder), groups=("params", "cov", "learner")) for folder in (whole, part))
         same = one.keys() == other.keys() and all((one[k] == other[k]).all() for k in one)
         t.check(same and len(one) > 0, "%s: resumed run has the same bits" % name)
-    train("part kalman", 1, "train.max_steps=80", "layout.stages=1", "checkpoint.every=20", "train.schedule=constant", resume=True)
+    common = ["checkpoint.every=20", "train.schedule=constant"]
+    whole = train("whole", 1, "train.max_steps=60", *common)
+    for ranks, steps in ((1, 20), (2, 40), (1, 60)):
+        moved = train("moved", ranks, "train.max_steps=%d" % steps, "layout.owners=%d" % ranks, *common, resume=True)
+    check_close("one rank, two owners, one rank", moved, whole, 2e-3)
+
+
+def memory():
+    """Owners divide the covariance; what does not fit is refused, and what is proposed in its place fits."""
+    held = []
+    for ranks in (1, 4):
+        child = t.run(ranks, "plan", t.path("empty.yaml"), *KEYS, "model.width=64", "layout.owners=%d" % ranks)
+        rows = [line.split("\t") for line in child.out.splitlines() if "\t" in line]
+        at = [rows[0].index(key) for key in ("tensors_owned", "means_covariance_MB", "host_MB")]
+        t.check(child.code == 0 and sum(int(row[at[0]]) for row in rows[1:]) == 28, "plan: every tensor has one owner")
+        held.append([max(float(row[k]) for row in rows[1:]) for k in at[1:]])
+    t.check(held[1][0] < 0.6 * held[0][0] and held[1][1] < held[0][1], "plan: four owners take less, %s" % held)
+    key = "layout.memory_gb=%g" % (0.0005 * sum(row[1] for row in held))
+    for command in (["plan"], ["train", "--output", t.path("refused")]):
+        child = t.run(1, *command[:1], t.path("empty.yaml"), *command[1:], *KEYS, "model.width=64", key)
+        t.check(child.code == 2 and "fits: layout.owners=" in child.err, "memory: %s refuses, %s" % (command[0], child.err[-200:]))
 
 
 def commands(folders):
@@ -106,11 +141,11 @@ def commands(folders):
 
 
 def refused():
-    for words, keys, code in (("owners", ["layout.owners=2", "layout.stages=1"], 2), ("heads", ["model.heads=3"], 2),
+    for words, keys, code in (("owners", ["layout.owners=3"], 2), ("memory", ["layout.memory_gb=.001"], 2), ("heads", ["model.heads=3"], 2),
                               ("stages", ["model.readouts=9"], 2), ("evidence", ["filter.evidence=exact"], 2),
                               ("learner", ["learner=kfac"], 2), ("micro-batches", ["train.chunks=16"], 2),
                               ("short text", ["train.batch=4000", "train.chunks=4"], 3), ("file", ["data.train=none.txt"], 3)):
-        ranks = 2 if words == "owners" else 1
+        ranks = 3 if words == "owners" else 1
         child = t.run(ranks, "train", t.path("empty.yaml"), "--output", t.path("refused"), *KEYS, *keys)
         t.check(child.code == code and child.err.count("kwm: error:") == 1, "refused %s: exit %d, %s" % (words, child.code, child.err[-200:]))
         t.check(not os.path.exists(t.path("refused")), "refused %s: no run directory" % words)
@@ -126,7 +161,9 @@ def main():
     os.environ["KWM_DATA"] = lib_text.make(t.path("text"))
     folders = learn()
     layouts(folders)
+    trust(folders)
     resume()
+    memory()
     commands(folders)
     refused()
     numerical_stop()

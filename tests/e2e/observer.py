@@ -73,7 +73,8 @@ def kinds(folder):
     # Other windows of the same text, and its first token: near, not equal.
     ratio = static["static_perplexity"] / float(plain["test_perplexity"])
     t.check(0.9 < ratio < 1.1, "static and plain evaluation: wanted about the same, found ratio %g" % ratio)
-    cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "lowrank", "diag") for form in ("observed", "topk", "exact")]
+    cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "diag") for form in ("observed", "topk", "exact")]
+    cases += [["correction.kind=lowrank"], ["correction.kind=lowrank", "correction.cut=0"], ["correction.kind=bias", "correction.bias=1"]]
     found = {}
     t.all_of(lambda *words: found.update({words: evaluate(folder, "shift.kind=vocab-permute", *words)}), cases)
     for words, one in found.items():
@@ -141,7 +142,7 @@ def generate(folder):
 def refused(folder):
     cases = [
         (2, ["eval", folder, "correction.kind=some"], "off, full, lowrank, diag"),
-        (2, ["eval", folder, "correction.kind=lowrank", "correction.rank=33"], "rank from 1 to the width 32, found 33"),
+        (2, ["eval", folder, "correction.kind=lowrank", "correction.rank=33"], "rank from 1 to 32, found 33"),
         (2, ["eval", folder, "correction.kind=full", "correction.streams=1000"], "correction.streams 1000"),
         (2, ["eval", folder, "shift.kind=vocab-permute", "shift.schedule=soon"], "schedule"),
         (2, ["generate"], "run directory"),

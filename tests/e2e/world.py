@@ -17,6 +17,8 @@ import lib_page
 
 STATESPACE = ["model.kind=statespace", "system.kind=duffing", "system.steps=2000", "report.every=100"]
 KOOPMAN = ["model.kind=koopman", "system.kind=slow", "system.episode=20", "system.steps=2000", "report.every=200", "world.degree=2"]
+NETWORK = ["model.kind=koopman", "world.lift=network", "world.correction=lift", "world.states=4", "world.hidden=8", "world.decoder=6",
+           "world.ahead=6", "system.kind=vanderpol", "system.steps=2000", "report.every=100"]
 TIMES = {"seconds", "steps_per_s"}
 
 
@@ -100,6 +102,17 @@ def koopman():
     return noisy
 
 
+def network():
+    """A learned lift forecasts better than the dictionary, AR and DMD; with world.stable, K is a contraction."""
+    folder = train("network", *NETWORK)
+    scores, plain = evaluated(folder), evaluated(train("plain", "model.kind=koopman", "system.kind=vanderpol", "system.steps=2000"))
+    mine, best = scores["koopman"]["rmse_10"], min(scores[word]["rmse_10"] for word in ("ar", "dmd"))
+    t.check(mine < 0.6 * best and mine < 0.9 * plain["koopman"]["rmse_10"], "learned lift: found %s, a dictionary %s" % (scores, plain["koopman"]))
+    still = train("stable", *NETWORK, "world.stable=true", "system.steps=1000")
+    t.check(max(float(row["modulus"]) for row in table(still, "spectrum.tsv")) < 1 + 1e-9, "world.stable: wanted no growing mode")
+    return folder
+
+
 def resumed(words, whole, keys, every):
     """Stopped by a signal and by a bound on steps, then resumed: the same bits as never stopped."""
     folder = t.path("stopped-" + words)
@@ -118,11 +131,15 @@ def resumed(words, whole, keys, every):
 
 def ranks():
     """Trajectories over replicas: streams, not ranks, make the result."""
-    for words, keys in (("statespace", ["model.kind=statespace", "world.noise=given"]), ("koopman", ["model.kind=koopman"])):
+    for words, keys in (
+        ("statespace", ["model.kind=statespace", "world.noise=given"]),
+        ("koopman", ["model.kind=koopman"]),
+        ("network", ["model.kind=koopman", "world.lift=network", "world.states=3", "world.hidden=4", "world.decoder=3", "world.ahead=4"]),
+    ):
         keys += ["system.kind=vanderpol", "system.episode=50", "system.steps=1500", "world.streams=4", "report.every=200"]
         folders = [train("%s-%d" % (words, n), *keys, "layout.replicas=%d" % n, ranks=n) for n in (1, 2, 4)]
         for folder in folders[1:]:
-            same_arrays(folder, folders[0], folder, counts=words == "statespace")
+            same_arrays(folder, folders[0], folder, counts=words != "koopman")
 
 
 def files():
@@ -184,6 +201,7 @@ t.start(data=False)
 whole = learned()
 noisy = koopman()
 resumed("statespace", whole, STATESPACE, 400)
+resumed("network", network(), NETWORK, 400)
 resumed("koopman", noisy, [*KOOPMAN, "system.observation_noise=0.01"], 300)
 ranks()
 files()

@@ -1,5 +1,5 @@
-/* A language model's steps on several ranks against one: stages, replicas, both; losses, means and covariance agree to
-   rounding, and what one layout saved another goes on with. */
+/* A language model's steps on several ranks against one: stages, owners, replicas, all of them; losses, means and
+   covariance agree to rounding, and what one layout saved another goes on with. */
 #include <unistd.h>
 
 #include "language_case.h"
@@ -9,6 +9,8 @@ enum { STEPS = 12 };
 struct learned {
   double loss[STEPS];
   struct kwm_reading last;
+  double kl[KWM_TRANSFORMER_STAGES_MAX]; /* of the last step */
+  double shortened;                      /* steps of stages, over the run */
 };
 
 static struct kwm_language_learn_spec learn_spec(bool adam) {
@@ -29,6 +31,7 @@ static struct kwm_language_learn_spec learn_spec(bool adam) {
                                          .refresh = 4,
                                          .factor_every = 1,
                                          .steady = true,
+                                         .trust = 2e-4,
                                          .rate = 0.01,
                                          .beta1 = 0.9,
                                          .beta2 = 0.95,
@@ -39,12 +42,12 @@ static struct kwm_language_learn_spec learn_spec(bool adam) {
 }
 
 /* Steps [first, STEPS) on this layout; from: a checkpoint to begin with, to: one to leave after half of the steps. */
-static struct learned learn(int readings, int ranks, int replicas, bool adam, const char *from, const char *to) {
+static struct learned learn(int readings, struct case_layout layout, bool adam, const char *from, const char *to) {
   struct language_case c;
   struct learned learned = {0};
   kwm_language_learner *learner;
   const struct kwm_language_learn_spec spec = learn_spec(adam);
-  language_case_open(&c, readings, ranks, replicas, 4);
+  language_case_open(&c, readings, layout, 4);
   assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
   kwm_ckpt *ckpt = NULL;
   if (from != NULL) {
@@ -65,11 +68,15 @@ static struct learned learn(int readings, int ranks, int replicas, bool adam, co
     assert_all(last[KWM_READ_TOKENS] == CASE_TOKENS);
     learned.loss[step] = last[KWM_READ_SURPRISAL] / last[KWM_READ_TOKENS];
     learned.last = result.reading;
+    memcpy(learned.kl, result.kl, sizeof learned.kl);
+    for (int s = 0; s < readings; s++) learned.shortened += result.scale[s] > 0 && result.scale[s] < 1;
     if (to == NULL || step + 1 != STEPS / 2) continue;
     assert_ok(kwm_ckpt_create(&ckpt, c.layout.world, to, step + 1));
     assert_ok(kwm_language_learner_save(learner, ckpt));
     assert_ok(kwm_ckpt_commit(&ckpt, 1));
   }
+  kwm_par_sum_world(&c.layout, readings, learned.kl);
+  kwm_par_sum_world(&c.layout, 1, &learned.shortened);
   kwm_language_learner_destroy(learner);
   language_case_close(&c);
   return learned;
@@ -85,21 +92,23 @@ static void compare(const struct learned *one, const struct learned *other, int 
   for (int step = 0; step < STEPS; step++) assert_all(close_to(one->loss[step], other->loss[step], 2e-4, 0));
   for (int s = 0; s < readings; s++)
     assert_all(close_to(one->last.of[s][KWM_READ_SQUARED], other->last.of[s][KWM_READ_SQUARED], 2e-3, 0));
+  for (int s = 0; s < readings; s++) assert_all(close_to(one->kl[s], other->kl[s], 5e-3, 0));
 }
 
-/* All ranks as replicas of one stage, as a pipe of stages, and as both. Against one rank alone: tests/e2e/language.py.
- */
+/* All ranks as replicas of one stage, as its owners, as a pipe of stages, and as two of these. Against one rank alone:
+   tests/e2e/language.py. */
 static void test_layouts(void **state) {
   (void)state;
-  const int size = world_size();
+  const int size = world_size(), half = size / 2;
+  const struct case_layout others[] = {{size, 1, 1}, {1, size, 1}, {half, 2, 1}, {half, 1, 2}, {1, half, 2}};
   for (int readings = 1; readings <= 4; readings += 3)
     for (int adam = 0; adam < 2; adam++) {
-      const struct learned flat = learn(readings, 1, size, adam, NULL, NULL);
-      const struct learned piped = learn(readings, size, 1, adam, NULL, NULL);
-      compare(&flat, &piped, readings);
-      if (size < 4) continue;
-      const struct learned mixed = learn(readings, size / 2, 2, adam, NULL, NULL);
-      compare(&flat, &mixed, readings);
+      const struct learned flat = learn(readings, (struct case_layout){1, 1, size}, adam, NULL, NULL);
+      assert_all(adam ? flat.shortened == 0 : flat.shortened > 0 && flat.shortened < STEPS * readings);
+      for (int k = 0; k < (size < 4 ? 2 : 5); k++) {
+        const struct learned other = learn(readings, others[k], adam, NULL, NULL);
+        compare(&flat, &other, readings);
+      }
     }
 }
 
@@ -107,8 +116,9 @@ static void test_layouts(void **state) {
 static void test_learns(void **state) {
   (void)state;
   for (int adam = 0; adam < 2; adam++) {
-    const struct learned learned =
-        learn(2, world_size() > 2 ? 2 : world_size(), world_size() > 2 ? 2 : 1, adam, NULL, NULL);
+    const int size = world_size();
+    const struct case_layout layout = {size > 2 ? 2 : size, 1, size > 2 ? 2 : 1};
+    const struct learned learned = learn(2, layout, adam, NULL, NULL);
     assert_all(learned.loss[STEPS - 1] < learned.loss[0] - 0.1);
   }
 }
@@ -122,24 +132,57 @@ static const char *folder_of(const char *name) {
   return folder;
 }
 
-/* Half of the steps, a checkpoint, and on: the same bits on the same layout, rounding on another one. */
+static void remove_folder(const char *folder) {
+  char command[256];
+  int rank;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  if (rank == 0) assert_int_equal(system(command), 0);
+}
+
+/* Half of the steps, a checkpoint, and on: the same bits on the same layout, rounding on others. */
 static void test_resume(void **state) {
   (void)state;
-  const int size = world_size(), replicas = size == 4 ? 2 : size;
-  for (int adam = 0; adam < 2; adam++) {
+  const int size = world_size(), half = size > 1 ? size / 2 : 1, two = size > 1 ? 2 : 1;
+  const struct case_layout layouts[] = {{half, 1, two}, {1, two, half}}, others[] = {{1, half, two}, {two, half, 1}};
+  for (int k = 0; k < 4; k++) {
+    const bool adam = k % 2 == 0;
     const char *const folder = folder_of(adam ? "adam" : "kalman");
-    const struct learned whole = learn(2, size / replicas, replicas, adam, NULL, folder);
-    const struct learned resumed = learn(2, size / replicas, replicas, adam, folder, NULL);
-    const struct learned moved = learn(2, size > 1 ? 2 : 1, size > 1 ? size / 2 : 1, adam, folder, NULL);
+    const struct learned whole = learn(2, layouts[k / 2], adam, NULL, folder);
+    const struct learned resumed = learn(2, layouts[k / 2], adam, folder, NULL);
+    const struct learned moved = learn(2, others[k / 2], adam, folder, NULL);
     for (int step = STEPS / 2; step < STEPS; step++) {
       assert_all(whole.loss[step] == resumed.loss[step]);
       assert_all(close_to(whole.loss[step], moved.loss[step], 2e-4, 0));
     }
-    int rank;
-    char command[256];
-    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (rank == 0) assert_int_equal(system(command), 0);
+    remove_folder(folder);
+  }
+}
+
+/* Owners divide the covariance: what a rank holds is what was said, and all of it together what one rank would hold. */
+static void test_owned(void **state) {
+  (void)state;
+  const int size = world_size();
+  for (int adam = 0; adam < 2; adam++) {
+    struct language_case c;
+    kwm_language_learner *learner;
+    const struct kwm_language_learn_spec spec = learn_spec(adam);
+    language_case_open(&c, 1, (struct case_layout){1, size, 1}, 4);
+    const struct kwm_language_place *const place = kwm_language_places(c.language);
+    const size_t before = kwm_mem_bytes();
+    assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
+    const double held = (double)(kwm_mem_bytes() - before);
+    const struct kwm_language_bytes bytes = kwm_language_learner_bytes(&c.model, place, &c.layout, false, &spec);
+    const double heads = 128.0 * (6 + 10 * c.model.n_tensors) + sizeof(struct kwm_riccati) * KWM_TENSORS_MAX * 2;
+    assert_all(bytes.arrays + bytes.host <= held && held <= bytes.arrays + bytes.host + heads);
+    double trace[KWM_TENSOR_ROLES], prior[KWM_TENSOR_ROLES], all = 0;
+    kwm_language_health(learner, trace, prior);
+    for (int role = 0; role < KWM_TENSOR_ROLES; role++) all += 10 * prior[role];
+    assert_all(adam || size == 1 || all < 0.9 * (double)kwm_transformer_parameters(&c.model));
+    kwm_par_sum_world(&c.layout, 1, &all);
+    assert_all(adam || close_to(all, (double)kwm_transformer_parameters(&c.model), 1e-9, 0));
+    kwm_language_learner_destroy(learner);
+    language_case_close(&c);
   }
 }
 
@@ -150,7 +193,7 @@ static void test_finite(void **state) {
   kwm_language_learner *learner;
   const int size = world_size();
   const struct kwm_language_learn_spec spec = learn_spec(false);
-  language_case_open(&c, 4, size, 1, 4);
+  language_case_open(&c, 4, (struct case_layout){size, 1, 1}, 4);
   assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
   assert_all(kwm_language_finite(learner));
   const int t = kwm_transformer_tensor(0, KWM_LAYER_DOWN);
@@ -163,9 +206,7 @@ static void test_finite(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_finite),
-    cmocka_unit_test(test_layouts),
-    cmocka_unit_test(test_learns),
-    cmocka_unit_test(test_resume),
+    cmocka_unit_test(test_finite), cmocka_unit_test(test_layouts), cmocka_unit_test(test_learns),
+    cmocka_unit_test(test_owned),  cmocka_unit_test(test_resume),
 };
 KWM_TEST_MAIN(tests)

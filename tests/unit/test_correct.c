@@ -3,6 +3,7 @@
 #include "kwm/backend.h"
 #include "kwm/correct.h"
 #include "kwm/rng.h"
+#include "kwm/tensor.h"
 #include "kwm_test.h"
 
 enum { D = 5, V = 9, S = 3, STEPS = 40 };
@@ -48,9 +49,14 @@ static kwm_correct *open_correct(const struct kwm_correct_spec *spec) {
   return correct;
 }
 
+static void step_as(kwm_correct *correct, const float *y, const int32_t *tokens, double surprisal[S]) {
+  float facts[S * KWM_TOKEN_FACTS];
+  kwm_correct_run(correct, 1, y, tokens, facts);
+  for (int s = 0; s < S; s++) surprisal[s] = (double)facts[s * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL];
+}
+
 static void step(kwm_correct *correct, const struct text *text, int t, double surprisal[S]) {
-  const struct kwm_correct_input input = {.y = text->y[t], .ld = D};
-  kwm_correct_step(correct, &input, text->tokens[t], surprisal);
+  step_as(correct, text->y[t], text->tokens[t], surprisal);
 }
 
 /* One stream of the textbook: P (d, d), b (d); Q = noise * shape. */
@@ -101,9 +107,9 @@ static void invert(const double *A, double *X) {
   assert_true(kwm_solve_f64(D, D, copy, X));
 }
 
-/* P⁺ <- (I + PF)⁻¹P, which is (P⁻¹ + F)⁻¹ where P has an inverse; b += P⁺g; then time goes on. */
-static void textbook_update(struct textbook *book, const double *F, const double *g) {
-  double A[D * D], after[D * D], trace = 0, most = 0;
+/* P <- (I + PF)⁻¹P, which is (P⁻¹ + F)⁻¹ where P has an inverse; b += P⁺g. */
+static void textbook_take(struct textbook *book, const double *F, const double *g) {
+  double A[D * D], after[D * D];
   for (int i = 0; i < D; i++)
     for (int j = 0; j < D; j++) {
       A[i * D + j] = i == j;
@@ -113,14 +119,21 @@ static void textbook_update(struct textbook *book, const double *F, const double
   assert_true(kwm_solve_f64(D, D, A, after));
   for (int i = 0; i < D; i++)
     for (int k = 0; k < D; k++) book->b[i] += after[i * D + k] * g[k];
-  for (int k = 0; k < D * D; k++) book->P[k] = DECAY * DECAY * after[k] + NOISE * book->shape[k];
+  memcpy(book->P, after, sizeof after);
+}
+
+/* Then time goes on. */
+static void textbook_update(struct textbook *book, const double *F, const double *g) {
+  double trace = 0, most = 0;
+  textbook_take(book, F, g);
+  for (int k = 0; k < D * D; k++) book->P[k] = DECAY * DECAY * book->P[k] + NOISE * book->shape[k];
   for (int k = 0; k < D; k++) book->b[k] *= DECAY, trace += book->P[k * D + k], most += PRIOR * book->shape[k * D + k];
   for (int k = 0; k < D * D && trace > most; k++) book->P[k] *= most / trace;
 }
 
 static void compare_state(const kwm_correct *correct, int s, const struct textbook *book, double relative) {
   double b[D], P[D * D];
-  kwm_correct_state(correct, s, b, P);
+  kwm_correct_state(correct, s, b, P, NULL);
   for (int k = 0; k < D; k++) assert_close(b[k], book->b[k], relative, relative);
   for (int k = 0; k < D * D; k++) assert_close(P[k], book->P[k], relative, relative);
 }
@@ -156,34 +169,134 @@ static void test_full(void **state) {
   }
 }
 
-/* rank = width: the full filter; less: the textbook's with the singular prior p0 B Bᵀ and noise q B Bᵀ. */
+/* As long as no row is given up it is the full filter without process noise; offset and covariance. */
 static void test_lowrank(void **state) {
   (void)state;
-  const enum kwm_correct_form forms[] = {KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT};
+  struct text text;
+  struct textbook book[S];
+  make_text(&text);
+  struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_LOWRANK, KWM_CORRECT_OBSERVED);
+  kwm_correct *const correct = open_correct(&spec);
+  for (int s = 0; s < S; s++) {
+    textbook_open(&book[s]);
+    memset(book[s].shape, 0, sizeof book[s].shape);
+  }
+  for (int t = 0; t + 1 < D; t++) {
+    double surprisal[S];
+    step(correct, &text, t, surprisal);
+    for (int s = 0; s < S; s++) {
+      double p[V], g[D], F[D * D];
+      assert_close(surprisal[s], textbook_score(&book[s], text.W, text.y[t] + s * D, text.tokens[t][s], p, g), 1e-4,
+                   1e-5);
+      textbook_information(spec.form, text.W, p, g, F);
+      textbook_take(&book[s], F, g);
+      for (int k = 0; k < D; k++) book[s].b[k] *= DECAY;
+      compare_state(correct, s, &book[s], 1e-4);
+    }
+  }
+  assert_true(kwm_correct_facts(correct).broken == 0);
+  kwm_correct_destroy(correct);
+}
+
+/* After U is full the leading half of its directions stays, each with the process noise of the tokens since. */
+static void test_lowrank_gives_up(void **state) {
+  (void)state;
+  enum { RANK = 4 };
+  struct text text;
+  double surprisal[S], P[D * D], Q[D * D], values[D], wanted[D];
+  make_text(&text);
+  struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_LOWRANK, KWM_CORRECT_OBSERVED);
+  struct kwm_correct_spec whole = spec;
+  spec.rank = RANK;
+  kwm_correct *const correct = open_correct(&spec), *const all = open_correct(&whole);
+  for (int t = 0; t < RANK; t++) {
+    step(correct, &text, t, surprisal);
+    step(all, &text, t, surprisal);
+  }
+  kwm_correct_state(correct, 0, NULL, P, NULL);
+  kwm_correct_state(all, 0, NULL, Q, NULL);
+  assert_true(kwm_eigen_f64(D, P, values) && kwm_eigen_f64(D, Q, wanted));
+  for (int k = 0; k < D; k++) {
+    const double steps = RANK / 2, grown = pow(DECAY, 2 * steps) * wanted[k] + steps * NOISE;
+    assert_close(values[k], k < RANK / 2 && grown < PRIOR ? grown : PRIOR, 1e-4, 1e-5);
+  }
+  kwm_correct_destroy(correct);
+  kwm_correct_destroy(all);
+}
+
+/* Without a class above the cut the score takes all words by their usual frequencies; with all above it, it is exact.
+ */
+static void test_cut(void **state) {
+  (void)state;
+  struct text text;
+  double surprisal[S], b[3][D], often[V];
+  const double cuts[] = {0, 1e-9, 1};
+  make_text(&text);
+  for (int i = 0; i < V; i++) often[i] = 1 + i % 3;
+  for (int c = 0; c < 3; c++) {
+    struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_LOWRANK, KWM_CORRECT_OBSERVED);
+    spec.cut = cuts[c], spec.often = often, spec.decay = 1;
+    kwm_correct *const correct = open_correct(&spec);
+    step(correct, &text, 0, surprisal);
+    kwm_correct_state(correct, 0, b[c], NULL, NULL);
+    assert_true(kwm_correct_facts(correct).listed == (c == 1 ? V * S : 0));
+    kwm_correct_destroy(correct);
+  }
+  double g[D], square = 0;
+  for (int k = 0; k < D; k++) {
+    double mean = 0, all = 0;
+    for (int i = 0; i < V; i++) mean += often[i] * (double)text.W[i * D + k], all += often[i];
+    g[k] = (double)text.W[text.tokens[0][0] * D + k] - mean / all;
+    square += g[k] * g[k];
+    assert_close(b[0][k], b[1][k], 1e-4, 1e-5);
+  }
+  for (int k = 0; k < D; k++) assert_close(b[2][k], PRIOR * g[k] / (1 + PRIOR * square), 1e-4, 1e-5);
+}
+
+/* The bias beside each kind of offset, and alone, against its own textbook. */
+static void test_bias(void **state) {
+  (void)state;
+  const enum kwm_correct_kind kinds[] = {KWM_CORRECT_BIAS, KWM_CORRECT_FULL, KWM_CORRECT_DIAG, KWM_CORRECT_LOWRANK};
   struct text text;
   make_text(&text);
-  for (int f = 0; f < 3; f++)
-    for (int rank = 2; rank <= D; rank += 3) {
-      struct textbook book[S];
-      struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_LOWRANK, forms[f]);
-      spec.rank = rank;
-      kwm_correct *const first = open_correct(&spec);
+  for (int at = 0; at < 5; at++) {
+    struct kwm_correct_spec spec = spec_of(&text, kinds[at % 4], KWM_CORRECT_OBSERVED);
+    double l[S][V] = {{0}}, v[S][V], b[D] = {0}, found[V], surprisal[S];
+    spec.bias = 0.8, spec.bias_decay = 0.9, spec.cut = at == 4 ? 0 : 1e-9,
+    spec.kind = at == 4 ? KWM_CORRECT_LOWRANK : spec.kind;
+    for (int k = 0; k < S * V; k++) v[k / V][k % V] = spec.bias;
+    kwm_correct *const correct = open_correct(&spec);
+    for (int t = 0; t < STEPS; t++) {
       for (int s = 0; s < S; s++) {
-        textbook_open(&book[s]);
-        if (rank == D) continue;
-        kwm_correct_state(first, s, NULL, book[s].P);
-        for (int k = 0; k < D * D; k++) book[s].shape[k] = book[s].P[k] / PRIOR;
+        double p[V], sum = 0;
+        if (spec.kind != KWM_CORRECT_BIAS) kwm_correct_state(correct, s, b, NULL, NULL);
+        for (int i = 0; i < V; i++) {
+          double logit = l[s][i];
+          for (int k = 0; k < D; k++) logit += (double)text.W[i * D + k] * ((double)text.y[t][s * D + k] + b[k]);
+          sum += p[i] = exp(logit);
+        }
+        for (int i = 0; i < V; i++) {
+          p[i] /= sum;
+          v[s][i] /= 1 + v[s][i] * p[i] * (1 - p[i]);
+          l[s][i] = 0.9 * (l[s][i] + v[s][i] * ((i == text.tokens[t][s]) - p[i]));
+          v[s][i] = 0.81 * v[s][i] + 0.19 * spec.bias;
+        }
       }
-      kwm_correct_destroy(first);
-      follow_textbook(&spec, &text, book);
+      step(correct, &text, t, surprisal);
+      for (int s = 0; s < S; s++) {
+        kwm_correct_state(correct, s, NULL, NULL, found);
+        for (int i = 0; i < V; i++) assert_close(found[i], l[s][i], 1e-3, 1e-4);
+      }
     }
+    kwm_correct_destroy(correct);
+  }
 }
 
 static void take_state(const struct kwm_correct_spec *spec, const struct text *text, int steps, double *b, double *P) {
   kwm_correct *const correct = open_correct(spec);
   double surprisal[S];
   for (int t = 0; t < steps; t++) step(correct, text, t, surprisal);
-  kwm_correct_state(correct, 0, b, P);
+  kwm_correct_state(correct, 0, b, P, NULL);
   kwm_correct_destroy(correct);
 }
 
@@ -272,15 +385,16 @@ static void test_no_future(void **state) {
   for (int t = CHANGE; t < STEPS; t++)
     for (int s = 0; s < S; s++) other.tokens[t][s] = (other.tokens[t][s] + 1) % V;
   for (int at = 0; at < 9; at++) {
-    struct kwm_correct_spec spec = spec_of(&text, kinds[at % 3], forms[at / 3]);
+    struct kwm_correct_spec spec =
+        spec_of(&text, kinds[at % 3], kinds[at % 3] == KWM_CORRECT_LOWRANK ? KWM_CORRECT_OBSERVED : forms[at / 3]);
     spec.rank = spec.top = 3;
+    spec.bias = at % 2, spec.bias_decay = 0.99, spec.cut = at / 3 * 1e-3;
     kwm_correct *const one = open_correct(&spec), *const two = open_correct(&spec);
     for (int t = 0; t < STEPS; t++) {
-      const struct kwm_correct_input input = {.y = text.y[t], .ld = D};
       float logits[2][S * V];
       double surprisal[2][S];
-      kwm_correct_logits(one, &input, logits[0]);
-      kwm_correct_logits(two, &input, logits[1]);
+      kwm_correct_logits(one, text.y[t], logits[0]);
+      kwm_correct_logits(two, text.y[t], logits[1]);
       const bool same = memcmp(logits[0], logits[1], sizeof logits[0]) == 0;
       assert_true(same == (t <= CHANGE));
       step(one, &text, t, surprisal[0]);
@@ -293,7 +407,7 @@ static void test_no_future(void **state) {
 }
 
 /* A model that knows nothing of the text, and logits that saturate: numbers stay finite, no update is left out, and
-   next to nothing is lost against no correction. */
+   next to nothing is lost against no correction (lowrank: with a small prior, which most directions keep). */
 static void test_wrong_model(void **state) {
   (void)state;
   enum { LONG = 3000 };
@@ -303,9 +417,11 @@ static void test_wrong_model(void **state) {
   make_text(&text);
   for (int k = 0; k < V * D; k++) text.W[k] *= 4;
   for (int at = 0; at < 9; at++) {
-    struct kwm_correct_spec spec = spec_of(&text, kinds[at % 3], forms[at / 3]);
+    struct kwm_correct_spec spec =
+        spec_of(&text, kinds[at % 3], kinds[at % 3] == KWM_CORRECT_LOWRANK ? KWM_CORRECT_OBSERVED : forms[at / 3]);
     double corrected = 0, fixed = 0, P[D * D], trace = 0;
     spec.rank = spec.top = 3;
+    if (spec.kind == KWM_CORRECT_LOWRANK) spec.prior = 0.02;
     spec.noise = 1e-3;
     spec.bound = 1;
     spec.decay = 1;
@@ -313,17 +429,17 @@ static void test_wrong_model(void **state) {
     struct textbook none;
     textbook_open(&none);
     for (int t = 0; t < LONG; t++) {
-      const struct kwm_correct_input input = {.y = text.y[t % STEPS], .ld = D};
+      const float *const y = text.y[t % STEPS];
       int32_t tokens[S];
       double surprisal[S], p[V], g[D];
       for (int s = 0; s < S; s++) tokens[s] = (int32_t)kwm_rng_below(11, KWM_RNG_TEST, 9, (uint64_t)(t * S + s), V);
-      kwm_correct_step(correct, &input, tokens, surprisal);
+      step_as(correct, y, tokens, surprisal);
       for (int s = 0; s < S; s++) {
         corrected += surprisal[s];
-        fixed += textbook_score(&none, text.W, input.y + s * D, tokens[s], p, g);
+        fixed += textbook_score(&none, text.W, y + s * D, tokens[s], p, g);
       }
     }
-    kwm_correct_state(correct, 0, NULL, P);
+    kwm_correct_state(correct, 0, NULL, P, NULL);
     for (int k = 0; k < D; k++) trace += P[k * D + k];
     const struct kwm_correct_facts facts = kwm_correct_facts(correct);
     assert_true(isfinite(corrected) && facts.broken == 0 && facts.tokens == S * LONG);
@@ -359,9 +475,9 @@ static void test_idle(void **state) {
   const struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_FULL, KWM_CORRECT_OBSERVED);
   kwm_correct *const correct = open_correct(&spec);
   for (int t = 0; t < 10; t++) step(correct, &text, t, surprisal);
-  kwm_correct_state(correct, 1, before, P);
+  kwm_correct_state(correct, 1, before, P, NULL);
   kwm_correct_idle(correct);
-  kwm_correct_state(correct, 1, after, Q);
+  kwm_correct_state(correct, 1, after, Q, NULL);
   for (int k = 0; k < D; k++) {
     assert_close(after[k], DECAY * before[k], 1e-12, 1e-12);
     assert_close(Q[k * D + k], DECAY * DECAY * P[k * D + k] + NOISE, 1e-12, 0);
@@ -370,25 +486,55 @@ static void test_idle(void **state) {
   kwm_correct_destroy(correct);
 }
 
-/* Logits that are known already are used as they are. */
-static void test_fixed_logits(void **state) {
+/* On a device, in single precision: the same as on the host. More tokens than are sent at once, and a watched window.
+ */
+static void test_device(void **state) {
   (void)state;
+  enum { LONG = 150 };
+  const enum kwm_correct_kind kinds[] = {KWM_CORRECT_FULL, KWM_CORRECT_FULL, KWM_CORRECT_BIAS};
+  const struct kwm_device_spec open = {0};
   struct text text;
+  kwm_device *device;
+  float y[LONG * S * D], *there;
+  int32_t tokens[LONG * S];
   make_text(&text);
-  struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_LOWRANK, KWM_CORRECT_OBSERVED);
-  spec.rank = 2;
-  kwm_correct *const one = open_correct(&spec), *const two = open_correct(&spec);
-  for (int t = 0; t < STEPS; t++) {
-    float fixed[S * V];
-    double a[S], b[S];
-    kwm_gemm(false, true, S, V, D, 1, text.y[t], D, text.W, D, 0, fixed, V);
-    const struct kwm_correct_input input = {.y = text.y[t], .fixed = fixed, .ld = D};
-    step(one, &text, t, a);
-    kwm_correct_step(two, &input, text.tokens[t], b);
-    assert_memory_equal(a, b, sizeof a);
+  for (int t = 0; t < LONG; t++)
+    memcpy(y + t * S * D, text.y[t % STEPS], sizeof text.y[0]),
+        memcpy(tokens + t * S, text.tokens[t % STEPS], sizeof text.tokens[0]);
+  assert_ok(kwm_device_open(&device, "shadow", &open));
+  assert_ok(kwm_device_alloc(device, (void **)&there, sizeof text.W, "read-out"));
+  kwm_device_put(device, there, text.W, sizeof text.W);
+  for (int at = 0; at < 3; at++) {
+    struct kwm_correct_spec spec = spec_of(&text, kinds[at], at == 1 ? KWM_CORRECT_TOPK : KWM_CORRECT_OBSERVED);
+    float facts[2][LONG * S * KWM_TOKEN_FACTS];
+    double b[2][D], P[2][D * D], l[2][V];
+    spec.top = 3, spec.bound = 0.5, spec.bias = at > 0 ? 0.5 : 0, spec.bias_decay = 0.95;
+    kwm_correct *const here = open_correct(&spec);
+    spec.device = device, spec.device_W = there, spec.W = NULL;
+    assert_true(kwm_correct_on_device(&spec));
+    kwm_correct *const far = open_correct(&spec);
+    kwm_correct_run(here, LONG, y, tokens, facts[0]);
+    kwm_correct_run(far, LONG, y, tokens, facts[1]);
+    for (int k = 0; k < LONG * S * KWM_TOKEN_FACTS; k++)
+      assert_close((double)facts[1][k], (double)facts[0][k], 1e-3, 1e-4);
+    if (at < 2) {
+      kwm_correct_state(here, 1, b[0], P[0], NULL);
+      kwm_correct_state(far, 1, b[1], P[1], NULL);
+      for (int k = 0; k < D; k++) assert_close(b[1][k], b[0][k], 1e-3, 1e-4);
+      for (int k = 0; k < D * D; k++) assert_close(P[1][k], P[0][k], 1e-3, 1e-4);
+      assert_close(kwm_correct_facts(far).contraction, kwm_correct_facts(here).contraction, 1e-3, 0);
+    }
+    for (int s = 0; s < S && at > 0; s++) {
+      kwm_correct_state(here, s, NULL, NULL, l[0]);
+      kwm_correct_state(far, s, NULL, NULL, l[1]);
+      for (int i = 0; i < V; i++) assert_close(l[1][i], l[0][i], 1e-3, 1e-4);
+    }
+    assert_true(kwm_correct_facts(far).broken == 0);
+    kwm_correct_destroy(here);
+    kwm_correct_destroy(far);
   }
-  kwm_correct_destroy(one);
-  kwm_correct_destroy(two);
+  kwm_device_free(device, there);
+  kwm_device_close(device);
 }
 
 static void test_refused(void **state) {
@@ -400,7 +546,7 @@ static void test_refused(void **state) {
   low.rank = D + 1;
   assert_int_equal(kwm_correct_create(&correct, &low), KWM_ERR_USAGE);
   assert_null(correct);
-  assert_non_null(strstr(kwm_error_message(), "rank from 1 to the width 5, found 6"));
+  assert_non_null(strstr(kwm_error_message(), "rank from 1 to 5, found 6"));
   struct kwm_correct_spec top = spec_of(&text, KWM_CORRECT_FULL, KWM_CORRECT_TOPK);
   top.top = V + 1;
   assert_int_equal(kwm_correct_create(&correct, &top), KWM_ERR_USAGE);
@@ -410,6 +556,9 @@ static void test_refused(void **state) {
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_full),
     cmocka_unit_test(test_lowrank),
+    cmocka_unit_test(test_lowrank_gives_up),
+    cmocka_unit_test(test_cut),
+    cmocka_unit_test(test_bias),
     cmocka_unit_test(test_topk_is_cautious),
     cmocka_unit_test(test_observed_on_average),
     cmocka_unit_test(test_diag),
@@ -417,7 +566,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_wrong_model),
     cmocka_unit_test(test_contraction),
     cmocka_unit_test(test_idle),
-    cmocka_unit_test(test_fixed_logits),
+    cmocka_unit_test(test_device),
     cmocka_unit_test(test_refused),
 };
 KWM_TEST_MAIN(tests)

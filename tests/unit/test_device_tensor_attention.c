@@ -154,6 +154,7 @@ static void row_in_double(int64_t classes, const float *logits, int64_t target, 
   }
   facts[KWM_TOKEN_SURPRISAL] = log(sum) - ((double)logits[target] - top);
   facts[KWM_TOKEN_CORRECT] = (double)logits[target] >= top;
+  facts[KWM_TOKEN_LARGEST] = 1 / sum;
 }
 
 /* The log-likelihood, whose slope the innovation is. */

@@ -108,6 +108,15 @@ static void body_norm2(struct device_case *c, const int64_t *size) {
   assert_facts(c, 1, sums, &wanted, 1e-12);
 }
 
+static void body_quadratic(struct device_case *c, const int64_t *size) {
+  const int64_t n = size[0];
+  const float *const w = case_positive(c, n, 1), *const x = case_normals(c, n, 2, 1e3);
+  double wanted = 0, *const sums = case_facts(c, 1);
+  for (int64_t k = 0; k < n; k++) wanted += (double)w[k] * (double)x[k] * (double)x[k];
+  case_ops(c)->quadratic(c->device, n, case_copy(c, n, w), case_copy(c, n, x), sums);
+  assert_facts(c, 1, sums, &wanted, 1e-12);
+}
+
 static void test_elements(void **state) {
   (void)state;
   static const int64_t sizes[][1] = {{1}, {7}, {1023}, {300001}};
@@ -116,6 +125,7 @@ static void test_elements(void **state) {
   tensor_run_all(body_adam, sizes);
   tensor_run_all(body_drift, sizes);
   tensor_run_all(body_norm2, sizes);
+  tensor_run_all(body_quadratic, sizes);
 }
 
 static const struct CMUnitTest tests[] = {

@@ -106,8 +106,16 @@ static void textbook(const double *F, const float *score, double *P, double *del
   }
 }
 
-/* The recursive filter, with and without bases; f is what the filter itself measured. First some steps away from the
-   prior, which bounds p: there the textbook has no bound. */
+/* xᵀF x */
+static double quadratic(const double *F, const double *x) {
+  double sum = 0;
+  for (int r = 0; r < SIZE; r++)
+    for (int c = 0; c < SIZE; c++) sum += x[r] * F[r * SIZE + c] * x[c];
+  return sum;
+}
+
+/* The recursive filter, with and without bases; the change predicted is δᵀFδ; f is what the filter itself measured.
+   First some steps away from the prior, which bounds p: there the textbook has no bound. */
 static void compare_with_textbook(bool left, bool right) {
   struct filtered f;
   double B[SIZE * SIZE], F[SIZE * SIZE], P[SIZE * SIZE], ours[SIZE * SIZE], delta[SIZE];
@@ -121,11 +129,13 @@ static void compare_with_textbook(bool left, bool right) {
     float score[SIZE], given[SIZE];
     for (uint64_t k = 0; k < SIZE; k++) given[k] = score[k] = 4 * draw(step, k);
     spread(B, f.cov.p, P);
-    const float *const result = kwm_riccati_gain(&f.cov, Q, score, &f.room);
+    double change;
+    const float *const result = kwm_riccati_gain(&f.cov, Q, score, &f.room, &change);
     spread(B, f.cov.f, F);
     textbook(F, given, P, delta);
     spread(B, f.cov.p, ours);
     if (step < 4) continue;
+    assert_close(change, quadratic(F, delta), 1e-4, 0);
     for (int k = 0; k < SIZE; k++) assert_true(f.cov.p[k] < 0.99 / PRIOR);
     assert_true(largest_difference(SIZE * SIZE, ours, P) < 1e-5);
     for (int k = 0; k < SIZE; k++) assert_close(result[k], delta[k], 1e-4, 1e-5);
@@ -149,7 +159,7 @@ static void test_steady(void **state) {
   for (uint64_t step = 0; step < 3; step++) {
     float score[SIZE];
     for (uint64_t k = 0; k < SIZE; k++) score[k] = (float)k * draw(step, k); /* k = 0: no information at all */
-    kwm_riccati_gain(&f.cov, Q, score, &f.room);
+    kwm_riccati_gain(&f.cov, Q, score, &f.room, NULL);
     for (int k = 0; k < SIZE; k++) {
       double p = 1 / PRIOR;
       for (int round = 0; round < 20000 && f.cov.f[k] > 0; round++) p = (p + Q) / (1 + (p + Q) * (double)f.cov.f[k]);
@@ -185,7 +195,7 @@ static void test_refresh(void **state) {
     observe(&f, step);
     if (step == 0) assert_true(kwm_riccati_refresh(&f.cov, true, TOKENS, &f.room));
     for (uint64_t k = 0; k < SIZE; k++) score[k] = draw(step, k);
-    kwm_riccati_gain(&f.cov, Q, score, &f.room);
+    kwm_riccati_gain(&f.cov, Q, score, &f.room, NULL);
   }
   for (int pass = 0; pass < 2; pass++) {
     double *const m = pass == 0 ? before : after;
@@ -212,7 +222,7 @@ static void test_many_steps(void **state) {
     if (step % 50 == 0) observe(&f, step);
     if (step % 100 == 0) assert_true(kwm_riccati_refresh(&f.cov, step == 0, TOKENS, &f.room));
     for (uint64_t k = 0; k < SIZE; k++) score[k] = powf(10, (float)(step % 13) - 6) * draw(step, k);
-    const float *const delta = kwm_riccati_gain(&f.cov, 1e-4, score, &f.room);
+    const float *const delta = kwm_riccati_gain(&f.cov, 1e-4, score, &f.room, NULL);
     for (int k = 0; k < SIZE; k++) {
       assert_true(isfinite(delta[k]));
       assert_true(f.cov.p[k] > 0 && f.cov.p[k] <= (float)(1 / PRIOR) * 1.00001f);

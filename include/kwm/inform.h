@@ -1,0 +1,48 @@
+/* What tokens tell of the offsets of many streams at once (kwm/correct.h): operations of kwm/tensor.h's table, in
+   single precision. Each stream has coordinates c (r) and a symmetric covariance P (r, r); M (classes, r) is the
+   read-out in these coordinates. Local. */
+#pragma once
+
+#include "kwm/base.h"
+
+/* Rows of information that a stream may bring at once, and how many numbers they may be: what a block of a GPU holds.
+ */
+enum { KWM_INFORM_ROWS = 36, KWM_INFORM_COORDINATES = 1024, KWM_INFORM_NUMBERS = 24000 };
+static inline bool kwm_inform_fits(int64_t r, int64_t rows) {
+  const int64_t whole = rows == 1 ? 1 : rows <= 12 ? 12 : rows <= 20 ? 20 : KWM_INFORM_ROWS;
+  return r <= KWM_INFORM_COORDINATES && rows <= KWM_INFORM_ROWS && whole * r <= KWM_INFORM_NUMBERS;
+}
+
+/* The information of a categorical observation in rows: the `top` likeliest classes one by one, sqrt(p_i) (M_i - Mᵀp),
+   and all others merged into one, with their common probability and their mean row. */
+struct kwm_likely {
+  int64_t n, classes, r, top; /* streams; 1 <= top <= classes, top + 1 <= KWM_INFORM_ROWS */
+  const float *e;             /* (n, classes): innovations onehot(target) - p */
+  const int32_t *targets;     /* (n) */
+  const float *M, *g;         /* (classes, r); (n, r): Mᵀe */
+  float *A;                   /* (n, top + 1, r) <- */
+  int32_t *listed;            /* (n, top) <- the likeliest, of equal ones the lower number first */
+};
+
+/* P⁺ = (P⁻¹ + AᵀA)⁻¹ = P - ZᵀZ, Z = L⁻¹AP, LLᵀ = I + APAᵀ. Then c <- a (c + s P⁺g), s = min(1, bound / gᵀP⁺g) (bound
+   0: 1), and P <- t (a² P⁺ + q I), t at most 1 and such that the mean variance is at most the prior's. Of stream 0, v
+   <- a (v - P⁺AᵀA v). Where numbers are not finite or not definite a stream begins anew: c = 0, P = prior I. */
+struct kwm_inform {
+  int64_t n, r, rows;               /* kwm_inform_fits(r, rows) */
+  const float *A, *g;               /* (n, rows, r), (n, r) */
+  float decay, noise, prior, bound; /* a, q */
+  float *c, *P;                     /* (n, r), (n, r, r), both triangles */
+  float *watched;                   /* v (r) */
+  int32_t *broken;                  /* (n) += 1 where a stream begins anew */
+  float *room;                      /* (rows, r) */
+};
+
+/* Biases c (n, classes) of the classes and their variances v (n, classes), which the token's innovations correct:
+   v <- v / (1 + v p (1 - p)), c <- a (c + v e), v <- a² v + (1 - a²) prior. */
+struct kwm_lean {
+  int64_t n, classes;
+  const float *e;         /* (n, classes): onehot(target) - p */
+  const int32_t *targets; /* (n) */
+  float decay, prior;     /* a */
+  float *c, *v;
+};

@@ -1,0 +1,200 @@
+/* One pass over a text by everything that reads it at the same weights: the model, the model corrected, either beside a
+   cache. */
+#include <math.h>
+#include <string.h>
+
+#include "kwm/tensor.h"
+#include "language_stream.h"
+
+struct pass {
+  struct kwm_language_stream *stream;
+  struct kwm_language_moving *moving;
+  struct kwm_language_stream *probe;
+  kwm_correct *correct;
+  struct kwm_language_cache *cache;
+  float *facts; /* (context, streams, FACTS) of the correction */
+  struct kwm_language_sum *sums;
+};
+
+static int64_t rows_of(const struct kwm_language_stream *stream) {
+  return stream->text.streams * stream->text.context;
+}
+
+static double total(int64_t n, const float *facts, int which) {
+  double sum = 0;
+  for (int64_t r = 0; r < n; r++) sum += (double)facts[r * KWM_TOKEN_FACTS + which];
+  return sum;
+}
+
+static void add_window(struct kwm_language_sum *sum, int64_t step, double surprisal, double entropy) {
+  sum->surprisal += surprisal;
+  sum->entropy += entropy;
+  if (sum->curve != NULL) sum->curve[step] = surprisal;
+}
+
+static void add_facts(struct kwm_language_sum *sum, int64_t step, int64_t n, const float *facts) {
+  add_window(sum, step, total(n, facts, KWM_TOKEN_SURPRISAL), total(n, facts, KWM_TOKEN_ENTROPY));
+  for (int64_t r = 0; r < n; r++) {
+    const float *const of = facts + r * KWM_TOKEN_FACTS;
+    const double sure = (double)of[KWM_TOKEN_LARGEST];
+    const int at = (int)(sure * KWM_LANGUAGE_BINS), bin = at < KWM_LANGUAGE_BINS ? at : KWM_LANGUAGE_BINS - 1;
+    sum->count[bin]++;
+    sum->sure[bin] += sure;
+    sum->hit[bin] += (double)of[KWM_TOKEN_CORRECT];
+  }
+}
+
+/* The model's own predictions of the window at hand, and its states. */
+static void plain_window(struct pass *pass, int64_t step) {
+  struct kwm_language_stream *const stream = pass->stream;
+  struct kwm_language_sum *const sum = &pass->sums[KWM_METHOD_PLAIN];
+  const double started = kwm_par_seconds();
+  if (pass->moving != NULL) {
+    double reading[KWM_READ_SUMS];
+    kwm_language_moving_score(pass->moving, reading);
+    add_window(sum, step, reading[KWM_READ_SURPRISAL], reading[KWM_READ_ENTROPY]);
+    sum->seconds += kwm_par_seconds() - started;
+    return;
+  }
+  kwm_language_stream_read(stream);
+  const double read = kwm_par_seconds();
+  kwm_language_stream_score(stream);
+  add_facts(sum, step, rows_of(stream), stream->facts);
+  sum->seconds += kwm_par_seconds() - started;
+  for (int k = KWM_METHOD_CORRECTED; k < KWM_METHODS; k++) pass->sums[k].seconds += read - started;
+  pass->sums[KWM_METHOD_CACHE].seconds += kwm_par_seconds() - read;
+}
+
+static void corrected_window(struct pass *pass, int64_t step) {
+  const struct kwm_language_stream *const stream = pass->stream;
+  const double started = kwm_par_seconds();
+  if (pass->correct == NULL) return;
+  kwm_language_stream_fetch(pass->stream, pass->moving != NULL ? pass->correct : NULL);
+  kwm_correct_run(pass->correct, stream->text.context, stream->turned, stream->aims, pass->facts);
+  add_facts(&pass->sums[KWM_METHOD_CORRECTED], step, rows_of(stream), pass->facts);
+  pass->sums[KWM_METHOD_CORRECTED].seconds += kwm_par_seconds() - started;
+  pass->sums[KWM_METHOD_CACHE_CORRECTED].seconds += kwm_par_seconds() - started;
+}
+
+static void cached_window(struct pass *pass, int64_t step) {
+  const double started = kwm_par_seconds();
+  if (pass->cache == NULL) return;
+  kwm_language_cache_recall(pass->cache, pass->stream);
+  add_window(&pass->sums[KWM_METHOD_CACHE], step,
+             kwm_language_cache_mix(pass->cache, pass->stream, pass->stream->facts), 0);
+  if (pass->correct != NULL)
+    add_window(&pass->sums[KWM_METHOD_CACHE_CORRECTED], step,
+               kwm_language_cache_mix(pass->cache, pass->stream, pass->facts), 0);
+  pass->sums[KWM_METHOD_CACHE].seconds += kwm_par_seconds() - started;
+  pass->sums[KWM_METHOD_CACHE_CORRECTED].seconds += kwm_par_seconds() - started;
+}
+
+/* The weights move after the window; a moving method with correction does all that one without does. */
+static void move(struct pass *pass) {
+  const double started = kwm_par_seconds();
+  if (pass->moving == NULL) return;
+  kwm_language_moving_move(pass->moving);
+  kwm_device_wait(pass->stream->run->run->device);
+  pass->sums[KWM_METHOD_PLAIN].seconds += kwm_par_seconds() - started;
+}
+
+/* first[at] of the plain and the corrected method <- the mean surprisal of the probe's text at the weights as they are,
+   an observer beginning anew. */
+static kwm_status look_back(struct pass *pass, int64_t at) {
+  struct kwm_language_stream *const probe = pass->probe;
+  kwm_correct *correct = NULL;
+  double plain = 0, corrected = 0;
+  if (probe == NULL) return KWM_OK;
+  probe->means = pass->stream->means;
+  if (pass->correct != NULL) KWM_TRY(kwm_language_stream_correct(probe, &correct));
+  const int64_t n = rows_of(probe);
+  for (int64_t step = 0; step < probe->steps; step++) {
+    kwm_language_stream_take(probe, step);
+    kwm_language_stream_read(probe);
+    kwm_language_stream_score(probe);
+    plain += total(n, probe->facts, KWM_TOKEN_SURPRISAL);
+    if (correct == NULL) continue;
+    kwm_correct_run(correct, probe->text.context, probe->turned, probe->aims, probe->facts);
+    corrected += total(n, probe->facts, KWM_TOKEN_SURPRISAL);
+  }
+  kwm_correct_destroy(correct);
+  pass->sums[KWM_METHOD_PLAIN].first[at] = plain / (double)(n * probe->steps);
+  pass->sums[KWM_METHOD_CORRECTED].first[at] = corrected / (double)(n * probe->steps);
+  return KWM_OK;
+}
+
+static kwm_status read_text(struct pass *pass) {
+  struct kwm_language_stream *const stream = pass->stream;
+  int domain = 0;
+  KWM_TRY(look_back(pass, 0));
+  for (int64_t step = 0; step < stream->steps; step++) {
+    kwm_language_stream_take(stream, step);
+    plain_window(pass, step);
+    corrected_window(pass, step);
+    cached_window(pass, step);
+    move(pass);
+    const int64_t next = (step + 1) * stream->text.context;
+    while (domain < stream->domains.count && (step + 1 == stream->steps || next >= stream->domains.start[domain + 1]))
+      KWM_TRY(look_back(pass, ++domain));
+  }
+  return KWM_OK;
+}
+
+static kwm_status open_sum(struct pass *pass, int k, bool wanted) {
+  const struct kwm_language_stream *const stream = pass->stream;
+  struct kwm_language_sum *const sum = &pass->sums[k];
+  *sum = (struct kwm_language_sum){.tokens = wanted ? stream->steps * rows_of(stream) : 0};
+  KWM_TRY(kwm_alloc((void **)&sum->curve, (size_t)stream->steps * sizeof *sum->curve, "curve"));
+  return kwm_alloc((void **)&sum->first, (size_t)(stream->domains.count + 1) * sizeof *sum->first, "curve");
+}
+
+static kwm_status open_pass(struct pass *pass) {
+  struct kwm_language_stream *const stream = pass->stream;
+  const struct kwm_config *const config = &stream->run->run->config;
+  const bool corrects = strcmp(config->correction.kind, "off") != 0;
+  const bool caches = pass->moving == NULL && strcmp(config->baseline.kind, "cache") == 0;
+  const bool wanted[KWM_METHODS] = {true, corrects, caches, caches && corrects};
+  for (int k = 0; k < KWM_METHODS; k++) KWM_TRY(open_sum(pass, k, wanted[k]));
+  if (corrects) KWM_TRY(kwm_language_stream_correct(stream, &pass->correct));
+  if (caches) KWM_TRY(kwm_language_cache_create(&pass->cache, stream));
+  return kwm_alloc((void **)&pass->facts, (size_t)(rows_of(stream) * KWM_TOKEN_FACTS) * sizeof *pass->facts, "facts");
+}
+
+/* Costs, and what a method with correction shares with the one without. */
+static void close_sums(struct pass *pass) {
+  const struct kwm_language_stream *const stream = pass->stream;
+  const struct kwm_transformer *const model = &stream->run->model;
+  struct kwm_language_sum *const sums = pass->sums;
+  const double y = kwm_language_stream_operations(model), read = 2 * (double)(model->types * model->width);
+  const double moved = pass->moving != NULL ? kwm_language_moving_operations(pass->moving) : y;
+  const double cached = pass->cache != NULL ? (double)model->width * kwm_language_cache_operations(pass->cache) : 0;
+  const double held = pass->cache != NULL ? cached / 2 * sizeof(float) * (double)stream->text.streams : 0;
+  sums[KWM_METHOD_PLAIN].operations = pass->moving != NULL ? moved : y + read;
+  sums[KWM_METHOD_PLAIN].bytes = pass->moving != NULL ? kwm_language_moving_bytes(pass->moving) : 0;
+  sums[KWM_METHOD_CACHE].operations = y + read + cached;
+  sums[KWM_METHOD_CACHE].bytes = held;
+  if (pass->correct == NULL) return;
+  sums[KWM_METHOD_CORRECTED].operations = moved + kwm_correct_operations(pass->correct);
+  sums[KWM_METHOD_CORRECTED].bytes =
+      sums[KWM_METHOD_PLAIN].bytes + kwm_correct_bytes(kwm_correct_spec_of(pass->correct));
+  sums[KWM_METHOD_CORRECTED].facts = kwm_correct_facts(pass->correct);
+  if (pass->moving != NULL) sums[KWM_METHOD_CORRECTED].seconds += sums[KWM_METHOD_PLAIN].seconds;
+  sums[KWM_METHOD_CACHE_CORRECTED].operations = sums[KWM_METHOD_CORRECTED].operations + cached;
+  sums[KWM_METHOD_CACHE_CORRECTED].bytes = sums[KWM_METHOD_CORRECTED].bytes + held;
+}
+
+kwm_status kwm_language_methods(struct kwm_language_stream *stream, struct kwm_language_moving *moving,
+                                struct kwm_language_stream *probe, struct kwm_language_sum sums[KWM_METHODS]) {
+  struct pass pass = {.stream = stream, .moving = moving, .probe = probe, .sums = sums};
+  float *const *const before = stream->means;
+  if (moving != NULL) stream->means = kwm_language_moving_means(moving);
+  kwm_language_share(stream->run->language, stream->means);
+  kwm_status status = open_pass(&pass);
+  if (status == KWM_OK) status = read_text(&pass);
+  if (status == KWM_OK) close_sums(&pass);
+  stream->means = before;
+  kwm_correct_destroy(pass.correct);
+  kwm_language_cache_destroy(pass.cache);
+  kwm_free(pass.facts);
+  return status;
+}
