@@ -128,7 +128,8 @@ def _gain_of_checkpoint(path):
 def _named_counts(file):
     """The history's numbers by name; name[n] stands for n of them."""
     counts, at, found = file["history/counts"][()], 0, {}
-    for word in str(file["history"].attrs["names"]).split():
+    names = file["history"].attrs["names"]
+    for word in (names.decode() if isinstance(names, bytes) else str(names)).split():
         name, _, times = word.rstrip("]").partition("[")
         size = int(times or 1)
         found[name] = counts[at : at + size]

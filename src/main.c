@@ -55,8 +55,8 @@ static kwm_status run(int argc, char **argv, bool speaks) {
 
 int main(int argc, char **argv) {
   kwm_backend_kernels(argv);
-  MPI_Init(&argc, &argv);
-  int rank = 0;
+  int threads = MPI_THREAD_SINGLE, rank = 0;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &threads); /* for checkpoints in the background */
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   kwm_backend_start();
   kwm_log_speaks(rank == 0);

@@ -45,8 +45,8 @@ static inline bool close_to(double a, double b, double relative, double absolute
 /* main of a test program that uses MPI: only rank 0 prints; every rank returns non-zero on failure. */
 #define KWM_TEST_MAIN(tests)                                                                                           \
   int main(int argc, char **argv) {                                                                                    \
-    MPI_Init(&argc, &argv);                                                                                            \
-    int rank = 0, mine = 0, all = 0;                                                                                   \
+    int rank = 0, mine = 0, all = 0, threads = MPI_THREAD_SINGLE;                                                      \
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &threads);                                                      \
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);                                                                              \
     if (rank != 0 && freopen("/dev/null", "w", stdout) == NULL) return 1;                                              \
     mine = cmocka_run_group_tests(tests, NULL, NULL);                                                                  \

@@ -1,6 +1,6 @@
 /* Checkpoints: named global arrays and values in one HDF5 file, written and read collectively by all ranks of `comm`,
    on any number of ranks. Format and guarantees: written to DIR/step-XXXXXXXXXX.h5.part, closed, synced, sealed,
-   renamed. Chunked, Fletcher-32 on every dataset; readable with h5py and h5dump. The seal is the file's first 512 bytes
+   renamed. Every dataset lies in one piece; readable with h5py and h5dump. The seal is the file's first 512 bytes
    (HDF5's user block): its length and a sum of all its bytes; a changed file is refused. Every function is collective
    over the comm given at create/open (borrowed till commit, abort or close) and returns the same status on all ranks.
  */
@@ -39,6 +39,19 @@ kwm_status kwm_ckpt_put_text(kwm_ckpt *ckpt, const char *group, const char *name
 void kwm_ckpt_keep_every(kwm_ckpt *ckpt,
                          int64_t steps); /* before: multiples of `steps` stay, too, and don't count; 0: none */
 kwm_status kwm_ckpt_commit(kwm_ckpt **ckpt, int64_t keep);
+
+/* Checkpoints that are written while the run goes on: each put copies, commit lets a thread of every rank write the
+   copies, and the next create waits for it. The file holds the same bits, and no fault costs more than without. The
+   writer duplicates comm; *writer is NULL, and all is well, where MPI does not grant MPI_THREAD_MULTIPLE. While one
+   writes, no other checkpoint may be opened and no HDF5 file read: wait first. Collective over comm. */
+typedef struct kwm_ckpt_writer kwm_ckpt_writer;
+kwm_status kwm_ckpt_writer_create(kwm_ckpt_writer **writer, MPI_Comm comm);
+kwm_status kwm_ckpt_create_later(kwm_ckpt **ckpt, MPI_Comm comm, kwm_ckpt_writer *writer, const char *dir,
+                                 int64_t step);
+
+/* Until the last commit's file is there: its status, told once; accepts NULL. destroy waits, too. */
+kwm_status kwm_ckpt_writer_wait(kwm_ckpt_writer *writer);
+void kwm_ckpt_writer_destroy(kwm_ckpt_writer **writer); /* accepts a NULL writer */
 
 /* Gives up writing: closes and removes the .part file. Accepts NULL. */
 void kwm_ckpt_abort(kwm_ckpt **ckpt);

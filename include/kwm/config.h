@@ -172,6 +172,7 @@ struct kwm_config {
   struct {
     int64_t every;      /* steps between checkpoints, 0: at the end of each epoch only */
     int64_t keep;       /* good checkpoints kept */
+    bool background;    /* written while the run goes on, from a copy */
     int64_t keep_every; /* steps whose multiples' checkpoints stay besides, 0: none */
   } checkpoint;
   struct {

@@ -93,6 +93,10 @@ void kwm_par_wait(struct kwm_layout *layout, int n, MPI_Request *requests);
 /* True while this process waits for others in one of the calls above; any thread may ask. Local. */
 bool kwm_par_waiting(void);
 
+/* What this thread waits for is not the run's waiting, but while the run, in turn, waits for this thread. Local. */
+void kwm_par_aside(bool aside);
+void kwm_par_follow(bool follows);
+
 /* Wall clock in seconds. */
 double kwm_par_seconds(void);
 

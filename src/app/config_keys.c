@@ -236,6 +236,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(checkpoint.every, "0", CLOSED(0, 1000000000000), "steps between checkpoints, 0: at the end of each epoch"),
   KEY(checkpoint.keep, "3", CLOSED(1, 1000), "good checkpoints kept"),
   KEY(checkpoint.keep_every, "0", CLOSED(0, 1000000000000), "checkpoints of these steps' multiples stay besides, 0: none"),
+  KEY(checkpoint.background, "true", ANY("true, false"), "written while the run goes on, from a copy of the state; false: it waits"),
   KEY(failure.not_finite, "skip", ONE_OF("skip, stop"), "a step whose loss is not finite; skip: up to filter.max_skips in a row"),
   KEY(failure.indefinite, "skip", ONE_OF("skip, inflate, stop"), "a step in which S or P is not positive; inflate: P grows by change.inflation"),
   KEY(failure.nis, "0", CLOSED(0, 1e9), "mean NIS of a row of metrics.tsv beyond which the filter diverges, 0: never"),

@@ -52,6 +52,30 @@ static kwm_status put_all(struct kwm_loop *loop, int64_t step, kwm_ckpt *ckpt) {
   return loop->kind->put(loop->self, ckpt);
 }
 
+static kwm_status create(struct kwm_loop *loop, kwm_ckpt **ckpt, const char *folder, int64_t step) {
+  MPI_Comm world = loop->run->layout.world;
+  return loop->writer != NULL ? kwm_ckpt_create_later(ckpt, world, loop->writer, folder, step)
+                              : kwm_ckpt_create(ckpt, world, folder, step);
+}
+
+/* Once nothing else reads HDF5. */
+static kwm_status open_writer(struct kwm_loop *loop) {
+  if (!loop->run->config.checkpoint.background) return KWM_OK;
+  KWM_TRY(kwm_ckpt_writer_create(&loop->writer, loop->run->layout.world));
+  if (loop->writer == NULL)
+    kwm_log(KWM_LOG_INFO, "checkpoint.background: MPI grants no threads, the run waits for its checkpoints");
+  return KWM_OK;
+}
+
+/* The last checkpoint is there, too. */
+static kwm_status close_writer(struct kwm_loop *loop, kwm_status status) {
+  kwm_watch_phase(loop->run->watch, "checkpoint", loop->kind->place(loop->self, 0).step);
+  const bool failed = status != KWM_OK && status != KWM_STOPPED;
+  const kwm_status written = failed ? KWM_OK : kwm_ckpt_writer_wait(loop->writer);
+  kwm_ckpt_writer_destroy(&loop->writer);
+  return written != KWM_OK ? written : status;
+}
+
 kwm_status kwm_loop_save(struct kwm_loop *loop, int64_t step) {
   const struct kwm_config *const config = &loop->run->config;
   char folder[4096];
@@ -61,7 +85,7 @@ kwm_status kwm_loop_save(struct kwm_loop *loop, int64_t step) {
   if (!loop->kind->finite(loop->self))
     status = KWM_RAISE(KWM_ERR_NUMERIC, "checkpoint at step %lld: wanted finite means", (long long)step);
   KWM_TRY(kwm_agree(loop->run->layout.world, status));
-  KWM_TRY(kwm_ckpt_create(&ckpt, loop->run->layout.world, folder, step));
+  KWM_TRY(create(loop, &ckpt, folder, step));
   status = put_all(loop, step, ckpt);
   kwm_ckpt_keep_every(ckpt, config->checkpoint.keep_every);
   if (status == KWM_OK) return kwm_ckpt_commit(&ckpt, config->checkpoint.keep);
@@ -133,7 +157,8 @@ kwm_status kwm_loop_run(struct kwm_loop *loop) {
     loop->kind->say(loop->self);
     status = kwm_watch_start(&run->watch, &run->layout, config->output, loop->steps, config->watchdog.seconds);
   }
-  if (status == KWM_OK) status = run_steps(loop);
+  if (status == KWM_OK) status = open_writer(loop);
+  if (status == KWM_OK) status = close_writer(loop, run_steps(loop));
   loop->kind->close(loop->self);
   const kwm_status written = loop->kind->summary(loop->self, config->output, kwm_rundir_word(status));
   kwm_watch_stop(&run->watch);

@@ -50,7 +50,8 @@ struct kwm_loop {
   const struct kwm_file_facts *files;
   double *seconds, *comm_seconds, *row_seconds; /* where the clock's time goes: of the run, of the row; means over ranks
                                                  */
-  double started, comm_started;                 /* the loop's own */
+  double started, comm_started;                 /* the loop's own, like the next */
+  kwm_ckpt_writer *writer;                      /* NULL: the run waits for its checkpoints */
 };
 
 /* The whole run in a folder that kwm_rundir_check has passed; KWM_STOPPED if it was asked to stop. Collective. */

@@ -49,27 +49,29 @@ static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *p
   return numbers * sizeof(double);
 }
 
-/* HDF5 copies what one call moves: a window of an array's rows; a matrix's dense block is one row, and whole. A joint
-   covariance goes slab by slab, and is dealt anew on the way. */
-static size_t checkpoint_bytes(const struct kwm_run *run, const struct kwm_params *params,
-                               const struct kwm_learn_spec *spec) {
-  const size_t window = 16 << 20, slab = 4 << 20;
-  size_t most = 0;
-  if (strcmp(run->config.learner, "kalman") != 0) return 0;
-  if (spec->joint) return 2 * slab;
+/* What checkpoint.background copies: means, and the learner's state. */
+static size_t copy_bytes(const struct kwm_run *run, const struct kwm_params *params,
+                         const struct kwm_learn_spec *spec) {
+  const bool kalman = strcmp(run->config.learner, "kalman") == 0;
+  size_t means = 0, state = 0;
+  if (!run->config.checkpoint.background) return 0;
   for (int g = 0; g < run->model.n_groups; g++) {
     const struct kwm_group *const group = &run->model.groups[g];
     const struct kwm_cov_choice *const choice = &spec->cov[group->role];
     const char *const structure = choice->structure;
-    const size_t number = choice->real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double);
-    const size_t p = (size_t)group->params, d = larger((size_t)group->d_o, (size_t)group->d_i);
-    const bool block = strcmp(structure, "block") == 0, low = strcmp(structure, "lowrank") == 0;
-    const size_t columns = block ? p : low ? (size_t)choice->rank : 1;
-    const size_t numbers = strcmp(structure, "kron") == 0 ? larger(d * d, p) : p * columns;
-    const size_t bytes = (size_t)params->share[g].count * numbers * number;
-    most = larger(most, bytes > window && !(block && group->d_o > 0) ? window : bytes);
+    const size_t p = (size_t)group->params, sides = (size_t)(group->d_o * group->d_o + group->d_i * group->d_i);
+    const size_t columns = strcmp(structure, "block") == 0     ? p
+                           : strcmp(structure, "lowrank") == 0 ? (size_t)choice->rank + 1
+                                                               : 1;
+    const size_t numbers = p * columns + (strcmp(structure, "kron") == 0 ? 2 * sides : 0);
+    const size_t count = (size_t)params->share[g].count;
+    means += count * p * sizeof(float);
+    state += count * numbers * (choice->real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double));
   }
-  return most;
+  const size_t n = (size_t)kwm_model_parameters(&run->model);
+  const size_t number = spec->filter.real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double);
+  if (kalman && spec->joint) state = n * n * number / (size_t)spec->group_ranks;
+  return means + (kalman ? state : 2 * means);
 }
 
 /* ---- operations */
@@ -210,9 +212,8 @@ struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const s
   spec.group_ranks = run->stages.ranks;
   struct kwm_params params = {.model = &run->model};
   for (int g = 0; g < run->model.n_groups; g++) params.share[g] = run->stages.share[g][group_rank];
-  struct kwm_plan plan = {.libraries =
-                              run->libraries_bytes + LIBRARY_GROWTH +
-                              larger(lapack_bytes(run, &params, &spec), checkpoint_bytes(run, &params, &spec))};
+  struct kwm_plan plan = {.libraries = run->libraries_bytes + LIBRARY_GROWTH + lapack_bytes(run, &params, &spec) +
+                                       copy_bytes(run, &params, &spec)};
   plan.data = probe->tasks > 0
                   ? stream_bytes(config, probe)
                   : kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +

@@ -2,6 +2,7 @@
 #include "kwm/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 static bool speaking;
 static bool progress_pending;
 static FILE *log_file;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* a thread that writes a checkpoint may warn */
 
 void kwm_log_speaks(bool speaks) {
   speaking = speaks;
@@ -50,9 +52,11 @@ void kwm_log(enum kwm_log_level level, const char *format, ...) {
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
   const char *prefix = level == KWM_LOG_WARNING ? "warning: " : "";
+  pthread_mutex_lock(&lock);
   clear_progress();
   fprintf(stderr, "kwm: %s%s\n", prefix, text);
   write_file(prefix, text);
+  pthread_mutex_unlock(&lock);
 }
 
 void kwm_log_progress(bool last, const char *format, ...) {
@@ -62,6 +66,7 @@ void kwm_log_progress(bool last, const char *format, ...) {
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
   va_end(arguments);
+  pthread_mutex_lock(&lock);
   if (isatty(STDERR_FILENO)) {
     fprintf(stderr, "\r\033[K%s%s", text, last ? "\n" : "");
     fflush(stderr);
@@ -70,4 +75,5 @@ void kwm_log_progress(bool last, const char *format, ...) {
     fprintf(stderr, "%s\n", text);
   }
   write_file("", text);
+  pthread_mutex_unlock(&lock);
 }

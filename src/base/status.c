@@ -1,11 +1,11 @@
-/* The process's one error message, and what a status is called. */
+/* Each thread's one error message, and what a status is called. */
 #include "kwm/base.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static char error_message[1024];
+static _Thread_local char error_message[1024];
 
 const char *kwm_status_words(kwm_status status) {
   switch (status) {

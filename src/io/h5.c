@@ -1,8 +1,7 @@
-/* HDF5: the only file that knows the library. Metadata carries checksums (latest format), arrays are chunked with
-   Fletcher-32, texts are variable-length UTF-8 attributes of any length (h5py: str). */
+/* HDF5: the only file that knows the library. Metadata carries checksums (latest format), arrays are contiguous (the
+   seal sums them; in parallel HDF5 1.10 writes filtered chunks twice), texts are UTF-8 attributes of any length
+   (h5py: bytes). */
 #include "h5.h"
-
-#include "kwm/array.h"
 
 #include <hdf5.h>
 #include <stdio.h>
@@ -23,8 +22,7 @@ static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *text) 
   return 0;
 }
 
-/* Why the last HDF5 call failed, in its own words. */
-static const char *reason(void) {
+const char *kwm_h5_reason(void) {
   static char text[REASON];
   snprintf(text, sizeof text, "an HDF5 error without words");
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, text);
@@ -48,7 +46,7 @@ static kwm_status failure(const kwm_h5 *h5) {
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, find_write_error, &alone_knows);
   if (size == 1 || !alone_knows) return KWM_ERR_SYSTEM;
   fprintf(stderr, "kwm: checkpoint %s: rank %d can't write (%s) nor tell the ranks that wait for it: ending the job\n",
-          h5->path, rank, reason());
+          h5->path, rank, kwm_h5_reason());
   MPI_Abort(h5->comm, KWM_ERR_SYSTEM);
   return KWM_ERR_SYSTEM;
 }
@@ -63,7 +61,7 @@ static hid_t open_file(MPI_Comm comm, const char *path, bool writing, int64_t sk
   H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
   if (writing) H5Pset_userblock(creation, (hsize_t)skip);
   const hid_t file = writing ? H5Fcreate(path, H5F_ACC_TRUNC, creation, access) : H5Fopen(path, H5F_ACC_RDONLY, access);
-  if (file < 0) KWM_RAISE(KWM_ERR_SYSTEM, "checkpoint %s: wanted an HDF5 file, found: %s", path, reason());
+  if (file < 0) KWM_RAISE(KWM_ERR_SYSTEM, "checkpoint %s: wanted an HDF5 file, found: %s", path, kwm_h5_reason());
   H5Pclose(creation);
   H5Pclose(access);
   return file;
@@ -85,13 +83,13 @@ kwm_status kwm_h5_close(kwm_h5 **h5) {
   free(*h5);
   *h5 = NULL;
   KWM_CHECK(H5Fclose(closing.file) >= 0, failure(&closing), "checkpoint %s: wanted to close it, found: %s",
-            closing.path, reason());
+            closing.path, kwm_h5_reason());
   return KWM_OK;
 }
 
 kwm_status kwm_h5_flush(kwm_h5 *h5) {
   KWM_CHECK(H5Fflush(h5->file, H5F_SCOPE_GLOBAL) >= 0, failure(h5), "checkpoint %s: wanted it flushed, found: %s",
-            h5->path, reason());
+            h5->path, kwm_h5_reason());
   return KWM_OK;
 }
 
@@ -100,7 +98,7 @@ kwm_status kwm_h5_probe(const char *path) {
   H5Pset_file_locking(access, false, true);
   const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, access);
   H5Pclose(access);
-  KWM_CHECK(file >= 0, KWM_ERR_SYSTEM, "checkpoint %s: wanted it whole on the disk, found: %s", path, reason());
+  KWM_CHECK(file >= 0, KWM_ERR_SYSTEM, "checkpoint %s: wanted it whole on the disk, found: %s", path, kwm_h5_reason());
   H5Fclose(file);
   return KWM_OK;
 }
@@ -116,21 +114,18 @@ static hid_t file_type(enum kwm_type type) {
 }
 
 static hid_t create_dataset(const kwm_h5 *h5, const struct kwm_h5_array *array) {
-  hsize_t dims[KWM_SLAB_DIMS], max_dims[KWM_SLAB_DIMS], chunk[KWM_SLAB_DIMS];
-  for (int d = 0; d < array->n_dims; d++) {
-    dims[d] = (hsize_t)array->dims[d];
-    max_dims[d] = dims[d] > 0 ? dims[d] : 1; /* HDF5 wants no chunk longer than that */
-    chunk[d] = (hsize_t)array->chunk[d];
-  }
-  const hid_t space = H5Screate_simple(array->n_dims, dims, max_dims);
+  hsize_t dims[KWM_SLAB_DIMS];
+  for (int d = 0; d < array->n_dims; d++) dims[d] = (hsize_t)array->dims[d];
+  const hid_t space = H5Screate_simple(array->n_dims, dims, NULL);
   const hid_t links = H5Pcreate(H5P_LINK_CREATE), properties = H5Pcreate(H5P_DATASET_CREATE);
   H5Pset_create_intermediate_group(links, 1);
-  H5Pset_chunk(properties, array->n_dims, chunk);
-  H5Pset_fletcher32(properties);
+  H5Pset_layout(properties, H5D_CONTIGUOUS);
+  H5Pset_alloc_time(properties, H5D_ALLOC_TIME_EARLY); /* so that any rank may write when it likes */
+  H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER);
   const hid_t dataset =
       H5Dcreate2(h5->file, array->name, file_type(array->type), space, links, properties, H5P_DEFAULT);
   if (dataset < 0)
-    KWM_RAISE(failure(h5), "checkpoint %s: wanted to make array %s, found: %s", h5->path, array->name, reason());
+    KWM_RAISE(failure(h5), "checkpoint %s: wanted to make array %s, found: %s", h5->path, array->name, kwm_h5_reason());
   H5Pclose(properties);
   H5Pclose(links);
   H5Sclose(space);
@@ -140,8 +135,9 @@ static hid_t create_dataset(const kwm_h5 *h5, const struct kwm_h5_array *array) 
 kwm_status kwm_h5_array_create(kwm_h5 *h5, const struct kwm_slab *slab, struct kwm_h5_array *array) {
   *array = (struct kwm_h5_array){.h5 = h5, .name = slab->name, .type = slab->type, .n_dims = slab->n_dims};
   memcpy(array->dims, slab->dims, (size_t)slab->n_dims * sizeof *slab->dims);
-  kwm_slab_chunk(slab, array->chunk);
+  array->chunk_rows = 1;
   array->id = create_dataset(h5, array);
+  array->offset = array->id >= 0 ? (int64_t)H5Dget_offset(array->id) : -1; /* empty: HADDR_UNDEF, -1 */
   return array->id >= 0 ? KWM_OK : KWM_ERR_SYSTEM;
 }
 
@@ -151,9 +147,11 @@ static bool inspect(struct kwm_h5_array *array) {
   const hid_t properties = H5Dget_create_plist(array->id);
   hsize_t dims[KWM_SLAB_DIMS] = {0}, chunk[KWM_SLAB_DIMS] = {0};
   array->n_dims = H5Sget_simple_extent_ndims(space);
-  const bool shaped = array->n_dims >= 1 && array->n_dims <= KWM_SLAB_DIMS &&
-                      H5Sget_simple_extent_dims(space, dims, NULL) >= 0 &&
-                      H5Pget_chunk(properties, array->n_dims, chunk) == array->n_dims;
+  const bool shaped =
+      array->n_dims >= 1 && array->n_dims <= KWM_SLAB_DIMS && H5Sget_simple_extent_dims(space, dims, NULL) >= 0;
+  chunk[0] = 1;
+  const bool chunked = H5Pget_layout(properties) == H5D_CHUNKED; /* format 1 */
+  const bool laid_out = shaped && (!chunked || H5Pget_chunk(properties, array->n_dims, chunk) == array->n_dims);
   const H5T_class_t class = H5Tget_class(element);
   const size_t size = H5Tget_size(element);
   H5Pclose(properties);
@@ -162,17 +160,18 @@ static bool inspect(struct kwm_h5_array *array) {
   array->type = class == H5T_INTEGER ? KWM_I64 : size == 4 ? KWM_F32 : KWM_F64;
   for (int d = 0; d < KWM_SLAB_DIMS; d++) {
     array->dims[d] = (int64_t)dims[d];
-    array->chunk[d] = (int64_t)chunk[d];
   }
-  return shaped && ((class == H5T_FLOAT && (size == 4 || size == 8)) || (class == H5T_INTEGER && size == 8));
+  array->chunk_rows = (int64_t)chunk[0];
+  return laid_out && ((class == H5T_FLOAT && (size == 4 || size == 8)) || (class == H5T_INTEGER && size == 8));
 }
 
 kwm_status kwm_h5_array_open(kwm_h5 *h5, const char *name, struct kwm_h5_array *array) {
-  *array = (struct kwm_h5_array){.id = H5Dopen2(h5->file, name, H5P_DEFAULT), .h5 = h5, .name = name};
-  KWM_CHECK(array->id >= 0, failure(h5), "checkpoint %s: wanted array %s, found: %s", h5->path, name, reason());
+  *array = (struct kwm_h5_array){.id = H5Dopen2(h5->file, name, H5P_DEFAULT), .h5 = h5, .name = name, .offset = -1};
+  KWM_CHECK(array->id >= 0, failure(h5), "checkpoint %s: wanted array %s, found: %s", h5->path, name, kwm_h5_reason());
   KWM_CHECK(inspect(array), failure(h5),
-            "checkpoint %s: %s: wanted a chunked array of f32, f64 or i64 with 1 to %d dimensions, found another",
-            h5->path, name, KWM_SLAB_DIMS);
+            "checkpoint %s: %s: wanted an array of f32, f64 or i64 with 1 to %d dimensions, found another", h5->path,
+            name, KWM_SLAB_DIMS);
+  array->offset = (int64_t)H5Dget_offset(array->id);
   return KWM_OK;
 }
 
@@ -202,13 +201,13 @@ kwm_status kwm_h5_move(const struct kwm_h5_array *array, const int64_t *start, c
                        void *data) {
   const hid_t dataset = array->id, type = memory_type(array->type), transfer = H5Pcreate(H5P_DATASET_XFER);
   const hid_t space = H5Dget_space(dataset), memory = select_box(array, start, extent, space);
-  H5Pset_dxpl_mpio(transfer, H5FD_MPIO_COLLECTIVE);
+  H5Pset_dxpl_mpio(transfer, writing ? H5FD_MPIO_INDEPENDENT : H5FD_MPIO_COLLECTIVE);
   const herr_t done = writing ? H5Dwrite(dataset, type, memory, space, transfer, data)
                               : H5Dread(dataset, type, memory, space, transfer, data);
   kwm_status status = KWM_OK;
   if (done < 0)
     status = KWM_RAISE(failure(array->h5), "checkpoint %s: wanted to %s %s, found: %s", array->h5->path,
-                       writing ? "write" : "read", array->name, reason());
+                       writing ? "write" : "read", array->name, kwm_h5_reason());
   H5Sclose(memory);
   H5Sclose(space);
   H5Pclose(transfer);
@@ -217,9 +216,11 @@ kwm_status kwm_h5_move(const struct kwm_h5_array *array, const int64_t *start, c
 
 /* ---- attributes */
 
-static hid_t make_text_type(void) {
+/* A text of so many bytes with its end. Of fixed length: the heap in which HDF5 keeps texts of any length has no
+   checksum, and a damaged one makes it loop. */
+static hid_t make_text_type(size_t bytes) {
   const hid_t type = H5Tcopy(H5T_C_S1);
-  H5Tset_size(type, H5T_VARIABLE);
+  H5Tset_size(type, bytes);
   H5Tset_cset(type, H5T_CSET_UTF8);
   return type;
 }
@@ -234,7 +235,7 @@ static kwm_status put_attribute(kwm_h5 *h5, const char *group, const char *name,
   kwm_status status = KWM_OK;
   if (attribute < 0 || H5Awrite(attribute, memory, value) < 0)
     status = KWM_RAISE(failure(h5), "checkpoint %s: wanted to make attribute %s of %s, found: %s", h5->path, name,
-                       group, reason());
+                       group, kwm_h5_reason());
   if (attribute >= 0) H5Aclose(attribute);
   if (object >= 0) H5Oclose(object);
   H5Sclose(space);
@@ -251,8 +252,8 @@ kwm_status kwm_h5_put_f64(kwm_h5 *h5, const char *group, const char *name, doubl
 }
 
 kwm_status kwm_h5_put_text(kwm_h5 *h5, const char *group, const char *name, const char *value) {
-  const hid_t type = make_text_type();
-  const kwm_status status = put_attribute(h5, group, name, type, type, &value);
+  const hid_t type = make_text_type(strlen(value) + 1);
+  const kwm_status status = put_attribute(h5, group, name, type, type, value);
   H5Tclose(type);
   return status;
 }
@@ -260,15 +261,15 @@ kwm_status kwm_h5_put_text(kwm_h5 *h5, const char *group, const char *name, cons
 static bool holds(hid_t attribute, H5T_class_t class) {
   const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
   const bool right = H5Tget_class(type) == class && H5Sget_simple_extent_npoints(space) == 1 &&
-                     (class == H5T_STRING ? H5Tis_variable_str(type) > 0 : H5Tget_size(type) == 8);
+                     (class == H5T_STRING || H5Tget_size(type) == 8);
   H5Sclose(space);
   H5Tclose(type);
   return right;
 }
 
-/* HDF5 hands out a text of its own; ours is an ordinary malloc'ed one. */
-static bool read_text(hid_t attribute, char **value) {
-  const hid_t type = make_text_type(), space = H5Screate(H5S_SCALAR);
+/* Format 1: HDF5 hands out a text of its own; ours is an ordinary malloc'ed one. */
+static bool read_variable_text(hid_t attribute, char **value) {
+  const hid_t type = make_text_type(H5T_VARIABLE), space = H5Screate(H5S_SCALAR);
   char *text = NULL;
   const bool read = H5Aread(attribute, type, &text) >= 0;
   if (read) *value = strdup(text != NULL ? text : "");
@@ -278,9 +279,20 @@ static bool read_text(hid_t attribute, char **value) {
   return read && *value != NULL;
 }
 
+static bool read_text(hid_t attribute, char **value) {
+  const hid_t type = H5Aget_type(attribute);
+  const bool variable = H5Tis_variable_str(type) > 0;
+  *value = variable ? NULL : calloc(1, H5Tget_size(type) + 1);
+  const bool read = !variable && *value != NULL && H5Aread(attribute, type, *value) >= 0;
+  H5Tclose(type);
+  if (!variable && !read) free(*value), *value = NULL;
+  return variable ? read_variable_text(attribute, value) : read;
+}
+
 /* value: int64_t, double or char * by class. */
 static kwm_status read_attribute(const kwm_h5 *h5, hid_t attribute, const char *name, H5T_class_t class, void *value) {
-  KWM_CHECK(attribute >= 0, failure(h5), "checkpoint %s: wanted attribute %s, found: %s", h5->path, name, reason());
+  KWM_CHECK(attribute >= 0, failure(h5), "checkpoint %s: wanted attribute %s, found: %s", h5->path, name,
+            kwm_h5_reason());
   const char *const words = class == H5T_STRING    ? "one text"
                             : class == H5T_INTEGER ? "one 64-bit integer"
                                                    : "one 64-bit number";
@@ -289,7 +301,8 @@ static kwm_status read_attribute(const kwm_h5 *h5, hid_t attribute, const char *
   const bool read = class == H5T_STRING
                         ? read_text(attribute, value)
                         : H5Aread(attribute, class == H5T_INTEGER ? H5T_NATIVE_INT64 : H5T_NATIVE_DOUBLE, value) >= 0;
-  KWM_CHECK(read, failure(h5), "checkpoint %s: attribute %s: wanted %s, found: %s", h5->path, name, words, reason());
+  KWM_CHECK(read, failure(h5), "checkpoint %s: attribute %s: wanted %s, found: %s", h5->path, name, words,
+            kwm_h5_reason());
   return KWM_OK;
 }
 
@@ -347,44 +360,8 @@ kwm_status kwm_h5_list(kwm_h5 *h5,
   struct walk walk = {.h5 = h5, .visit = visit, .context = context};
   const herr_t done = H5Lvisit(h5->file, H5_INDEX_NAME, H5_ITER_INC, walk_link, &walk);
   KWM_TRY(walk.status);
-  KWM_CHECK(done >= 0, failure(h5), "checkpoint %s: wanted what is in it, found: %s", h5->path, reason());
+  KWM_CHECK(done >= 0, failure(h5), "checkpoint %s: wanted what is in it, found: %s", h5->path, kwm_h5_reason());
   return KWM_OK;
-}
-
-/* ---- other people's files */
-
-static kwm_status read_array(hid_t file, const char *path, const char *name, int64_t *rows, int64_t *columns,
-                             double **values) {
-  hsize_t dims[2] = {0, 1};
-  const hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
-  KWM_CHECK(set >= 0, KWM_ERR_DATA, "data %s: wanted dataset %s, found: %s", path, name, reason());
-  const hid_t space = H5Dget_space(set), type = H5Dget_type(set);
-  const int n_dims = H5Sget_simple_extent_ndims(space);
-  const bool numbers = H5Tget_class(type) == H5T_FLOAT || H5Tget_class(type) == H5T_INTEGER;
-  const bool right = numbers && n_dims >= 1 && n_dims <= 2 && H5Sget_simple_extent_dims(space, dims, NULL) >= 0;
-  H5Tclose(type);
-  H5Sclose(space);
-  kwm_status status =
-      right ? KWM_OK : KWM_RAISE(KWM_ERR_DATA, "data %s: %s: wanted numbers in one or two dimensions", path, name);
-  *rows = (int64_t)dims[0], *columns = (int64_t)dims[1];
-  if (status == KWM_OK) status = kwm_alloc((void **)values, (size_t)(dims[0] * dims[1] + 1) * sizeof(double), name);
-  if (status == KWM_OK && H5Dread(set, H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, *values) < 0)
-    status = KWM_RAISE(KWM_ERR_DATA, "data %s: wanted to read %s, found: %s", path, name, reason());
-  H5Dclose(set);
-  return status;
-}
-
-kwm_status kwm_array_read(const char *path, const char *name, int64_t *rows, int64_t *columns, double **values) {
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-  *values = NULL;
-  const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-  KWM_CHECK(file >= 0, KWM_ERR_DATA, "data %s: wanted an HDF5 file, found: %s", path, reason());
-  const kwm_status status = read_array(file, path, name, rows, columns, values);
-  H5Fclose(file);
-  if (status == KWM_OK) return KWM_OK;
-  kwm_free(*values);
-  *values = NULL;
-  return status;
 }
 
 const char *kwm_ckpt_version(void) {

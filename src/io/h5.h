@@ -1,6 +1,7 @@
 /* Private to io: parallel HDF5 without its types. A status here is this rank's own, to be agreed on by the caller.
    Writing fails with KWM_ERR_SYSTEM, reading with KWM_ERR_DATA. A rank that meets an I/O error in the middle of a
-   collective write can't tell the others, who wait inside HDF5: it ends the job with a message. */
+   collective write (headers; arrays are each rank's own to write) can't tell the others, who wait inside HDF5: it ends
+   the job with a message. */
 #pragma once
 
 #include <mpi.h>
@@ -9,8 +10,11 @@
 
 typedef struct kwm_h5 kwm_h5;
 
+/* Why the last HDF5 call failed, in its own words; static storage. */
+const char *kwm_h5_reason(void);
+
 enum kwm_h5_mode {
-  KWM_H5_WRITE, /* a new file; every call is collective */
+  KWM_H5_WRITE, /* a new file; every call but kwm_h5_move is collective */
   KWM_H5_READ,  /* opening, closing and kwm_h5_move are collective */
 };
 
@@ -32,7 +36,8 @@ struct kwm_h5_array {
   const char *name;
   enum kwm_type type;
   int n_dims;
-  int64_t dims[KWM_SLAB_DIMS], chunk[KWM_SLAB_DIMS];
+  int64_t dims[KWM_SLAB_DIMS], chunk_rows; /* rows of a chunk, 1 if there are none */
+  int64_t offset;                          /* of its first byte in the file; below 0: in chunks, or empty */
 };
 
 /* Fill `array` (to be closed also on failure); name is borrowed. Parent groups are made. */
@@ -40,7 +45,8 @@ kwm_status kwm_h5_array_create(kwm_h5 *h5, const struct kwm_slab *slab, struct k
 kwm_status kwm_h5_array_open(kwm_h5 *h5, const char *name, struct kwm_h5_array *array);
 void kwm_h5_array_close(struct kwm_h5_array *array);
 
-/* Writes or reads the box [start, start + extent) of the array; an extent of 0 moves nothing (data then ignored). */
+/* Writes (each rank for itself) or reads (collective) the box [start, start + extent) of the array; an extent of 0
+   moves nothing (data then ignored). */
 kwm_status kwm_h5_move(const struct kwm_h5_array *array, const int64_t *start, const int64_t *extent, bool writing,
                        void *data);
 

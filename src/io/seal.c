@@ -47,31 +47,37 @@ static int64_t read_bytes(int file, int64_t offset, int64_t n, char *bytes) {
   return done;
 }
 
-static uint64_t sum_words(const char *bytes, int64_t n_words, int64_t first) {
+/* One byte of the word that holds it. */
+static uint64_t byte_term(int64_t offset, unsigned char byte) {
+  return ((uint64_t)byte << (8 * (offset % WORD_BYTES))) * (2 * (uint64_t)(offset / WORD_BYTES) + 1);
+}
+
+uint64_t kwm_seal_add(int64_t offset, const void *data, int64_t n) {
+  const unsigned char *const bytes = data;
   uint64_t sum = 0;
-  for (int64_t i = 0; i < n_words; i++) {
+  int64_t i = 0;
+  for (; i < n && (offset + i) % WORD_BYTES != 0; i++) sum += byte_term(offset + i, bytes[i]);
+  for (; i + WORD_BYTES <= n; i += WORD_BYTES) {
     uint64_t word;
-    memcpy(&word, bytes + i * WORD_BYTES, sizeof word);
-    sum += word * (2 * (uint64_t)(first + i) + 1);
+    memcpy(&word, bytes + i, sizeof word);
+    sum += word * (2 * (uint64_t)((offset + i) / WORD_BYTES) + 1);
   }
+  for (; i < n; i++) sum += byte_term(offset + i, bytes[i]);
   return sum;
 }
 
-/* Adds words [first, last), the file's last one filled up with zeros. */
-static kwm_status sum_share(const char *path, int file, int64_t bytes, int64_t first, int64_t last, uint64_t *sum) {
-  const int64_t piece = PIECE_BYTES / WORD_BYTES;
+/* Adds bytes [first, last). */
+static kwm_status sum_bytes(const char *path, int file, int64_t first, int64_t last, uint64_t *sum) {
   void *buffer = NULL;
   KWM_TRY(kwm_alloc(&buffer, PIECE_BYTES, "a piece of a checkpoint"));
   kwm_status status = KWM_OK;
-  for (; first < last && status == KWM_OK; first += piece) {
-    const int64_t n = last - first < piece ? last - first : piece, offset = first * WORD_BYTES;
-    const int64_t wanted = bytes - offset < n * WORD_BYTES ? bytes - offset : n * WORD_BYTES;
-    memset(buffer, 0, PIECE_BYTES);
-    if (read_bytes(file, offset, wanted, buffer) == wanted)
-      *sum += sum_words(buffer, n, first);
+  for (; first < last && status == KWM_OK; first += PIECE_BYTES) {
+    const int64_t n = last - first < PIECE_BYTES ? last - first : PIECE_BYTES;
+    if (read_bytes(file, first, n, buffer) == n)
+      *sum += kwm_seal_add(first, buffer, n);
     else
       status = KWM_RAISE(KWM_ERR_DATA, "checkpoint %s: wanted %" PRId64 " bytes at %" PRId64 ", the disk gave fewer",
-                         path, wanted, offset);
+                         path, n, first);
   }
   kwm_free(buffer);
   return status;
@@ -81,9 +87,24 @@ kwm_status kwm_seal_sum(const char *path, int part, int parts, int64_t *bytes, u
   int file;
   *sum = 0;
   KWM_TRY(open_file(path, &file, bytes));
-  const int64_t begin = KWM_SEAL_BYTES / WORD_BYTES, n = (*bytes + WORD_BYTES - 1) / WORD_BYTES - begin;
-  const kwm_status status =
-      sum_share(path, file, *bytes, begin + n * part / parts, begin + n * (part + 1) / parts, sum);
+  const int64_t n = *bytes - KWM_SEAL_BYTES, share = n > 0 ? (n / parts + WORD_BYTES) / WORD_BYTES * WORD_BYTES : 0;
+  const int64_t first = KWM_SEAL_BYTES + share * part, last = first + share;
+  const kwm_status status = sum_bytes(path, file, first, last < *bytes ? last : *bytes, sum);
+  close(file);
+  return status;
+}
+
+kwm_status kwm_seal_sum_around(const char *path, int64_t n, const int64_t (*held)[2], int64_t *bytes, uint64_t *sum) {
+  int file;
+  *sum = 0;
+  KWM_TRY(open_file(path, &file, bytes));
+  kwm_status status = KWM_OK;
+  int64_t at = KWM_SEAL_BYTES;
+  for (int64_t k = 0; k < n && status == KWM_OK; k++) {
+    status = sum_bytes(path, file, at, held[k][0], sum);
+    at = held[k][0] + held[k][1];
+  }
+  if (status == KWM_OK) status = sum_bytes(path, file, at, *bytes, sum);
   close(file);
   return status;
 }

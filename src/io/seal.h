@@ -11,6 +11,12 @@ enum { KWM_SEAL_BYTES = 512 };
    KWM_ERR_DATA if it can't be read. */
 kwm_status kwm_seal_sum(const char *path, int part, int parts, int64_t *bytes, uint64_t *sum);
 
+/* What n bytes at `offset` of the file add to the sum. Pure. */
+uint64_t kwm_seal_add(int64_t offset, const void *data, int64_t n);
+
+/* Reads the file but for the n ranges {first byte, bytes}, which rise: its length, and what is read adds to the sum. */
+kwm_status kwm_seal_sum_around(const char *path, int64_t n, const int64_t (*held)[2], int64_t *bytes, uint64_t *sum);
+
 /* Writes the seal into the file and forces it to the disk. */
 kwm_status kwm_seal_write(const char *path, int64_t bytes, uint64_t sum);
 

@@ -1,4 +1,4 @@
-/* Private to io: rows of a global array, and how such an array is cut into chunks. Local and pure. */
+/* Private to io: rows of a global array. Local and pure. */
 #pragma once
 
 #include "kwm/ckpt.h"
@@ -16,10 +16,7 @@ struct kwm_slab {
 
 int64_t kwm_slab_row_bytes(const struct kwm_slab *slab);
 
-/* chunk: (n_dims), at most 1 MiB and for larger arrays at least half of it: a function of the global shape only. */
-void kwm_slab_chunk(const struct kwm_slab *slab, int64_t *chunk);
-
-/* At most so many bytes of the file hold the whole array with its index. */
+/* At most so many bytes of the file hold the whole array with its headers. */
 int64_t kwm_slab_file_bytes(const struct kwm_slab *slab);
 
 /* "f32 (3, 4)" for messages; text holds KWM_SLAB_WORDS bytes. */

@@ -14,20 +14,36 @@ double kwm_par_seconds(void) {
   return MPI_Wtime();
 }
 
-/* Whether this process waits in here, for a thread that watches it; one thread alone calls MPI. */
-static atomic_bool waiting;
+/* Whether this process waits in here, for a thread that watches it; threads aside do not count. */
+static atomic_bool waiting, waiting_aside, follows;
+static _Thread_local bool aside;
+
+void kwm_par_aside(bool is) {
+  aside = is;
+}
+
+void kwm_par_follow(bool is) {
+  follows = is;
+}
 
 bool kwm_par_waiting(void) {
-  return waiting;
+  return waiting || (follows && waiting_aside);
+}
+
+static void set_waiting(bool is) {
+  if (aside)
+    waiting_aside = is;
+  else
+    waiting = is;
 }
 
 double par_begin_wait(void) {
-  waiting = true;
+  set_waiting(true);
   return kwm_par_seconds();
 }
 
 void par_end_wait(struct kwm_layout *layout, double start) {
-  waiting = false;
+  set_waiting(false);
   layout->comm_seconds += kwm_par_seconds() - start;
 }
 
@@ -45,7 +61,7 @@ kwm_status kwm_agree(MPI_Comm comm, kwm_status status) {
   const int mine = status == KWM_OK ? size : rank;
   par_begin_wait();
   MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm);
-  waiting = false;
+  set_waiting(false);
   if (first == size) return KWM_OK;
   int agreed = (int)status;
   char message[MESSAGE_BYTES] = "";

@@ -40,8 +40,8 @@ def flip(file_path, at=None):
     """One byte changed; by default in the middle of a covariance."""
     if at is None:
         with h5py.File(file_path, "r") as file:
-            chunk = file["/cov/hidden/precision"].id.get_chunk_info(0)
-            at = chunk.byte_offset + chunk.size // 2
+            array = file["/cov/hidden/precision"].id
+            at = array.get_offset() + array.get_storage_size() // 2
     with open(file_path, "r+b") as file:
         file.seek(at)
         byte = file.read(1)[0]

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Runs killed at seeded random points, in the process (KWM_TEST_FAULT: any phase of a step or of a checkpoint, one rank or all)
+"""Runs killed at seeded random points, in the process (KWM_TEST_FAULT: any phase of a step, or of a checkpoint that is written in the background or while the run waits, one rank or all)
 or from outside at any moment; resumed, each ends with the bits of the run that nobody touched. And checkpoints with a random
 byte changed in every section, or cut at a random length: refused, each of them, and passed over by a run that resumes.
 
@@ -27,9 +27,11 @@ RUNS = {
     "kalman": (2, ["model.width=32", *t.layout(2)]),
     "owners": (4, ["model.width=64", *t.layout(2, 2)]),
     "innovation": (2, ["model.width=32", "cov.recurrence.form=innovation", *t.layout(2)]),
+    "waits": (2, ["model.width=32", "checkpoint.background=false", *t.layout(2)]),
     "adam": (2, ["model.width=32", "learner=adam", *t.layout(2)]),
 }
 OF_STEP = ["predict", "linearise", "learn", "agree"]
+# Of the run: checkpoint; the others of the thread that writes while the run goes on (waits: of the run as well).
 OF_CHECKPOINT = ["checkpoint", "create", "flush", "sync", "seal", "publish", "prune"]
 
 
@@ -54,7 +56,9 @@ def points(n, draw, arrays):
             phases = OF_CHECKPOINT + draw.sample(arrays[run], min(len(OF_CHECKPOINT), len(arrays[run])))
             yield run, "checkpoint", draw.choice(phases), EVERY * draw.randint(1, STEPS // EVERY), draw.randint(-1, ranks - 1)
         else:
-            yield run, "step", draw.choice(OF_STEP), draw.randint(1, STEPS - 1), draw.randint(-1, ranks - 1)
+            # Half of them in the steps during which the last checkpoint is being written.
+            step = draw.choice([draw.randint(1, STEPS - 1), EVERY * draw.randint(1, STEPS // EVERY - 1) + draw.randint(0, 2)])
+            yield run, "step", draw.choice(OF_STEP), step, draw.randint(-1, ranks - 1)
 
 
 def launch(run, folder, fault=None):
@@ -123,20 +127,19 @@ def one_point(number, point, whole, usual, tally):
     good = good and t.check(t.rows(folder) == t.rows(whole[run]), words + ": wanted the same metrics.tsv")
     good = good and t.check(not t.parts(folder), words + ": wanted no .part in the end")
     t.check(hit, "%s: wanted the run to be killed, found %s:\n%s" % (words, child.code, child.err))
-    t.check(lost <= EVERY, "%s: wanted at most %d steps lost, found %d" % (words, EVERY, lost))
+    # One checkpoint may be on its way to the disk; the next one waits for it.
+    t.check(lost < 2 * EVERY, "%s: wanted less than %d steps lost, found %d" % (words, 2 * EVERY, lost))
     tally.add(number, run, kind, phase, step, place, "killed" if hit else "missed", lost, "same" if good else "LOST")
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sections(file_path):
-    """(name, first byte, bytes) of the seal, of every array's chunks, and of what lies between: HDF5's own structures."""
+    """(name, first byte, bytes) of the seal, of every array, and of what lies between: HDF5's own structures."""
     found = [("seal", 0, 512)]
     with h5py.File(file_path, "r") as file:
         def visit(name, item):
-            if isinstance(item, h5py.Dataset):
-                for at in range(item.id.get_num_chunks()):
-                    chunk = item.id.get_chunk_info(at)
-                    found.append(("/" + name, chunk.byte_offset, chunk.size))
+            if isinstance(item, h5py.Dataset) and item.id.get_offset() is not None:
+                found.append(("/" + name, item.id.get_offset(), item.id.get_storage_size()))
         file.visititems(visit)
     size, at, between = os.path.getsize(file_path), 512, []
     for _, first, length in sorted(found[1:], key=lambda one: one[1]):
@@ -217,6 +220,7 @@ def main():
         t.check(child.code == 0, "%s: wanted exit 0, found %s:\n%s" % (run, child.code, child.err))
         usual[run] = time.monotonic() - begun
         arrays[run] = sorted(name for name in t.arrays(t.newest(whole[run])) if "@" not in name)
+    t.check_same("in the background or not", t.newest(whole["kalman"]), t.newest(whole["waits"]))
     cases = [(k, point, whole, usual, tally) for k, point in enumerate(points(options.points, draw, arrays))]
     t.all_of(one_point, cases)
     print("points %d: killed %d (outside %d, step %d, checkpoint %d), missed %d; resumed with the same bits %d, lost %d"

@@ -262,9 +262,14 @@ def rows(folder, name="metrics.tsv"):
     return [[line[at] for at in kept] for line in lines]
 
 
+def text(value):
+    """A text of a checkpoint."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 def count_names(names):
     """One name for each number of /history/counts: NAME[n] stands for n of them."""
-    for name in str(names).split():
+    for name in text(names).split():
         base, _, times = name.rstrip("]").partition("[")
         yield from [base] if not times else ["%s[%d]" % (base, at) for at in range(int(times))]
 

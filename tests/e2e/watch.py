@@ -51,7 +51,7 @@ STALLS = {
     "hang:learn:70:1": ("rank 1", "phase learn of step 70", "alive"),
     "hang:predict:71:0": ("rank 0", "phase predict of step 71", "alive"),
     "stop:linearise:70:0": ("rank 0", "no sign of life"),
-    "hang:sync:100:1": ("rank 1", "phase checkpoint of step 100", "alive"),
+    "hang:sync:100:1": ("rank 1", "phase checkpoint of step 120", "alive"),
 }
 
 

@@ -55,7 +55,7 @@ def same_arrays(words, one, other, counts=True):
             if name == "history/counts" and not counts:
                 continue
             if name == "history/counts":
-                kept = [i for i, word in enumerate(str(a["history"].attrs["names"]).split()) if "seconds" not in word]
+                kept = [i for i, word in enumerate(t.text(a["history"].attrs["names"]).split()) if "seconds" not in word]
                 x, y = x[kept], y[kept]
             t.check(x.tobytes() == y.tobytes(), "%s: wanted the same bits in %s" % (words, name))
     t.check(len(names) > 5, "%s: wanted arrays, found %s" % (words, names))
