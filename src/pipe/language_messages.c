@@ -50,6 +50,7 @@ static double *counter(struct kwm_language *language, enum language_kind kind) {
 
 void language_send(struct kwm_language *language, enum language_kind kind, const float *rows) {
   kwm_link_send(language->links, link_of(language, kind, true), rows);
+  if (language->layout->owners > 1) kwm_links_drain(language->links); /* they wait for each other in other ways, too */
   *counter(language, kind) += (double)(language->n * language->model->width) * sizeof *rows;
 }
 
