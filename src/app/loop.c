@@ -8,6 +8,8 @@
 #include "kwm_version.h"
 #include "rundir.h"
 
+static const int64_t STEP_MAX = (int64_t)1 << 40;
+
 /* ---- clock: seconds of training, evaluations apart */
 
 static void start_clock(struct kwm_loop *loop) {
@@ -37,7 +39,12 @@ static kwm_status resume(struct kwm_loop *loop) {
   }
   KWM_TRY(kwm_run_open_checkpoint(&ckpt, &run->layout, run->config.output));
   kwm_log(KWM_LOG_INFO, "resuming from %s", kwm_ckpt_path(ckpt));
-  const kwm_status status = loop->kind->load(loop->self, ckpt);
+  int64_t step = 0;
+  kwm_status status = kwm_ckpt_get_i64(ckpt, "/meta", "step", &step);
+  if (status == KWM_OK && (step < 0 || step > STEP_MAX))
+    status = KWM_RAISE(KWM_ERR_DATA, "checkpoint %s: wanted a step from 0 to %lld, found %lld", kwm_ckpt_path(ckpt),
+                       (long long)STEP_MAX, (long long)step);
+  if (status == KWM_OK) status = loop->kind->load(loop->self, ckpt);
   kwm_ckpt_close(&ckpt);
   return status;
 }

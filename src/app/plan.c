@@ -212,8 +212,8 @@ struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const s
   spec.group_ranks = run->stages.ranks;
   struct kwm_params params = {.model = &run->model};
   for (int g = 0; g < run->model.n_groups; g++) params.share[g] = run->stages.share[g][group_rank];
-  struct kwm_plan plan = {.libraries = run->libraries_bytes + LIBRARY_GROWTH + lapack_bytes(run, &params, &spec) +
-                                       copy_bytes(run, &params, &spec)};
+  struct kwm_plan plan = {.libraries = run->libraries_bytes + LIBRARY_GROWTH +
+                                       larger(lapack_bytes(run, &params, &spec), copy_bytes(run, &params, &spec))};
   plan.data = probe->tasks > 0
                   ? stream_bytes(config, probe)
                   : kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +
