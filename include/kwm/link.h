@@ -18,8 +18,8 @@ struct kwm_link_spec {
 
 typedef struct kwm_links kwm_links;
 
-/* Collective over world, the same link k on both of its ranks; device and layout are borrowed. direct: device to device
-   where that can be. Link k is specs[k]. close is local and accepts NULL; what was sent and not received is
+/* Collective over world; the ranks that a link joins have the same list; device and layout are borrowed. direct: device
+   to device where that can be. Link k is specs[k]. close is local and accepts NULL; what was sent and not received is
    lost. */
 kwm_status kwm_links_open(kwm_links **links, struct kwm_layout *layout, kwm_device *device, bool direct, int n,
                           const struct kwm_link_spec *specs);
@@ -44,5 +44,8 @@ struct kwm_links_waits {
 };
 struct kwm_links_waits kwm_links_waited(kwm_links *links);
 
-/* Bytes that a rank's device gives to links that end there, if all are direct. */
-double kwm_links_bytes(int rank, int n, const struct kwm_link_spec *specs);
+/* Bytes that a rank of the group takes for these links: on its device, if all are direct, and on its host. */
+struct kwm_link_bytes {
+  double device, host;
+};
+struct kwm_link_bytes kwm_links_bytes(int rank, bool on_device, int n, const struct kwm_link_spec *specs);

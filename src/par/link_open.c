@@ -188,9 +188,11 @@ void kwm_links_close(kwm_links *links) {
   kwm_free(links);
 }
 
-double kwm_links_bytes(int rank, int n, const struct kwm_link_spec *specs) {
-  double bytes = 0;
-  for (int k = 0; k < n; k++)
-    if (specs[k].to == rank) bytes += (double)window_bytes(&specs[k]);
+struct kwm_link_bytes kwm_links_bytes(int rank, bool on_device, int n, const struct kwm_link_spec *specs) {
+  struct kwm_link_bytes bytes = {0, (double)n * sizeof(struct link_end)};
+  for (int k = 0; k < n; k++) {
+    if (on_device && specs[k].to == rank) bytes.device += (double)window_bytes(&specs[k]);
+    if (!on_device && specs[k].from == rank) bytes.host += (double)slots_bytes(&specs[k]);
+  }
   return bytes;
 }

@@ -158,7 +158,7 @@ kwm_status language_allocate(struct kwm_language *language) {
 static kwm_status open_links(struct kwm_language *language, kwm_status status) {
   struct kwm_link_spec specs[LANGUAGE_LINKS_MAX];
   KWM_TRY(kwm_agree(language->layout->world, status));
-  const int n = language_links(language, specs);
+  const int n = language_links(language, language->spec.device != NULL, specs);
   return kwm_links_open(&language->links, language->layout, language->spec.device, language->spec.direct, n, specs);
 }
 
@@ -199,21 +199,26 @@ void kwm_language_destroy(kwm_language *language) {
 }
 
 /* What allocate_host takes. */
-static double host_bytes(const struct kwm_language *language) {
-  const double numbers = 6 * (double)language->n + (double)language->model->types;
-  return ((double)facts_floats(language) + numbers) * sizeof(float);
+static double host_bytes(const struct kwm_language *language, bool on_device) {
+  const double n = (double)language->n, types = (double)language->model->types;
+  const double numbers = 6 * n + types;
+  const double floats = (double)facts_floats(language);
+  struct kwm_link_spec specs[LANGUAGE_LINKS_MAX];
+  const struct kwm_link_bytes links = kwm_links_bytes(language_member(language, language->rank), on_device,
+                                                      language_links(language, on_device, specs), specs);
+  return (floats + numbers) * sizeof(float) + links.host;
 }
 
 struct kwm_language_bytes kwm_language_pipe_bytes(const struct kwm_transformer *model,
                                                   const struct kwm_language_spec *spec, const struct kwm_layout *at,
                                                   bool on_device) {
   struct kwm_layout layout = *at;
-  struct kwm_link_spec specs[LANGUAGE_LINKS_MAX];
   struct kwm_language language = {
       .layout = &layout, .model = model, .spec = *spec, .rank = at->stage, .ranks = at->stages};
   if (language_measure(&language) != KWM_OK) return (struct kwm_language_bytes){0, 0};
+  struct kwm_link_spec specs[LANGUAGE_LINKS_MAX];
+  const struct kwm_link_bytes links = kwm_links_bytes(language_member(&language, language.rank), on_device,
+                                                      language_links(&language, on_device, specs), specs);
   const double arrays = (double)(language_floats(&language) + 5 * language.n + 1) * sizeof(float);
-  const double messages = kwm_links_bytes(at->stage * at->owners + at->owner, language_links(&language, specs), specs);
-  return (struct kwm_language_bytes){.arrays = arrays + (on_device ? messages : 0),
-                                     .host = host_bytes(&language) + (on_device ? 0 : messages)};
+  return (struct kwm_language_bytes){.arrays = arrays + links.device, .host = host_bytes(&language, on_device)};
 }

@@ -1,6 +1,6 @@
 /* Rows between the ranks of a pipe, those of one replica and owner, over links (kwm/link.h). Of R ranks: activations
    from each to the next, with the reverse sweep scores back, scores of the embedded tokens from the first to the last,
-   and from there the embedding. */
+   and from there, on devices, the embedding. */
 #include "language_state.h"
 
 static int back_links(const struct kwm_language *language) {
@@ -21,25 +21,25 @@ static int copy_link(const struct kwm_language *language, int to) {
   return link_of(language, LANGUAGE_EMBEDDED, true) + 1 + to;
 }
 
-/* The rank of the pipe's r-th in the replica's group. */
-static int in_group(const struct kwm_language *language, int r) {
+int language_member(const struct kwm_language *language, int r) {
   return r * language->layout->owners + language->layout->owner;
 }
 
-/* From rank `from` of the pipe to rank `to`. */
 static struct kwm_link_spec link_between(const struct kwm_language *language, int from, int to, int slots,
                                          int64_t floats) {
-  return (struct kwm_link_spec){in_group(language, from), in_group(language, to), slots, floats};
+  return (struct kwm_link_spec){
+      .from = language_member(language, from), .to = language_member(language, to), .slots = slots, .floats = floats};
 }
 
-int language_links(const struct kwm_language *language, struct kwm_link_spec specs[LANGUAGE_LINKS_MAX]) {
+int language_links(const struct kwm_language *language, bool on_device,
+                   struct kwm_link_spec specs[LANGUAGE_LINKS_MAX]) {
   const int ahead = language->ranks - 1, slots = (int)language->micros;
   const int64_t rows = language->n * language->model->width, copy = language->model->types * language->model->width;
   int n = 0;
   for (int r = 0; r < ahead; r++) specs[n++] = link_between(language, r, r + 1, slots, rows);
   for (int r = 0; r < back_links(language); r++) specs[n++] = link_between(language, r + 1, r, slots, rows);
   if (ahead > 0) specs[n++] = link_between(language, 0, ahead, slots, rows);
-  for (int r = 0; r < ahead; r++) specs[n++] = link_between(language, ahead, r, 1, copy);
+  for (int r = 0; r < ahead && on_device; r++) specs[n++] = link_between(language, ahead, r, 1, copy);
   return n;
 }
 
@@ -112,11 +112,11 @@ void kwm_language_share(kwm_language *language, float *const *means) {
   if (holds && language->copy != NULL) kwm_device_copy(device, language->copy, means[KWM_TENSOR_EMBED], bytes);
   if (language->ranks == 1) return;
   if (holds) language->sent.copies += (double)bytes * (language->ranks - 1);
-  if (device == NULL)
+  if (device != NULL)
+    pass_copies(language, means);
+  else
     kwm_par_broadcast_group(language->layout, (language->ranks - 1) * language->layout->owners,
                             holds ? means[KWM_TENSOR_EMBED] : language->copy, (int64_t)bytes);
-  else
-    pass_copies(language, means);
 }
 
 bool kwm_language_share_due(const kwm_language *language, int64_t steps) {

@@ -51,9 +51,11 @@ kwm_status language_allocate(struct kwm_language *language);
 int64_t language_floats(const struct kwm_language *language);
 
 /* language_messages.c: rows (n, width) of one micro-batch after the other. What was sent may be changed after settle;
-   flush: all of it is on its way. links: all of a replica, at most LANGUAGE_LINKS_MAX. */
+   flush: all of it is on its way. links: all of a pipe, at most LANGUAGE_LINKS_MAX. member: the pipe's r-th rank in the
+   replica's group. */
 enum { LANGUAGE_LINKS_MAX = 3 * KWM_TRANSFORMER_LAYERS_MAX + 1 };
-int language_links(const struct kwm_language *language, struct kwm_link_spec specs[LANGUAGE_LINKS_MAX]);
+int language_member(const struct kwm_language *language, int r);
+int language_links(const struct kwm_language *language, bool on_device, struct kwm_link_spec specs[LANGUAGE_LINKS_MAX]);
 void language_send(struct kwm_language *language, enum language_kind kind, const float *rows);
 void language_settle(struct kwm_language *language, enum language_kind kind);
 void language_receive(struct kwm_language *language, enum language_kind kind, float *rows);
