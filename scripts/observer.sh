@@ -64,7 +64,7 @@ cache="baseline.kind=cache baseline.window=500 baseline.theta=.3 baseline.share=
 tune() {
   local k=0 shift keys
   for shift in none vocab-permute; do
-    for keys in bias={1,2}" correction.bias_decay="{.9995,.9999}; do
+    for keys in bias={1,2,4}" correction.bias_decay="{.9995,.9999,.99997}; do
       echo "tune-bias-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift correction.kind=bias correction.$keys"
     done
     for keys in .1 .3; do
@@ -85,7 +85,7 @@ tune() {
       echo "tune-both-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift ${bias/kind=bias/kind=full} correction.form=topk" \
         "correction.prior=$keys correction.noise=1e-3"
     done
-    for keys in .03 .1; do
+    for keys in .1 .5 2; do
       echo "tune-moved-$((k += 1)) $run correction.split=valid $streams shift.kind=$shift $(best rms rms)" \
         "correction.kind=bias correction.bias=$keys correction.bias_decay=.9999"
     done
@@ -137,7 +137,7 @@ low() {
   local shift text=$out/part.txt gpus=0 jobs=${LOW_JOBS:-1}
   local file
   file=$(find "$KWM_DATA/" -name '*test*' | head -n 1)
-  { case $file in *.xz) xz -dc "$file" ;; *) cat "$file" ;; esac } | head -n "${LOW_LINES:-400}" >"$text"
+  { case $file in *.xz) xz -dc "$file" ;; *) cat "$file" ;; esac } | awk -v n="${LOW_LINES:-200}" 'NR <= n' >"$text"
   for shift in none token-dropout vocab-permute both; do
     for keys in "$one" "correction.kind=lowrank correction.prior=1 correction.noise=1e-4"; do
       echo "low-$shift-$(echo "$keys" | sed 's/correction.kind=\([a-z]*\).*/\1/') $run backend=cpu data.test=$(realpath "$text")" \

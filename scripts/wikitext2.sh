@@ -90,13 +90,30 @@ long() {
   much .3 .4 .6 20 sensitivity=stage filter.stage_noise=1.5 filter.process_noise=2e-4 filter.pull=.5 "${fresh[@]}"
 }
 
+# 60 steps of the job as it is: tokens/s of the last 20, then what shares of the time each stage's rank had nothing to do.
+piped() {
+  local dir=$runs/wikitext2-$1 ranks=$2
+  shift 2
+  mpirun -q -n "$ranks" "$kwm" train "$root/jobs/wikitext2.yaml" --output "$dir" checkpoint.every=100000000 train.max_steps=60 \
+    report.every=20 "$@" 2>/dev/null
+  /usr/bin/python3 - "$dir" "$ranks ranks $*" <<'PYTHON'
+import json, sys
+rows = [line.rstrip("\n").split("\t") for line in open(sys.argv[1] + "/metrics.tsv")]
+s = json.load(open(sys.argv[1] + "/summary.json"))
+idle = ["%.2f" % s[k] for k in sorted(s) if k.startswith("idle_fraction_stage")]
+print(sys.argv[2], "tokens_per_s=%.0f" % float(rows[-1][rows[0].index("samples_per_s")]), "idle=" + ",".join(idle), sep="\t", flush=True)
+PYTHON
+}
+
 pipe() {
-  local short=(train.max_steps=60 report.every=20 train.chunks=8)
-  run pipe-1 1 "${short[@]}"
-  run pipe-3 3 "${short[@]}" layout.stages=3
-  run pipe-3-copies 3 "${short[@]}" layout.stages=3 train.copy_every=20
-  run pipe-3-adjoint 3 "${short[@]}" layout.stages=3 sensitivity=adjoint
-  run replicas-4 4 "${short[@]}" layout.replicas=4 train.chunks=4
+  local chunks
+  for chunks in 1 8; do piped "pipe-1-$chunks" 1 train.chunks=$chunks; done
+  piped pipe-1-adjoint 1 sensitivity=adjoint
+  for chunks in 1 2 4 8; do piped "pipe-3-$chunks" 3 layout.stages=3 train.chunks=$chunks; done
+  piped pipe-3-copies 3 layout.stages=3 train.chunks=2 train.copy_every=20
+  piped pipe-3-host 3 layout.stages=3 train.chunks=8 layout.messages=host
+  for chunks in 4 8; do piped "pipe-3-adjoint-$chunks" 3 layout.stages=3 train.chunks=$chunks sensitivity=adjoint; done
+  piped replicas-4 4 layout.replicas=4 train.chunks=4
 }
 
 for part in "$@"; do "$part"; done

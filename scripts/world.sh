@@ -1,12 +1,12 @@
 #!/bin/bash
 # usage: world.sh FOLDER [PART ...]: the numbers on world models, over seeds 1 to 5, into FOLDER/world.tsv; runs go to FOLDER
-# and are removed once they are judged. Parts (all): systems slow hidden jump learned recovered. About 10 minutes on 2 cores.
+# and are removed once they are judged. Parts (all): systems slow hidden jump learned recovered. About 20 minutes on 2 cores.
 #   systems    learned models of five systems against filters with the true model, autoregression, DMD
 #   slow       the exact Koopman lift: eigenvalues and forecasts, without noise and with 1 %
 #   hidden     the lifted filter where the extended one has no chance
 #   jump       steps until a parameter that jumped is found again; NIS before, at and after it
 #   learned    Koopman models with a learned lift, beside dictionaries corrected by outputs and by their lift
-#   recovered  parameters and noises of a linear system within their own intervals, seeds 1 to 100
+#   recovered  parameters and noises of a linear system within their own intervals, seeds 1 to 400
 # KWM: the program (default build/release/kwm, built if it is not there).
 set -euo pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
@@ -86,11 +86,12 @@ jumped() {
   ' "$folder/run/metrics.tsv" "$folder/run/parameters.tsv" >>"$raw"
 }
 
+mlp=(world.transition=mlp world.hidden=32 world.forgetting=0.9998 system.steps=40000)
 for seed in $seeds; do
   if chosen systems; then
     for system in duffing vanderpol pendulum lorenz lorenz96; do run "$system" systems "$system" "$seed"; done
     for system in duffing vanderpol pendulum; do
-      run "$system" systems "$system-mlp" "$seed" world.transition=mlp system.steps=20000
+      run "$system" systems "$system-mlp" "$seed" "${mlp[@]}"
       run "$system" systems "$system-gaps" "$seed" system.missing=0.3
     done
   fi
@@ -128,7 +129,7 @@ awk -F'\t' -v OFS='\t' '
 
 if chosen recovered; then
   runs=()
-  for seed in $(seq 100); do
+  for seed in $(seq 400); do
     rm -rf "$folder/linear-$seed"
     "$kwm" train "$root/jobs/oscillator.yaml" --output "$folder/linear-$seed" seed="$seed" report.every=1000 2>"$folder/log" ||
       { cat "$folder/log" >&2; exit 1; }

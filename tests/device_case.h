@@ -167,10 +167,16 @@ static inline void case_run(void (*body)(struct device_case *c, const int64_t *s
   for (size_t case_row_ = 0; case_row_ < sizeof(table) / sizeof *(table); case_row_++)                                 \
   case_run((body), (table)[case_row_])
 
+/* Products in TF32 wanted, where a device has them. */
+static inline bool case_tf32(void) {
+  const char *const precision = getenv("KWM_TEST_PRECISION");
+  return precision != NULL && strcmp(precision, "tf32") == 0;
+}
+
 /* main of a test of devices. */
 #define DEVICE_TEST_MAIN(tests)                                                                                        \
   int main(void) {                                                                                                     \
-    const struct kwm_device_spec device_spec_ = {0};                                                                   \
+    const struct kwm_device_spec device_spec_ = {.tf32 = case_tf32()};                                                 \
     const char *const device_name_ = getenv("KWM_TEST_BACKEND") != NULL ? getenv("KWM_TEST_BACKEND") : "shadow";       \
     if (kwm_device_open(&test_device, device_name_, &device_spec_) != KWM_OK) {                                        \
       printf("skipped: %s\n", kwm_error_message());                                                                    \

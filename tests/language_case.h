@@ -25,8 +25,15 @@ struct case_layout {
 };
 static const struct case_layout CASE_ALONE = {1, 1, 1};
 
+/* Where a case is computed, and how its messages go. */
+struct language_way {
+  kwm_device *device;
+  bool direct;
+};
+
 /* Collective. readings: stages with a prediction of their own; 1: the reverse sweep. */
-static inline void language_case_open(struct language_case *c, int readings, struct case_layout layout, int64_t micro) {
+static inline void language_case_open(struct language_case *c, struct language_way way, int readings,
+                                      struct case_layout layout, int64_t micro) {
   memset(c, 0, sizeof *c);
   assert_ok(kwm_layout_init(&c->layout, layout.replicas, layout.stages, layout.owners));
   c->model = (struct kwm_transformer){.types = CASE_TYPES,
@@ -40,7 +47,8 @@ static inline void language_case_open(struct language_case *c, int readings, str
                                       .dropout_embedding = 0.1,
                                       .dropout_readout = 0.15};
   assert_ok(kwm_transformer_lay_out(&c->model));
-  c->spec = (struct kwm_language_spec){.batch = CASE_BATCH, .micro = micro, .seed = 3, .copy_every = 1};
+  c->spec = (struct kwm_language_spec){
+      .batch = CASE_BATCH, .micro = micro, .seed = 3, .copy_every = 1, .direct = way.direct, .device = way.device};
   assert_ok(kwm_language_create(&c->language, &c->layout, &c->model, &c->spec));
   for (uint64_t k = 0; k < CASE_TOKENS; k++) {
     c->ids[k] = (int32_t)case_draw(2 * k, CASE_TYPES);

@@ -75,6 +75,7 @@ struct kwm_config {
   } train;
   struct {
     int64_t stages, owners, replicas;
+    char *messages;   /* device | host: between the stages of a language model */
     double memory_gb; /* what a rank may take; 0: its share of what its host has */
   } layout;
   struct {
@@ -83,6 +84,7 @@ struct kwm_config {
     double smoothing; /* transformer: what is kept of the running score in a step */
     double evidence_rate, factor_rate; /* transformer: of the running information, of the bases' factors */
     int64_t factor_every;              /* transformer: steps between observations of the factors */
+    bool spread_bases;                 /* transformer: refreshed in turn */
     double stage_noise;    /* transformer: the root of q of stages before the last, share of the last one's */
     double pull;           /* transformer: the mean decays by this times the root of q */
     double gain_factor;    /* innovation noise R is counted 1/gain_factor times */
@@ -151,9 +153,10 @@ struct kwm_config {
   struct {
     int64_t states;   /* statespace: 0: as many as outputs */
     char *transition; /* linear | polynomial | mlp */
-    int64_t degree, hidden;
+    int64_t degree, hidden, near;
     char *readout; /* identity | linear */
     char *method;  /* joint | unscented | dual */
+    char *cov;     /* joint: dense | block */
     int64_t iterations;
     double prior, walk, forgetting;
     char *noise; /* adapt | given | fit */

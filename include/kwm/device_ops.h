@@ -9,6 +9,7 @@
 struct kwm_device_ops {
   const char *name;
   const struct kwm_tensor_ops *tensor; /* of a transformer (kwm/tensor.h) */
+  const struct kwm_lane_ops *lane;     /* copies beside its work (kwm/lane.h) */
   void (*close)(kwm_device *d);
 
   /* memory (kwm/device.h) */

@@ -23,6 +23,8 @@ struct kwm_language_spec {
   uint64_t seed;      /* of what is dropped */
   int64_t copy_every; /* steps after which the embedding's copies are sent anew */
   bool half;          /* cuda: predictions are read in 16 bits (kwm/tensor.h, kwm_read) */
+  double reading;     /* what an operation of a reading costs, in those of a layer: for where layers go */
+  bool direct;        /* messages from device to device where that can be (kwm/link.h) */
   kwm_device *device; /* borrowed: where means and activations are; NULL: host */
 };
 
@@ -32,8 +34,10 @@ struct kwm_language_place {
   int first_layer[KWM_TRANSFORMER_LAYERS_MAX + 1], first_stage[KWM_TRANSFORMER_LAYERS_MAX + 1]; /* (ranks + 1) */
 };
 
-/* Stages and layers spread over `ranks`: whole stages if there are several. KWM_ERR_USAGE: more ranks than that. */
-kwm_status kwm_language_spread(struct kwm_language_place *place, const struct kwm_transformer *model, int ranks);
+/* Stages and layers spread over `ranks`, whole stages if there are several, so that ranks have alike to compute; a
+   layer with the reading counts for what it costs. KWM_ERR_USAGE: more ranks than that. */
+kwm_status kwm_language_spread(struct kwm_language_place *place, const struct kwm_transformer *model, double reading,
+                               int ranks);
 /* The stage of the layout whose ranks hold tensor t, correct it and write it. */
 int kwm_language_holder(const struct kwm_language_place *place, const struct kwm_transformer *model, int t);
 
@@ -79,7 +83,10 @@ struct kwm_language_batch {
 void kwm_language_step(kwm_language *language, float *const *means, const struct kwm_language_batch *batch,
                        const struct kwm_sink *sink, struct kwm_reading *reading);
 
-/* Collective over the replica's group: the embedding's copies <- its holder's mean. due: after so many steps. */
+/* Collective over the replica's group: the embedding's copies <- its holder's mean. begin: its holder may call it
+   before, once the mean is what will be shared, so that it is on its way while others are corrected. due: after so many
+   steps. */
+void kwm_language_share_begin(kwm_language *language, float *const *means);
 void kwm_language_share(kwm_language *language, float *const *means);
 bool kwm_language_share_due(const kwm_language *language, int64_t steps);
 
@@ -98,3 +105,8 @@ struct kwm_language_traffic {
   double forward, back, embedded, copies;
 };
 struct kwm_language_traffic kwm_language_sent(const kwm_language *language);
+/* In words, how this rank's messages go: static storage, empty for one rank alone. Local. */
+const char *kwm_language_ways(const kwm_language *language);
+/* Seconds since create for which this rank had nothing to compute: its device waited for messages, or its host, with
+   nothing left to compute, for other ranks. */
+double kwm_language_idle(const kwm_language *language);

@@ -23,7 +23,8 @@ struct kwm_language_learn_spec {
   double pull;                                          /* the mean decays by pull * step: dynamics of an AR(1) */
   double rate_f, rate_m, rate_factor;
   int64_t refresh, factor_every,
-      anew; /* steps between refreshes and observations; every anew-th refresh is exact, 0: first only */
+      anew;    /* steps between refreshes and observations; every anew-th refresh is exact, 0: first only */
+  bool spread; /* tensors are refreshed in turn */
   bool steady;
   double trust; /* kalman: bound on the predicted KL per token of a step, of each stage with a reading; 0: none */
   double gate;  /* skip a step of a larger mean surprisal; 0: never */

@@ -5,7 +5,7 @@
 
 enum kwm_transition {
   KWM_TRANSITION_LINEAR,     /* g = A x + B u + c */
-  KWM_TRANSITION_POLYNOMIAL, /* every monomial of x up to a degree, and u */
+  KWM_TRANSITION_POLYNOMIAL, /* every monomial of x up to a degree, and u; near: of x's neighbours around a circle */
   KWM_TRANSITION_MLP,        /* A x + B u + c + W₂ tanh(W₁ [x; u; 1]) */
 };
 enum kwm_readout {
@@ -18,12 +18,14 @@ struct kwm_statespace_spec {
   enum kwm_readout readout;
   int d, m, k; /* states, outputs, inputs */
   int degree, hidden;
+  int near; /* polynomial: state i moves by the states i - near .. i + near, indices around a circle; 0: by all */
 };
 
 struct kwm_statespace {
   struct kwm_statespace_spec spec;
   int n, features; /* parameters; features of a linear-in-parameters g */
-  uint8_t *powers; /* polynomial: (features, d) exponents */
+  int inner;       /* states that a row's monomials are of: d, or 2 near + 1 */
+  uint8_t *powers; /* polynomial: (features, inner) exponents */
   double *work;
 };
 
@@ -33,6 +35,10 @@ void kwm_statespace_fini(struct kwm_statespace *model);
 
 /* space borrows model. */
 void kwm_statespace_space(const struct kwm_statespace *model, struct kwm_space *space);
+
+/* Sizes of θ's blocks, in its order: rows of Θ; of W₁, W₂ and the linear part; of the read-out. Returns their number;
+   sizes NULL: only that. */
+int kwm_statespace_blocks(const struct kwm_statespace *model, int *sizes);
 
 /* Prior: mean (n) keyed by seed, and variance (n) in units of `scale`². */
 void kwm_statespace_prior(const struct kwm_statespace *model, uint64_t seed, double scale, double *mean,

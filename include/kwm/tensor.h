@@ -126,8 +126,8 @@ struct kwm_tensor_ops {
      convergence or not finite, U then unchanged). Else one cheap improvement of the U that is there, by matrix products
      only: R = UᵀAU, the antisymmetric X_ij = x / (1 + (x / 0.3)²) of x = R_ij / (R_jj - R_ii), 0 where |R_jj - R_ii|
      is under 1e-7 of their sum, scaled down as a whole to a Frobenius norm of at most 1/2 a column on average, and to
-     singular values that Newton's iteration can take; then U <- U (I + X) made orthonormal by it. scratch: 4 n² floats.
-   */
+     singular values that Newton's iteration can take; then U <- U (I + X) made orthonormal by it, to single
+     precision if U was (a device whose products are in TF32 needs that). scratch: 4 n² floats. */
   bool (*basis)(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */

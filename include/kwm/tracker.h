@@ -5,12 +5,14 @@
    z makes a prediction cheap: only x's rows of Y change. Observations come one output at a time (Carlson), after the
    gain for all of them; h may be iterated to the maximum a posteriori. `unscented`: sigma points in place of Jacobians,
    in array form. `dual`: x and θ apart, θ corrected with the total derivative dŷ/dθ carried through the state filter.
-   All local; numerical trouble is a verdict. */
+   `block`: joint, with P_θθ block-diagonal and all of P_xθ and P_xx: memory Σ n_b (n_b + d) in place of (n + d)²; ranks
+   that share the blocks call predict, update and variances together. All else local; numerical trouble is a verdict. */
 #pragma once
 
+#include "kwm/par.h"
 #include "kwm/space.h"
 
-enum kwm_tracker_method { KWM_TRACKER_JOINT, KWM_TRACKER_UNSCENTED, KWM_TRACKER_DUAL };
+enum kwm_tracker_method { KWM_TRACKER_JOINT, KWM_TRACKER_UNSCENTED, KWM_TRACKER_DUAL, KWM_TRACKER_BLOCK };
 
 struct kwm_tracker_spec {
   const struct kwm_space *space; /* borrowed */
@@ -20,19 +22,24 @@ struct kwm_tracker_spec {
   double forgetting; /* θ's covariance is divided by this a step, as long as it is below the prior's; 1: never */
   double adapt;      /* rate at which process and observation noise follow the innovations; 0: fixed */
   double gate;       /* steps with a NIS beyond this many times the outputs are not used; 0: never */
+  int n_blocks;
+  const int *blocks;         /* block: sizes (n_blocks), in θ's order; borrowed */
+  struct kwm_layout *layout; /* block: its owners share the blocks; NULL: this rank has all; borrowed */
 };
 
 struct kwm_tracker {
   struct kwm_tracker_spec spec;
-  int n, d, m, N;         /* θ, x, y; N = n + d */
-  double *z, *Y;          /* mean [θ; x] (N); Y (N, N): column j at Y + j N, rows j .. N - 1 */
-  double *q, *r;          /* variances of the noises (d), (m) */
-  double *Q;              /* (d, d) lower root of a full process noise in place of q; NULL: q */
-  double *prior;          /* (n) variances */
+  int n, d, m, N; /* θ, x, y; N = n + d */
+  double *z, *Y;  /* mean [θ; x] (N); Y (N, N): column j at Y + j N, rows j .. N - 1; block: this rank's roots */
+  double *D;      /* block: (d, d) */
+  double *q, *r;  /* variances of the noises (d), (m) */
+  double *Q;      /* (d, d) lower root of a full process noise in place of q; NULL: q */
+  double *prior;  /* (n) variances */
   double *start, *spread; /* (d) a trajectory's first state: mean and variance */
   double *S;              /* dual: dx/dθ (d, n) */
   double steps;           /* observed so far, for the adaptation's first rates */
-  double *work;
+  double *work, *blocks_work;
+  int64_t kept; /* numbers from z on that make the state */
   size_t bytes;
 };
 
@@ -74,6 +81,16 @@ bool kwm_tracker_meet(struct kwm_tracker *tracker, const struct kwm_tracker *oth
 /* P (N, N), row-major, in the order [θ; x]; variance of element i of z. */
 void kwm_tracker_covariance(const struct kwm_tracker *tracker, double *P);
 double kwm_tracker_variance(const struct kwm_tracker *tracker, int i);
+
+/* variances (n) of all parameters; block: collective. */
+void kwm_tracker_variances(const struct kwm_tracker *tracker, double *variances);
+
+/* block: this rank's roots as a piece of all ranks', in one order whoever has them. */
+struct kwm_tracker_roots {
+  double *values;
+  int64_t first, count, all;
+};
+struct kwm_tracker_roots kwm_tracker_roots(const struct kwm_tracker *tracker);
 
 /* to <- from: mean, root, noises, counts; the same sizes. */
 void kwm_tracker_copy(struct kwm_tracker *to, const struct kwm_tracker *from);

@@ -29,7 +29,8 @@ static double total(int64_t n, const float *facts, int which) {
 static void add_window(struct kwm_language_sum *sum, int64_t step, double surprisal, double entropy) {
   sum->surprisal += surprisal;
   sum->entropy += entropy;
-  if (sum->curve != NULL) sum->curve[step] = surprisal;
+  sum->curve[2 * step] = surprisal;
+  sum->curve[2 * step + 1] = entropy;
 }
 
 static void add_facts(struct kwm_language_sum *sum, int64_t step, int64_t n, const float *facts) {
@@ -144,7 +145,7 @@ static kwm_status open_sum(struct pass *pass, int k, bool wanted) {
   const struct kwm_language_stream *const stream = pass->stream;
   struct kwm_language_sum *const sum = &pass->sums[k];
   *sum = (struct kwm_language_sum){.tokens = wanted ? stream->steps * rows_of(stream) : 0};
-  KWM_TRY(kwm_alloc((void **)&sum->curve, (size_t)stream->steps * sizeof *sum->curve, "curve"));
+  KWM_TRY(kwm_alloc((void **)&sum->curve, (size_t)(2 * stream->steps) * sizeof *sum->curve, "curve"));
   return kwm_alloc((void **)&sum->first, (size_t)(stream->domains.count + 1) * sizeof *sum->first, "curve");
 }
 

@@ -47,7 +47,7 @@ static struct need need_of(const struct kwm_language_run *run, const struct kwm_
   const bool on_device = kwm_language_run_on_device(run);
   struct kwm_language_place place;
   struct need need = {0};
-  if (kwm_language_spread(&place, &run->model, at->stages) != KWM_OK) return need;
+  if (kwm_language_spread(&place, &run->model, spec.reading, at->stages) != KWM_OK) return need;
   need.learner = kwm_language_learner_bytes(&run->model, &place, at, on_device, &learn);
   need.pipe = kwm_language_pipe_bytes(&run->model, &spec, at, on_device);
   need.device = need.learner.arrays + need.pipe.arrays + basis_bytes(run, &learn);
@@ -132,7 +132,7 @@ static void print_messages(const struct kwm_language_run *run) {
 static void print_plan(const struct kwm_language_run *run) {
   const struct kwm_layout *const layout = &run->run->layout;
   struct kwm_language_place place;
-  if (kwm_language_spread(&place, &run->model, layout->stages) != KWM_OK) return;
+  if (kwm_language_spread(&place, &run->model, kwm_language_run_spec(run).reading, layout->stages) != KWM_OK) return;
   printf("# %lld parameters, %lld words, %lld tokens of training text, %lld steps a pass; %d ranks = %d replicas x %d "
          "stages x %d owners\n",
          (long long)kwm_transformer_parameters(&run->model), (long long)run->model.types,
@@ -154,7 +154,7 @@ static kwm_status plan(struct kwm_language_run *language) {
   struct kwm_language_place place;
   KWM_TRY(kwm_language_run_layout(language));
   KWM_TRY(kwm_language_run_read(language));
-  KWM_TRY(kwm_language_spread(&place, &language->model, language->run->layout.stages));
+  KWM_TRY(kwm_language_spread(&place, &language->model, 0, language->run->layout.stages));
   kwm_plan_measure(language->run);
   if (language->run->layout.rank == 0) print_plan(language);
   return kwm_language_plan_check(language, true);

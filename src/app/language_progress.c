@@ -26,7 +26,8 @@ static const char *const columns[] = {"step",
                                       "valid_perplexity",
                                       "valid_fused",
                                       "test_perplexity",
-                                      "test_fused"};
+                                      "test_fused",
+                                      "idle_fraction"};
 /* Then, for every stage, its loss, and with a trust region its step's predicted KL and scale. */
 enum { COLUMNS = sizeof columns / sizeof columns[0], STAGE_COLUMNS = 3, NAME_BYTES = 32 };
 
@@ -168,6 +169,18 @@ static bool is_kalman(const struct kwm_language_progress *progress) {
   return strcmp(progress->run->run->config.learner, "kalman") == 0;
 }
 
+void kwm_language_progress_time(struct kwm_language_progress *progress, double seconds, double idle) {
+  progress->seconds += seconds;
+  progress->idle += idle;
+}
+
+/* Of all ranks. */
+static double idle_fraction(struct kwm_language_progress *progress) {
+  double sums[2] = {progress->idle, progress->seconds};
+  kwm_par_sum_world(&progress->run->run->layout, 2, sums);
+  return sums[0] / sums[1];
+}
+
 kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, bool evaluated) {
   struct kwm_language_counts *const c = &progress->counts;
   const double *const last = last_of(progress, &c->row);
@@ -194,7 +207,8 @@ kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, boo
       evaluated ? c->valid : NAN,
       evaluated ? c->valid_fused : NAN,
       evaluated ? c->test : NAN,
-      evaluated ? c->test_fused : NAN};
+      evaluated ? c->test_fused : NAN,
+      idle_fraction(progress)};
   const bool trusts = progress->run->run->config.filter.trust_region > 0 && is_kalman(progress);
   const int stages = progress->run->model.stages;
   for (int s = 0; s < stages; s++) {
@@ -210,6 +224,18 @@ kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, boo
   memset(c->row_scale, 0, sizeof c->row_scale);
   c->row_seconds = c->row_steps = c->row_norm = 0;
   return kwm_agree(progress->run->run->layout.world, status);
+}
+
+/* A field for each stage rank: the share of time since the start for which it had nothing to compute, over replicas. */
+static void add_idle(struct kwm_language_progress *progress, struct kwm_field *fields, char (*names)[NAME_BYTES]) {
+  struct kwm_layout *const layout = &progress->run->run->layout;
+  double share[KWM_TRANSFORMER_LAYERS_MAX] = {0};
+  share[layout->stage] = progress->idle / progress->seconds / layout->replicas;
+  kwm_par_sum_world(layout, layout->stages, share);
+  for (int r = 0; r < layout->stages; r++) {
+    snprintf(names[r], NAME_BYTES, "idle_fraction_stage%d", r + 1);
+    fields[r] = (struct kwm_field){.name = names[r], .kind = KWM_FIELD_NUMBER, .number = share[r]};
+  }
 }
 
 kwm_status kwm_language_progress_summary(struct kwm_language_progress *progress, const char *dir, const char *status) {
@@ -253,8 +279,12 @@ kwm_status kwm_language_progress_summary(struct kwm_language_progress *progress,
                                      INTEGER("ranks", layout->size)};
 #undef NUMBER
 #undef INTEGER
+  enum { FIELDS = sizeof fields / sizeof fields[0] };
+  struct kwm_field all[FIELDS + KWM_TRANSFORMER_LAYERS_MAX];
+  char names[KWM_TRANSFORMER_LAYERS_MAX][NAME_BYTES];
   kwm_status written = KWM_OK;
-  if (layout->rank == 0)
-    written = kwm_report_fields(dir, "summary.json", (int)(sizeof fields / sizeof fields[0]), fields);
+  memcpy(all, fields, sizeof fields);
+  add_idle(progress, all + FIELDS, names);
+  if (layout->rank == 0) written = kwm_report_fields(dir, "summary.json", FIELDS + layout->stages, all);
   return kwm_agree(layout->world, written);
 }

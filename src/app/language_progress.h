@@ -29,6 +29,8 @@ struct kwm_language_progress {
   int n_columns;
   int64_t step;
   double schedule;
+  double seconds,
+      idle; /* of this rank since the run was started or resumed: in steps, and of that with nothing to compute */
 };
 
 void kwm_language_progress_init(struct kwm_language_progress *progress, struct kwm_language_run *run);
@@ -48,6 +50,9 @@ void kwm_language_progress_own(struct kwm_language_progress *progress);
 
 /* Perplexities of validation and test text, traces. Collective. */
 kwm_status kwm_language_progress_evaluate(struct kwm_language_progress *progress);
+
+/* A step took so long on this rank, and of that it had nothing to compute. Local. */
+void kwm_language_progress_time(struct kwm_language_progress *progress, double seconds, double idle);
 
 /* A row of metrics.tsv and the live line; summary.json. Collective; rank 0 writes. */
 kwm_status kwm_language_progress_row(struct kwm_language_progress *progress, bool evaluated);

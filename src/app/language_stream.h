@@ -31,7 +31,7 @@ struct kwm_language_sum {
   double operations, bytes;           /* a token; kept beside weights and states */
   double count[KWM_LANGUAGE_BINS], sure[KWM_LANGUAGE_BINS], hit[KWM_LANGUAGE_BINS]; /* by the largest probability */
   int64_t tokens;
-  double *curve; /* (steps) surprisal of each window; owned */
+  double *curve; /* (steps, 2) surprisal and entropy of each window; owned */
   double
       *first; /* (domains + 1) mean surprisal of the first domain's held-out text, before all and after each; owned */
   struct kwm_correct_facts facts; /* of a correction */

@@ -14,15 +14,14 @@ static void print_shift(const struct kwm_language_stream *stream) {
   const struct kwm_shift_counts *const counts = &stream->counts;
   printf("split\t%s\nstreams\t%lld\n", config->correction.split, (long long)stream->text.streams);
   printf("scored_tokens\t%lld\n", (long long)(stream->steps * stream->text.streams * stream->text.context));
-  printf("shift\t%s\n", config->shift.kind);
+  printf("shift\t%s\nshift_schedule\t%s\n", config->shift.kind, config->shift.schedule);
   printf("shift_words_moved\t%d\n", stream->words.moved);
   printf("shift_tokens\t%lld\n", (long long)counts->on);
   printf("shift_inputs_changed\t%lld\nshift_targets_changed\t%lld\n", (long long)counts->inputs,
          (long long)counts->targets);
   printf("shift_inputs_dropped\t%lld\n", (long long)counts->dropped);
   for (int k = 0; k < stream->domains.count; k++)
-    printf("domain%d_tokens\t%lld\n", k + 1,
-           (long long)((stream->domains.start[k + 1] - stream->domains.start[k]) * stream->text.streams));
+    printf("domain%d_start\t%lld\n", k + 1, (long long)stream->domains.start[k]);
 }
 
 static double calibration_error(const struct kwm_language_sum *sum) {
@@ -31,11 +30,18 @@ static double calibration_error(const struct kwm_language_sum *sum) {
   return error / (double)sum->tokens;
 }
 
+/* curve: method, time, surprisal, entropy of a window. bin: method, tokens, mean largest probability, how often it was
+   right. */
 static void print_curve(const struct kwm_language_stream *stream, const char *name,
                         const struct kwm_language_sum *sum) {
   const double rows = (double)(stream->text.streams * stream->text.context);
   for (int64_t step = 0; step < stream->steps; step++)
-    printf("curve\t%s\t%lld\t%.4f\n", name, (long long)(step * stream->text.context), sum->curve[step] / rows);
+    printf("curve\t%s\t%lld\t%.4f\t%.4f\n", name, (long long)(step * stream->text.context), sum->curve[2 * step] / rows,
+           sum->curve[2 * step + 1] / rows);
+  for (int k = 0; k < KWM_LANGUAGE_BINS; k++)
+    if (sum->count[k] > 0)
+      printf("bin\t%s\t%.0f\t%.4f\t%.4f\n", name, sum->count[k], sum->sure[k] / sum->count[k],
+             sum->hit[k] / sum->count[k]);
 }
 
 /* Prequential perplexity domain by domain, windows by where they begin; perplexity of the first domain's held-out text,
@@ -49,7 +55,7 @@ static void print_domains(const struct kwm_language_stream *stream, const char *
     for (int64_t step = 0; step < stream->steps; step++) {
       const int64_t at = step * stream->text.context;
       if (at < stream->domains.start[k] || at >= stream->domains.start[k + 1]) continue;
-      surprisal += sum->curve[step];
+      surprisal += sum->curve[2 * step];
       windows++;
     }
     if (windows > 0) printf("%s_domain%d_perplexity\t%.3f\n", name, k + 1, exp(surprisal / (windows * rows)));

@@ -61,7 +61,9 @@ static kwm_status train_step(void *self, struct kwm_loop_step *step) {
   struct kwm_language_result result;
   kwm_streams_batch(&text, progress->step % run->pass_steps, 0, config->train.batch, training->ids, training->targets);
   kwm_watch_phase(run->run->watch, "learn", progress->step);
+  const double started = kwm_par_seconds(), idle = kwm_language_idle(run->language);
   kwm_language_learn(run->learner, &batch, &result);
+  kwm_language_progress_time(progress, kwm_par_seconds() - started, kwm_language_idle(run->language) - idle);
   kwm_language_progress_step(progress, &result, step);
   return KWM_OK;
 }
@@ -111,8 +113,10 @@ static void say(const void *self) {
           (long long)kwm_transformer_parameters(&language->model), (long long)language->model.types, layout->size,
           layout->replicas, layout->stages, layout->owners);
   const bool sums = layout->owners * layout->replicas > 1, talk = layout->devices_talk || layout->owners_talk;
+  const char *const ways = kwm_language_ways(language->language);
   if (run->device != NULL)
-    kwm_log(KWM_LOG_INFO, "backend %s: %s%s", kwm_device_name(run->device), run->device->words,
+    kwm_log(KWM_LOG_INFO, "backend %s: %s%s%s%s", kwm_device_name(run->device), run->device->words, *ways ? "; " : "",
+            ways,
             !sums  ? ""
             : talk ? "; sums of a stage between devices"
                    : "; sums of a stage through the host");

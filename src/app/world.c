@@ -90,7 +90,8 @@ static struct kwm_statespace_spec model_spec(const struct world *world) {
                                       .m = world->series.m,
                                       .k = world->series.k,
                                       .degree = (int)config->world.degree,
-                                      .hidden = (int)config->world.hidden};
+                                      .hidden = (int)config->world.hidden,
+                                      .near = (int)config->world.near};
 }
 
 void world_set_noises(const struct world *world, struct kwm_tracker *tracker) {
@@ -113,8 +114,15 @@ static kwm_status open_statespace(struct world *world) {
   const struct kwm_statespace_spec spec = model_spec(world);
   KWM_TRY(kwm_statespace_init(&world->model, &spec));
   kwm_statespace_space(&world->model, &world->space);
+  const bool block = strcmp(config->world.cov, "block") == 0;
+  const int n_blocks = kwm_statespace_blocks(&world->model, NULL);
+  KWM_TRY(kwm_alloc((void **)&world->blocks, (size_t)n_blocks * sizeof(int), "blocks"));
+  kwm_statespace_blocks(&world->model, world->blocks);
   const struct kwm_tracker_spec tracker = {.space = &world->space,
-                                           .method = method_of(config->world.method),
+                                           .method = block ? KWM_TRACKER_BLOCK : method_of(config->world.method),
+                                           .n_blocks = n_blocks,
+                                           .blocks = world->blocks,
+                                           .layout = &world->run->layout,
                                            .iterations = (int)config->world.iterations,
                                            .walk = config->world.walk,
                                            .forgetting = config->world.forgetting,
@@ -170,6 +178,15 @@ static kwm_status check(const struct world *world) {
             (long long)trajectories, streams);
   KWM_CHECK(streams == 1 || world->koopman || strcmp(config->world.method, "joint") == 0, KWM_ERR_USAGE,
             "world.streams: wanted world.method joint with more than one stream, found %s", config->world.method);
+  const bool block = strcmp(config->world.cov, "block") == 0;
+  KWM_CHECK(
+      !block || (!world->koopman && strcmp(config->world.method, "joint") == 0 && streams == 1 &&
+                 config->world.iterations == 1 && !config->world.online),
+      KWM_ERR_USAGE,
+      "world.cov block: wanted model.kind statespace, world.method joint, world.streams 1, world.iterations 1 and "
+      "world.online false, found others");
+  KWM_CHECK(block || config->layout.owners == 1, KWM_ERR_USAGE,
+            "layout.owners: wanted 1 with world.cov dense, found %lld", (long long)config->layout.owners);
   KWM_CHECK(strcmp(config->learner, "kalman") == 0, KWM_ERR_USAGE,
             "learner: wanted kalman with model.kind %s, found %s", config->model.kind, config->learner);
   return KWM_OK;
@@ -192,8 +209,8 @@ kwm_status world_open(struct world *world, struct kwm_run *run) {
   world->koopman = strcmp(run->config.model.kind, "koopman") == 0;
   world->network = world_is_network(&run->config);
   for (int i = 0; i < 4; i++) world->noise[i] = NAN;
-  run->config.layout.stages = run->config.layout.owners = 1; /* there is nothing to split in another way */
-  KWM_TRY(kwm_layout_init(&run->layout, run->config.layout.replicas, 1, 1));
+  run->config.layout.stages = 1; /* there is nothing to split in this way */
+  KWM_TRY(kwm_layout_init(&run->layout, run->config.layout.replicas, 1, run->config.layout.owners));
   free(run->config_text);
   run->config_text = NULL;
   kwm_status status = kwm_config_text(&run->config, &run->config_text);
@@ -215,6 +232,7 @@ void world_close(struct world *world) {
   kwm_system_fini(&world->system);
   kwm_series_fini(&world->series);
   kwm_free(world->begin);
+  kwm_free(world->blocks);
   kwm_free(world->scratch);
   kwm_free(world->sample);
   memset(world, 0, sizeof *world);

@@ -26,6 +26,7 @@ struct world {
   int64_t *begin; /* (n) where the trajectory of a step began */
   struct kwm_system system;
   struct kwm_statespace model;
+  int *blocks; /* statespace: sizes of θ's blocks */
   struct kwm_lift lift;
   struct kwm_encoder encoder; /* network: what learner filters the parameters of, by losses */
   struct kwm_space space, losses;

@@ -173,9 +173,11 @@ kwm_status world_evaluate(struct world *world, const char *dir, bool prints, str
 static kwm_status open_at(struct world *world, struct kwm_run *run, kwm_ckpt *ckpt) {
   struct kwm_layout all;
   kwm_par_world(&all);
-  run->config.layout.replicas = all.size; /* rank 0 works; the others hold the file open with it */
-  if (run->config.world.streams < all.size) run->config.layout.replicas = 1;
-  KWM_CHECK(run->config.layout.replicas == all.size, KWM_ERR_USAGE,
+  const bool block = strcmp(run->config.world.cov, "block") == 0;
+  run->config.layout.replicas = block ? 1 : all.size; /* rank 0 works; the others hold the file open with it */
+  run->config.layout.owners = block ? all.size : 1;
+  if (!block && run->config.world.streams < all.size) run->config.layout.replicas = 1;
+  KWM_CHECK(block || run->config.layout.replicas == all.size, KWM_ERR_USAGE,
             "layout: wanted at most world.streams %lld ranks, found %d", (long long)run->config.world.streams,
             all.size);
   KWM_TRY(world_open(world, run));

@@ -81,7 +81,7 @@ static kwm_status add_learned(struct world_methods *methods, struct world *world
   *space = world->space;
   if (!online) world_frozen_space(&methods->frozen, world, space);
   spec.space = space;
-  if (!online && spec.method == KWM_TRACKER_DUAL) spec.method = KWM_TRACKER_JOINT;
+  if (!online && spec.method != KWM_TRACKER_UNSCENTED) spec.method = KWM_TRACKER_JOINT;
   if (!online) spec.adapt = spec.walk = 0, spec.forgetting = 1;
   KWM_TRY(add_tracker(methods, world->koopman ? "koopman" : "learned", &spec, &method));
   method->lifts = world->koopman;

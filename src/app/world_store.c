@@ -29,10 +29,26 @@ static kwm_status array(const struct file *file, const char *name, int64_t rows,
   return kwm_ckpt_put(file->ckpt, name, KWM_F64, n_dims, dims, 0, file->first ? rows : 0, data);
 }
 
+/* Roots of all blocks one after the other, each rank's own: of a block of n parameters Y_b (n, n), then X_b (d, n). */
+static kwm_status blocks(struct kwm_tracker *tracker, const struct file *file) {
+  const struct kwm_tracker_roots roots = kwm_tracker_roots(tracker);
+  const char *const name = "/cov/block/factors";
+  if (!file->writes)
+    return kwm_ckpt_get(file->ckpt, name, KWM_F64, 1, &roots.all, roots.first, roots.count, roots.values);
+  return kwm_ckpt_put(file->ckpt, name, KWM_F64, 1, &roots.all, roots.first, roots.count, roots.values);
+}
+
 static kwm_status statespace(struct world *world, const struct file *file) {
   struct kwm_tracker *const tracker = &world->tracker;
   KWM_TRY(array(file, "/params/theta", tracker->n, 0, tracker->z));
   KWM_TRY(array(file, "/state/mean", tracker->d, 0, tracker->z + tracker->n));
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
+    KWM_TRY(blocks(tracker, file));
+    KWM_TRY(array(file, "/cov/block/state", tracker->d, tracker->d, tracker->D));
+    KWM_TRY(array(file, "/filter/process_noise", tracker->d, 0, tracker->q));
+    KWM_TRY(array(file, "/filter/observation_noise", tracker->m, 0, tracker->r));
+    return array(file, "/filter/tracked", 1, 0, &tracker->steps);
+  }
   KWM_TRY(array(file, "/state/sensitivity", tracker->n > 0 ? tracker->d : 0, tracker->n, tracker->S));
   KWM_TRY(array(file, "/cov/joint/covariance_factor", tracker->N, tracker->N, tracker->Y)); /* transposed: rows of Yᵀ */
   KWM_TRY(array(file, "/filter/process_noise", tracker->d, 0, tracker->q));
@@ -103,8 +119,8 @@ kwm_status world_put(struct world *world, kwm_ckpt *ckpt) {
 /* The keys that make a run what it is. */
 static kwm_status compare(const struct world *world, kwm_ckpt *ckpt) {
   static const char *const free_keys[] = {
-      "output:", "every:",     "keep:",  "max_steps:", "replicas:", "horizon:",   "ar:",
-      "online:", "memory_gb:", "noise:", "path:",      "epochs:",   "correction:"};
+      "output:", "every:",  "keep:",      "max_steps:", "replicas:", "owners:", "horizon:",
+      "ar:",     "online:", "memory_gb:", "noise:",     "path:",     "epochs:", "correction:"};
   char *theirs = NULL;
   KWM_TRY(kwm_ckpt_get_text(ckpt, "/meta", "config", &theirs));
   const char *a = world->run->config_text, *b = theirs;

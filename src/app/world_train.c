@@ -79,15 +79,14 @@ static double mean_of(int n, const double *values) {
 }
 
 /* What is left of the parameters' prior variance. */
-static double trace_left(const struct world *world) {
+static double trace_left(struct world *world, const double *variances) {
   double left = 0, prior = 0;
-  if (world->koopman && !world->network) return NAN;
-  const struct kwm_tracker *const learner = world->network ? &world->learner : &world->tracker;
-  for (int i = 0; i < learner->n; i++) left += kwm_tracker_variance(learner, i), prior += learner->prior[i];
-  return left / prior;
+  const struct kwm_tracker *const learner = world_learner(world);
+  for (int i = 0; i < learner->n; i++) left += variances[i], prior += learner->prior[i];
+  return left / prior; /* NaN: there is no prior */
 }
 
-static kwm_status write_rows(struct world *world, struct tables *tables, double rate) {
+static kwm_status write_rows(struct world *world, struct tables *tables, double rate, const double *variances) {
   const struct world_counts *const c = &world->counts;
   const struct kwm_tracker *const tracker = &world->tracker;
   const struct kwm_nis nis = {.sum = c->row_nis, .dof = c->row_dof, .steps = c->row_steps};
@@ -105,13 +104,13 @@ static kwm_status write_rows(struct world *world, struct tables *tables, double 
                                   world->koopman ? NAN : sqrt(mean_of(tracker->d, tracker->q)),
                                   world->koopman ? NAN : sqrt(mean_of(tracker->m, tracker->r)),
                                   c->skipped,
-                                  trace_left(world)};
+                                  trace_left(world, variances)};
   if (tables->metrics != NULL) KWM_TRY(kwm_metrics_row(tables->metrics, values));
   if (tables->parameters == NULL) return KWM_OK;
   double row[2 * PARAMETERS_SHOWN + 1] = {(double)world->step};
   for (int i = 0; i < tables->shown; i++) {
     row[2 * i + 1] = tracker->z[i];
-    row[2 * i + 2] = sqrt(kwm_tracker_variance(tracker, i));
+    row[2 * i + 2] = sqrt(variances[i]);
   }
   return kwm_metrics_row(tables->parameters, row);
 }
@@ -126,7 +125,12 @@ static kwm_status row(void *self, bool evaluated) {
     if (world->regression.count > world->regression.k) KWM_TRY(world_solve(world));
   }
   const double rate = (double)(world->step - training->last_row) / c->row_seconds;
-  const kwm_status written = write_rows(world, &training->tables, rate);
+  const struct kwm_tracker *const learner = world_learner(world);
+  double *variances;
+  KWM_TRY(kwm_alloc((void **)&variances, (size_t)(learner->n + 1) * sizeof *variances, "variances"));
+  kwm_tracker_variances(learner, variances);
+  const kwm_status written = write_rows(world, &training->tables, rate, variances);
+  kwm_free(variances);
   const int64_t left = world->steps - world->step;
   char nis[32] = "";
   if (c->row_dof > 0) snprintf(nis, sizeof nis, "  nis %.2f", c->row_nis / c->row_dof);

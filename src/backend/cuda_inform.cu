@@ -177,6 +177,30 @@ static __device__ void look_along(int r, const struct column<ROWS> *A, const flo
   if (k < r) along[k] = column_dot<ROWS>(A[k], seen);
 }
 
+/* This thread's column of A P. */
+template <int ROWS> static __device__ struct column<ROWS> project(int r, const struct column<ROWS> *A, const float *P) {
+  struct column<ROWS> z = {};
+#pragma unroll 4
+  for (int i = 0; i < r; i++) {
+    const float p = P[(int64_t)i * r + threadIdx.x];
+    const struct column<ROWS> a = A[i];
+#pragma unroll
+    for (int j = 0; j < ROWS; j++) z.of[j] += a.of[j] * p;
+  }
+  return z;
+}
+
+/* z <- L⁻¹z */
+template <int ROWS>
+static __device__ void solve(const float (*L)[ROWS + 1], struct column<ROWS> &z) {
+#pragma unroll
+  for (int j = 0; j < ROWS; j++) {
+#pragma unroll
+    for (int m = 0; m < j; m++) z.of[j] -= L[j][m] * z.of[m];
+    z.of[j] /= L[j][j];
+  }
+}
+
 /* Shared memory: A, then G and in its place Z (r columns each), g, along (r each). */
 template <int ROWS> static __global__ void take(struct kwm_inform of) {
   extern __shared__ float4 shared[];
@@ -192,16 +216,7 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
     for (int j = 0; j < ROWS; j++) A[k].of[j] = j < rows ? of.A[(blockIdx.x * of.rows + j) * of.r + k] : 0.0f;
   }
   __syncthreads();
-  if (k < r) {
-#pragma unroll 4
-    for (int i = 0; i < r; i++) {
-      const float p = P[(int64_t)i * r + k];
-      const struct column<ROWS> a = A[i];
-#pragma unroll
-      for (int j = 0; j < ROWS; j++) z.of[j] += a.of[j] * p;
-    }
-    Z[k] = z;
-  }
+  if (k < r) Z[k] = z = project<ROWS>(r, A, P);
   if (blockIdx.x == 0) look_along<ROWS>(r, A, of.watched, along);
   __syncthreads();
   form<ROWS>(r, A, Z, N);
@@ -217,12 +232,7 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
   }
   float trace = 0;
   if (k < r) {
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) {
-#pragma unroll
-      for (int m = 0; m < j; m++) z.of[j] -= N[j][m] * z.of[m];
-      z.of[j] /= N[j][j];
-    }
+    solve<ROWS>(N, z);
     Z[k] = z;
     trace = of.decay * of.decay * (P[(int64_t)k * r + k] - column_dot<ROWS>(z, z)) + of.noise;
   }

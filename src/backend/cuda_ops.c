@@ -147,6 +147,7 @@ static void diag_trace(kwm_device *d, bool wide, int64_t n, const void *D, doubl
 const struct kwm_device_ops cuda_ops = {
     .name = "cuda",
     .tensor = &cuda_tensor,
+    .lane = &cuda_lane,
     .close = cuda_close,
     .alloc = cuda_alloc,
     .free = cuda_free,

@@ -77,6 +77,7 @@ void cuda_leave(kwm_device *d);
 /* cuda_ops.c: the table. cuda.c: its entries on memory. */
 extern const struct kwm_device_ops cuda_ops;
 extern const struct kwm_tensor_ops cuda_tensor; /* cuda_tensor.c */
+extern const struct kwm_lane_ops cuda_lane;     /* cuda_lane.c */
 void cuda_close(kwm_device *d);
 void *cuda_alloc(kwm_device *d, size_t bytes, bool shared);
 void cuda_free(kwm_device *d, void *at);

@@ -68,7 +68,7 @@ static void quadratic(kwm_device *d, int64_t n, const float *w, const float *x, 
   CUDA_LAUNCH(d, tensor_quadratic, n, w, x, sums, &cuda_state_of(d)->scratch);
 }
 
-static void *room_of(kwm_device *d, size_t bytes) {
+void *cuda_tensor_room(kwm_device *d, size_t bytes) {
   void *const room = cuda_room(d, bytes / sizeof(double) + 1);
   if (room == NULL) cuda_failed("room for one operation", "no memory", __FILE_NAME__, __LINE__);
   return room;
@@ -135,7 +135,7 @@ static void attention(kwm_device *d, const struct kwm_attention *a, const float 
     CUDA_LAUNCH(d, tensor_heads, a, qkv, weights, out);
     return;
   }
-  float **const pointers = room_of(d, (size_t)(TENSOR_VIEWS * batch) * sizeof *pointers);
+  float **const pointers = cuda_tensor_room(d, (size_t)(TENSOR_VIEWS * batch) * sizeof *pointers);
   point(d, a, qkv, weights, out, NULL, NULL, pointers);
   const cublasMath_t before = begin_products(d, a, arrays);
   products(d, batch, pointers, context, context, size, 1, (struct operand){Q, false, 3 * width},
@@ -157,7 +157,7 @@ static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, cons
     CUDA_LAUNCH(d, tensor_heads_adjoint, a, qkv, weights, sout, sqkv);
     return;
   }
-  char *const room = room_of(d, addresses + (size_t)(batch * context * context) * sizeof(float));
+  char *const room = cuda_tensor_room(d, addresses + (size_t)(batch * context * context) * sizeof(float));
   float **const pointers = (float **)(void *)room, *const scores = (float *)(void *)(room + addresses);
   const struct operand w = {WEIGHTS, false, context}, wt = {WEIGHTS, true, context}, s = {OUT, false, width};
   point(d, a, qkv, weights, sout, sqkv, scores, pointers);
@@ -171,93 +171,6 @@ static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, cons
   products(d, batch, pointers, context, size, context, scale, wt, (struct operand){Q, false, 3 * width},
            (struct operand){SK, false, 3 * width});
   CUDA_MUST(blas, cublasSetMathMode(cuda_state_of(d)->blas, before));
-}
-
-/* ---- basis ---- */
-
-/* C <- op(A) B, all (n, n). */
-static void square_product(kwm_device *d, int64_t n, bool transpose_a, const float *A, const float *B, float *C) {
-  cuda_gemm(d, transpose_a, false, n, n, n, 1, A, n, B, n, 0, C, n);
-}
-
-static void clear_report(kwm_device *d) {
-  cuda_zero(d, cuda_state_of(d)->report, CUDA_REPORT * sizeof(int));
-}
-
-static bool good_report(kwm_device *d) {
-  int report[CUDA_REPORT];
-  cuda_get(d, report, cuda_state_of(d)->report, sizeof report);
-  return report[CUDA_INFO] == 0 && report[CUDA_NOT_FINITE] == 0;
-}
-
-/* In double where it is, what the improvement needs besides matrices. */
-struct facts {
-  double damping;
-  struct tensor_newton newton;
-};
-
-/* Its columns, our rows, end in scratch; from there turned and, for they are orthonormal to single precision times the
-   order only, put through one step of Newton's iteration. */
-static bool eigenvectors(kwm_device *d, int64_t n, const float *A, float *U, float *scratch) {
-  const struct cuda_state *const state = cuda_state_of(d);
-  float *const W = scratch, *const G = scratch + n * n, *const turned = scratch + 2 * n * n;
-  int length = 0;
-  CUDA_MUST(solver, cusolverDnSsyevd_bufferSize(state->solver, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER,
-                                                kwm_int(n), W, kwm_int(n), NULL, &length));
-  const size_t values = ((size_t)n + 63) / 64 * 64;
-  struct facts *const facts = room_of(d, sizeof *facts + 256 + (values + (size_t)length) * sizeof(float));
-  float *const room = (float *)(void *)((char *)facts + 256);
-  clear_report(d);
-  CUDA_LAUNCH(d, tensor_damping, n, A, &facts->damping);
-  CUDA_LAUNCH(d, tensor_damp, n, A, &facts->damping, W, &state->report[CUDA_NOT_FINITE]);
-  if (!good_report(d)) return false;
-  const cusolverStatus_t status =
-      cusolverDnSsyevd(state->solver, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, kwm_int(n), W, kwm_int(n), room,
-                       room + values, length, &state->report[CUDA_INFO]);
-  CUDA_LAUNCH(d, tensor_check, n, W, &state->report[CUDA_NOT_FINITE]);
-  if (status != CUSOLVER_STATUS_SUCCESS || !good_report(d)) return false;
-  const struct tensor_newton newton = tensor_newton_of(n, 0, 0);
-  cuda_put(d, &facts->newton, &newton, sizeof newton);
-  CUDA_LAUNCH(d, tensor_turn, n, W, turned);
-  square_product(d, n, true, turned, turned, G);
-  CUDA_LAUNCH(d, tensor_newton, n, 0, &facts->newton, G);
-  square_product(d, n, false, turned, G, U);
-  cuda_wait(d);
-  return true;
-}
-
-static void improve(kwm_device *d, int64_t n, const float *A, float *U, float *scratch) {
-  float *const G = scratch, *const R = scratch + n * n, *const X = scratch + 2 * n * n;
-  float *const from[TENSOR_NEWTON] = {R, X, R, X}, *const to[TENSOR_NEWTON] = {X, R, X, U};
-  struct facts *const facts = room_of(d, sizeof *facts);
-  CUDA_LAUNCH(d, tensor_damping, n, A, &facts->damping);
-  square_product(d, n, false, A, U, G);
-  square_product(d, n, true, U, G, R);
-  CUDA_LAUNCH(d, tensor_first_order, n, R, &facts->damping, X);
-  square_product(d, n, true, X, X, G);
-  CUDA_LAUNCH(d, tensor_bound, n, G, &facts->newton, &cuda_state_of(d)->scratch);
-  CUDA_LAUNCH(d, tensor_shift, n, 1, &facts->newton, X);
-  square_product(d, n, false, U, X, R);
-  CUDA_LAUNCH(d, tensor_shift, n, 2, &facts->newton, G);
-  for (int k = 0; k < TENSOR_NEWTON; k++) {
-    if (k > 0) square_product(d, n, true, from[k], from[k], G);
-    CUDA_LAUNCH(d, tensor_newton, n, k, &facts->newton, G);
-    square_product(d, n, false, from[k], G, to[k]);
-  }
-}
-
-/* In full single precision, whatever the device's other products are in. */
-static bool basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch) {
-  const cublasHandle_t blas = cuda_state_of(d)->blas;
-  const cublasMath_t before = math_of(d);
-  bool good = true;
-  CUDA_MUST(blas, cublasSetMathMode(blas, CUBLAS_DEFAULT_MATH));
-  if (anew)
-    good = eigenvectors(d, n, A, U, scratch);
-  else
-    improve(d, n, A, U, scratch);
-  CUDA_MUST(blas, cublasSetMathMode(blas, before));
-  return good;
 }
 
 static void likely(kwm_device *d, const struct kwm_likely *of) {
@@ -289,7 +202,7 @@ const struct kwm_tensor_ops cuda_tensor = {
     .drift = drift,
     .norm2 = norm2,
     .quadratic = quadratic,
-    .basis = basis,
+    .basis = cuda_tensor_basis,
     .read = cuda_tensor_read,
     .likely = likely,
     .inform = inform,

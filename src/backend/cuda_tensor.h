@@ -78,19 +78,27 @@ void cuda_tensor_check(int64_t n, const float *B, int *not_finite, cudaStream_t 
 void cuda_tensor_turn(int64_t n, const float *B, float *U, cudaStream_t stream);
 /* X (n, n) <- of R (n, n) and the damping */
 void cuda_tensor_first_order(int64_t n, const float *R, const double *damping, float *X, cudaStream_t stream);
-/* *newton <- of G = XᵀX (n, n); then M <- I + scale M (power 1) or I + scale² M (power 2); step k's
-   M <- keep I - cut M. */
+/* *newton <- of G = XᵀX (n, n); then M <- scale M (power 1) or scale² M (power 2), and, `shifts`, I more; step k's
+   M <- keep I - cut M, or Z <- (keep - cut - 1) I + (keep - cut) Z - cut (H + P), P = ZH, with H <- Z + Zᵀ + H. */
 void cuda_tensor_bound(int64_t n, const float *G, struct tensor_newton *newton, const struct cuda_scratch *scratch,
                        cudaStream_t stream);
-void cuda_tensor_shift(int64_t n, int power, const struct tensor_newton *newton, float *M, cudaStream_t stream);
+void cuda_tensor_shift(int64_t n, int power, bool shifts, const struct tensor_newton *newton, float *M,
+                       cudaStream_t stream);
 void cuda_tensor_newton(int64_t n, int step, const struct tensor_newton *newton, float *M, cudaStream_t stream);
+void cuda_tensor_add_both(int64_t n, const float *Z, float *H, cudaStream_t stream);
+void cuda_tensor_follow(int64_t n, int step, const struct tensor_newton *newton, const float *H, const float *P,
+                        float *Z, cudaStream_t stream);
+/* high (n) <- x to 10 bits of mantissa, low (n) <- the rest, exactly */
+void cuda_tensor_split(int64_t n, const float *x, float *high, float *low, cudaStream_t stream);
 
 /* cuda_inform.cu */
 void cuda_inform_likely(const struct kwm_likely *likely, cudaStream_t stream);
 void cuda_inform_take(const struct kwm_inform *inform, cudaStream_t stream);
 void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
 
-/* cuda_tensor_read.c: the operation */
+/* cuda_tensor.c: scratch, until somebody else asks for it. cuda_tensor_basis.c, cuda_tensor_read.c: the operations. */
+void *cuda_tensor_room(kwm_device *d, size_t bytes);
+bool cuda_tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *read);
 
 #ifdef __cplusplus

@@ -111,12 +111,13 @@ static __device__ void shift_all(int64_t n, float diagonal, float scale, float *
 }
 
 static __global__ void __launch_bounds__(CUDA_THREADS)
-    shift(int64_t n, int power, const struct tensor_newton *newton, float *M) {
-  shift_all(n, 1, (float)(power == 1 ? newton->scale : newton->scale * newton->scale), M);
+    shift(int64_t n, int power, float diagonal, const struct tensor_newton *newton, float *M) {
+  shift_all(n, diagonal, (float)(power == 1 ? newton->scale : newton->scale * newton->scale), M);
 }
 
-void cuda_tensor_shift(int64_t n, int power, const struct tensor_newton *newton, float *M, cudaStream_t stream) {
-  shift<<<cuda_grid(n, n), CUDA_THREADS, 0, stream>>>(n, power, newton, M);
+void cuda_tensor_shift(int64_t n, int power, bool shifts, const struct tensor_newton *newton, float *M,
+                       cudaStream_t stream) {
+  shift<<<cuda_grid(n, n), CUDA_THREADS, 0, stream>>>(n, power, shifts ? 1.0f : 0.0f, newton, M);
 }
 
 static __global__ void __launch_bounds__(CUDA_THREADS)
@@ -126,4 +127,49 @@ static __global__ void __launch_bounds__(CUDA_THREADS)
 
 void cuda_tensor_newton(int64_t n, int step, const struct tensor_newton *newton, float *M, cudaStream_t stream) {
   newton_step<<<cuda_grid(n, n), CUDA_THREADS, 0, stream>>>(n, step, newton, M);
+}
+
+static __global__ void add_both(int64_t n, const float *Z, float *H) {
+  __shared__ float tile[TILE][TILE + 1];
+  const int64_t top = (int64_t)blockIdx.y * TILE, left = (int64_t)blockIdx.x * TILE;
+  for (unsigned k = threadIdx.y; k < TILE; k += TILE_ROWS)
+    if (left + k < n && top + threadIdx.x < n) tile[k][threadIdx.x] = Z[(left + k) * n + top + threadIdx.x];
+  __syncthreads();
+  for (unsigned k = threadIdx.y; k < TILE; k += TILE_ROWS)
+    if (top + k < n && left + threadIdx.x < n) {
+      const int64_t at = (top + k) * n + left + threadIdx.x;
+      H[at] += Z[at] + tile[threadIdx.x][k];
+    }
+}
+
+void cuda_tensor_add_both(int64_t n, const float *Z, float *H, cudaStream_t stream) {
+  add_both<<<dim3(tiles(n), tiles(n)), dim3(TILE, TILE_ROWS), 0, stream>>>(n, Z, H);
+}
+
+static __global__ void __launch_bounds__(CUDA_THREADS)
+    follow(int64_t n, int step, const struct tensor_newton *newton, const float *H, const float *P, float *Z) {
+  const double cut = newton->cut[step], kept = newton->keep[step] - cut;
+  for (int64_t row = blockIdx.y; row < n; row += gridDim.y)
+    for (int64_t column = cuda_thread(); column < n; column += cuda_stride()) {
+      const int64_t at = row * n + column;
+      const float value = (float)kept * Z[at] - (float)cut * (H[at] + P[at]);
+      Z[at] = row == column ? (float)(kept - 1) + value : value;
+    }
+}
+
+void cuda_tensor_follow(int64_t n, int step, const struct tensor_newton *newton, const float *H, const float *P,
+                        float *Z, cudaStream_t stream) {
+  follow<<<cuda_grid(n, n), CUDA_THREADS, 0, stream>>>(n, step, newton, H, P, Z);
+}
+
+static __global__ void __launch_bounds__(CUDA_THREADS) split(int64_t n, const float *x, float *high, float *low) {
+  for (int64_t k = cuda_thread(); k < n; k += cuda_stride()) {
+    const float value = x[k], part = __uint_as_float(__float_as_uint(value) & 0xFFFFE000u);
+    high[k] = part;
+    low[k] = value - part;
+  }
+}
+
+void cuda_tensor_split(int64_t n, const float *x, float *high, float *low, cudaStream_t stream) {
+  split<<<cuda_blocks(n), CUDA_THREADS, 0, stream>>>(n, x, high, low);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "device_open.h"
 
@@ -33,8 +34,10 @@ struct shared {
 struct shadow {
   char *closed;  /* ARENA bytes of addresses without access: what the outside knows */
   char *storage; /* ARENA bytes that they stand for */
+  int file;      /* that holds them */
   struct piece *pieces;
   struct shared *shared;
+  struct shadow_window *windows;
 };
 
 static bool in_arena(const struct shadow *shadow, const void *at, size_t bytes) {
@@ -86,6 +89,21 @@ void shadow_wait(kwm_device *d) {
   const struct shadow *const shadow = d->state;
   for (const struct shared *shared = shadow->shared; shared != NULL; shared = shared->next)
     memcpy(shared->seen, shared->written, shared->bytes);
+}
+
+bool shadow_is_ours(kwm_device *d, const void *at) {
+  return in_arena(d->state, at, 1);
+}
+
+void shadow_place_of(kwm_device *d, const void *at, int *file, size_t *offset, size_t *bytes) {
+  const struct shadow *const shadow = d->state;
+  const struct piece *const piece = piece_of(shadow, at, 1);
+  KWM_ASSERT(piece != NULL && shadow->closed + piece->first == at && "the start of a live piece");
+  *file = shadow->file, *offset = piece->first, *bytes = piece->bytes;
+}
+
+struct shadow_window **shadow_windows(kwm_device *d) {
+  return &((struct shadow *)d->state)->windows;
 }
 
 static void *alloc_shared(struct shadow *shadow, size_t bytes) {
@@ -179,8 +197,10 @@ static void shadow_close(kwm_device *d) {
   struct shadow *const shadow = d->state;
   while (shadow->shared != NULL) free_shared(shadow, shadow->shared->seen);
   while (shadow->pieces != NULL) free_piece(shadow, shadow->closed + shadow->pieces->first);
+  while (shadow->windows != NULL) shadow_drop_window(d, shadow->windows->base);
   munmap(shadow->closed, ARENA);
   munmap(shadow->storage, ARENA);
+  close(shadow->file);
   free(shadow);
   free(d);
 }
@@ -188,6 +208,7 @@ static void shadow_close(kwm_device *d) {
 static const struct kwm_device_ops shadow_ops = {
     .name = "shadow",
     .tensor = &shadow_tensor,
+    .lane = &shadow_lane,
     .close = shadow_close,
     .alloc = shadow_alloc,
     .free = shadow_free,
@@ -239,23 +260,34 @@ static const struct kwm_device_ops shadow_ops = {
     .diag_trace = shadow_diag_trace,
 };
 
-static char *reserve(int access) {
-  char *const at = mmap(NULL, ARENA, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static char *reserve(int access, int file) {
+  const int kind = file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+  char *const at = mmap(NULL, ARENA, access, kind | MAP_NORESERVE, file, 0);
   return at == MAP_FAILED ? NULL : at;
+}
+
+/* ARENA bytes that no disk keeps. */
+static int open_file(void) {
+  const int file = memfd_create("kwm shadow device", MFD_CLOEXEC);
+  if (file < 0 || ftruncate(file, (off_t)ARENA) == 0) return file;
+  close(file);
+  return -1;
 }
 
 kwm_status device_open_shadow(kwm_device **device, const struct kwm_device_spec *spec) {
   kwm_device *const d = calloc(1, sizeof *d);
   struct shadow *const shadow = calloc(1, sizeof *shadow);
-  char *const closed = reserve(PROT_NONE), *const storage = reserve(PROT_READ | PROT_WRITE);
+  const int file = open_file();
+  char *const closed = reserve(PROT_NONE, -1), *const storage = file < 0 ? NULL : reserve(PROT_READ | PROT_WRITE, file);
   if (d == NULL || shadow == NULL || closed == NULL || storage == NULL) {
     if (closed != NULL) munmap(closed, ARENA);
     if (storage != NULL) munmap(storage, ARENA);
+    if (file >= 0) close(file);
     free(d), free(shadow);
     return KWM_RAISE(KWM_ERR_SYSTEM, "backend shadow: wanted 2 x %zu bytes of addresses, the machine gave fewer",
                      ARENA);
   }
-  *shadow = (struct shadow){.closed = closed, .storage = storage};
+  *shadow = (struct shadow){.closed = closed, .storage = storage, .file = file};
   *d = (kwm_device){.ops = &shadow_ops, .index = spec->local_rank, .memory = (double)ARENA, .state = shadow};
   snprintf(d->words, sizeof d->words, "plain loops of the host on memory of their own");
   *device = d;

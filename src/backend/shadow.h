@@ -8,6 +8,7 @@
      shadow_kron.c    kron and diag
      shadow_block.c   blocks of units
      shadow_tensor.c  a transformer's operations
+     shadow_lane.c    copies beside kernels, and what other processes see
 
    The loops are the definition of each kernel, written as plainly as can be. */
 #pragma once
@@ -23,6 +24,21 @@ double *shadow_facts(kwm_device *d, double *at, int64_t n);
 
 /* Aborts if these bytes are not the host's. */
 void shadow_host(kwm_device *d, const void *at, size_t bytes);
+
+/* Whether this is an address of the device. */
+bool shadow_is_ours(kwm_device *d, const void *at);
+
+/* The file that holds the device's memory, and where in it the piece that begins at `at` lies. */
+void shadow_place_of(kwm_device *d, const void *at, int *file, size_t *offset, size_t *bytes);
+
+/* Memory of other processes, mapped here (shadow_lane.c). */
+struct shadow_window {
+  struct shadow_window *next;
+  char *base;
+  size_t bytes;
+};
+struct shadow_window **shadow_windows(kwm_device *d);
+void shadow_drop_window(kwm_device *d, void *at); /* any address in one */
 
 /* The host sees what kernels wrote to shared memory. */
 void shadow_wait(kwm_device *d);
@@ -93,3 +109,6 @@ void shadow_block_trace(kwm_device *d, int64_t count, int64_t p, const double *M
 
 /* shadow_tensor.c */
 extern const struct kwm_tensor_ops shadow_tensor;
+
+/* shadow_lane.c */
+extern const struct kwm_lane_ops shadow_lane;

@@ -122,7 +122,7 @@ static void turn(const struct kwm_riccati *cov, bool left, const float *R, float
   kwm_device_copy(device, X, room, (size_t)(o * i) * sizeof *X);
 }
 
-/* One side's new basis U; m, p turn with it. values (n) <- the eigenvalues' estimates diag(UᵀCU). */
+/* One side's new basis U; m, p turn with it. values (n) <- the eigenvalues' estimates diag(UᵀCU) of an exact one. */
 static bool refresh_side(struct kwm_riccati *cov, bool left, bool anew, const struct kwm_riccati_room *room,
                          float *values) {
   kwm_device *const device = cov->spec.device;
@@ -133,9 +133,11 @@ static bool refresh_side(struct kwm_riccati *cov, bool left, bool anew, const st
   const bool begun = cov->refreshes > 0;
   kwm_device_copy(device, old, U, (size_t)(n * n) * sizeof *U);
   if (!kwm_tensor_of(device)->basis(device, n, anew || !begun, C, U, scratch)) return false;
-  kwm_device_gemm(device, true, false, n, n, n, 1, U, n, C, n, 0, scratch, n);
-  kwm_device_gemm(device, false, false, n, n, n, 1, scratch, n, U, n, 0, R, n);
-  kwm_device_copy_rows(device, n, 1, values, 1, R, n + 1);
+  if (anew || !begun) {
+    kwm_device_gemm(device, true, false, n, n, n, 1, U, n, C, n, 0, scratch, n);
+    kwm_device_gemm(device, false, false, n, n, n, 1, scratch, n, U, n, 0, R, n);
+    kwm_device_copy_rows(device, n, 1, values, 1, R, n + 1);
+  }
   if (!begun) return true;
   kwm_device_gemm(device, true, false, n, n, n, 1, U, n, old, n, 0, R, n);
   turn(cov, left, R, cov->m, room->matrix);

@@ -89,8 +89,6 @@ struct kwm_track dual_update(struct kwm_tracker *tracker, const double *y) {
   if (count == 0) return (struct kwm_track){.verdict = KWM_TRACKED_NOTHING, .e = work.e, .s = work.s};
   if (!tracker_factor(tracker, &work, n, count)) return (struct kwm_track){.verdict = KWM_TRACKED_NUMERIC};
   struct kwm_track track = tracker_report(tracker, &work, count, rows);
-  track.verdict = isfinite(track.nis) ? KWM_TRACKED : KWM_TRACKED_NUMERIC;
-  if (tracker->spec.gate > 0 && track.nis > tracker->spec.gate * count) track.verdict = KWM_TRACKED_GATED;
   if (track.verdict != KWM_TRACKED) return track;
   if (tracker->spec.adapt > 0) {
     memcpy(work.b, work.a, (size_t)count * sizeof(double));

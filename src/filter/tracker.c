@@ -9,8 +9,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "root.h"
-#include "tracker_state.h"
 
 int64_t tracker_work_size(const struct kwm_tracker_spec *spec) {
   const int64_t n = spec->space->n, d = spec->space->d, m = spec->space->m, N = n + d;
@@ -32,16 +32,26 @@ void tracker_work(const struct kwm_tracker *tracker, struct tracker_work *work) 
 
 kwm_status kwm_tracker_create(struct kwm_tracker *tracker, const struct kwm_tracker_spec *spec) {
   const int64_t n = spec->space->n, d = spec->space->d, m = spec->space->m, N = n + d;
+  const bool block = spec->method == KWM_TRACKER_BLOCK;
+  struct tracker_blocks range = {0};
   memset(tracker, 0, sizeof *tracker);
-  const int64_t numbers = N + N * N + d + m + n + 2 * d + d * n + tracker_work_size(spec);
+  if (block) blocks_range(spec, &range);
+  const int64_t roots = block ? range.numbers + d * d : N * N, slopes = block ? 0 : d * n;
+  const int64_t kept = N + roots + d + m + n + 2 * d + slopes;
+  const int64_t numbers = kept + tracker_work_size(spec) + (block ? blocks_work_size(spec) : 0);
   double *at;
   KWM_TRY(kwm_alloc((void **)&at, (size_t)numbers * sizeof *at, "tracker"));
-  *tracker = (struct kwm_tracker){
-      .spec = *spec, .n = (int)n, .d = (int)d, .m = (int)m, .N = (int)N, .bytes = (size_t)numbers * sizeof *at};
-  tracker->z = at, at += N, tracker->Y = at, at += N * N;
+  *tracker = (struct kwm_tracker){.spec = *spec,
+                                  .n = (int)n,
+                                  .d = (int)d,
+                                  .m = (int)m,
+                                  .N = (int)N,
+                                  .kept = kept,
+                                  .bytes = (size_t)numbers * sizeof *at};
+  tracker->z = at, at += N, tracker->Y = at, at += roots, tracker->D = block ? at - d * d : NULL;
   tracker->q = at, at += d, tracker->r = at, at += m, tracker->prior = at, at += n;
-  tracker->start = at, at += d, tracker->spread = at, at += d, tracker->S = at, at += d * n;
-  tracker->work = at;
+  tracker->start = at, at += d, tracker->spread = at, at += d, tracker->S = at, at += slopes;
+  tracker->work = at, tracker->blocks_work = at + tracker_work_size(spec);
   return KWM_OK;
 }
 
@@ -51,11 +61,19 @@ void kwm_tracker_destroy(struct kwm_tracker *tracker) {
 }
 
 void kwm_tracker_prior(struct kwm_tracker *tracker) {
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
+    blocks_prior(tracker);
+    return;
+  }
   memset(tracker->Y, 0, (size_t)tracker->N * (size_t)tracker->N * sizeof(double));
   for (int i = 0; i < tracker->n; i++) tracker->Y[(int64_t)i * tracker->N + i] = sqrt(tracker->prior[i]);
 }
 
 void kwm_tracker_begin(struct kwm_tracker *tracker) {
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
+    blocks_begin(tracker);
+    return;
+  }
   const int n = tracker->n, d = tracker->d, N = tracker->N;
   for (int j = 0; j < N; j++)
     memset(tracker->Y + (int64_t)j * N + (j > n ? j : n), 0, (size_t)(N - (j > n ? j : n)) * 8);
@@ -88,6 +106,10 @@ void tracker_walk(struct kwm_tracker *tracker, const struct tracker_work *work) 
 }
 
 void kwm_tracker_inflate(struct kwm_tracker *tracker, double factor) {
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
+    blocks_inflate(tracker, factor);
+    return;
+  }
   for (int i = 0; i < tracker->n; i++) {
     const double room = tracker->prior[i] / kwm_tracker_variance(tracker, i);
     const double share = sqrt(fmax(1, fmin(factor, room)));
@@ -138,6 +160,7 @@ static bool all_finite(int n, const double *values) {
 bool kwm_tracker_predict(struct kwm_tracker *tracker, const double *u) {
   if (tracker->spec.method == KWM_TRACKER_UNSCENTED) return unscented_predict(tracker, u);
   if (tracker->spec.method == KWM_TRACKER_DUAL) return dual_predict(tracker, u);
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) return blocks_predict(tracker, u);
   const struct kwm_space *const space = tracker->spec.space;
   struct tracker_work work;
   double *const x = tracker->z + tracker->n;
@@ -267,26 +290,33 @@ static bool iterate(struct kwm_tracker *tracker, const struct tracker_work *work
   return true;
 }
 
-struct kwm_track tracker_report(const struct kwm_tracker *tracker, const struct tracker_work *work, int count,
-                                const int *rows) {
+struct kwm_track tracker_density(const struct kwm_tracker *tracker, const struct tracker_work *work, int count,
+                                 const int *rows) {
   struct kwm_track track = {.observed = count, .e = work->e, .s = work->s};
-  const int N = tracker->N;
-  for (int i = 0; i < tracker->m; i++) work->s[i] = NAN;
   memcpy(work->b, work->a, (size_t)count * sizeof(double));
   root_forward(count, work->A, work->b);
   track.nis = 2 * half_square(count, work->b);
   track.likelihood = -track.nis / 2;
-  for (int i = 0; i < count; i++) {
-    const double r = tracker->r[rows[i]];
-    work->s[rows[i]] = r * (1 + 2 * half_square(N, work->W + (int64_t)i * N));
-    track.likelihood -= log(work->A[(int64_t)i * count + i]) + log(2 * M_PI * r) / 2;
-  }
+  for (int i = 0; i < count; i++)
+    track.likelihood -= log(work->A[(int64_t)i * count + i]) + log(2 * M_PI * tracker->r[rows[i]]) / 2;
+  track.verdict = isfinite(track.nis) ? KWM_TRACKED : KWM_TRACKED_NUMERIC;
+  if (tracker->spec.gate > 0 && track.nis > tracker->spec.gate * count) track.verdict = KWM_TRACKED_GATED;
   return track;
+}
+
+struct kwm_track tracker_report(const struct kwm_tracker *tracker, const struct tracker_work *work, int count,
+                                const int *rows) {
+  const int N = tracker->N;
+  for (int i = 0; i < tracker->m; i++) work->s[i] = NAN;
+  for (int i = 0; i < count; i++)
+    work->s[rows[i]] = tracker->r[rows[i]] * (1 + 2 * half_square(N, work->W + (int64_t)i * N));
+  return tracker_density(tracker, work, count, rows);
 }
 
 struct kwm_track kwm_tracker_update(struct kwm_tracker *tracker, const double *y) {
   if (tracker->spec.method == KWM_TRACKER_UNSCENTED) return unscented_update(tracker, y);
   if (tracker->spec.method == KWM_TRACKER_DUAL) return dual_update(tracker, y);
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) return blocks_update(tracker, y);
   const int N = tracker->N;
   struct tracker_work work;
   int rows[TRACKER_ROWS_MAX];
@@ -298,8 +328,6 @@ struct kwm_track kwm_tracker_update(struct kwm_tracker *tracker, const double *y
   if (!tracker_factor(tracker, &work, from, count)) return (struct kwm_track){.verdict = KWM_TRACKED_NUMERIC};
   struct kwm_track track = tracker_report(tracker, &work, count, rows);
   const double cost = half_square(count, work.a);
-  track.verdict = isfinite(track.nis) ? KWM_TRACKED : KWM_TRACKED_NUMERIC;
-  if (tracker->spec.gate > 0 && track.nis > tracker->spec.gate * count) track.verdict = KWM_TRACKED_GATED;
   if (track.verdict != KWM_TRACKED) return track;
   gain(tracker, &work, count, false);
   if (tracker->spec.adapt > 0) tracker_adapt(tracker, &work, count, rows);

@@ -30,7 +30,11 @@ void tracker_adapt(struct kwm_tracker *tracker, const struct tracker_work *work,
 /* W = HY, A <- root of S = I + WWᵀ, for count rows of H that are zero before column `from`. */
 bool tracker_factor(const struct kwm_tracker *tracker, const struct tracker_work *work, int from, int count);
 
-/* NIS, likelihood and variances from e, a (whitened), W and A. */
+/* NIS, likelihood and verdict from a (whitened) and A. */
+struct kwm_track tracker_density(const struct kwm_tracker *tracker, const struct tracker_work *work, int count,
+                                 const int *rows);
+
+/* The same, and variances from W. */
 struct kwm_track tracker_report(const struct kwm_tracker *tracker, const struct tracker_work *work, int count,
                                 const int *rows);
 

@@ -43,9 +43,8 @@ double kwm_tracker_variance(const struct kwm_tracker *tracker, int i) {
 
 void kwm_tracker_copy(struct kwm_tracker *to, const struct kwm_tracker *from) {
   KWM_ASSERT(to->N == from->N && to->n == from->n && to->m == from->m);
-  const int64_t n = to->n, d = to->d, m = to->m, N = to->N;
-  /* All but the scratch stand in one piece (kwm_tracker_create). */
-  memcpy(to->z, from->z, (size_t)(N + N * N + d + m + n + 2 * d + d * n) * sizeof(double));
+  KWM_ASSERT(to->kept == from->kept);
+  memcpy(to->z, from->z, (size_t)to->kept * sizeof(double)); /* all but the scratch: one piece (kwm_tracker_create) */
   to->steps = from->steps;
   to->Q = from->Q;
 }

@@ -26,20 +26,24 @@ void language_observe(kwm_language_learner *learner, int t, int64_t n, const flo
   if (cov->spec.left) observe_side(learner, t, true, first, n, s);
 }
 
-void language_sum_factors(kwm_language_learner *learner) {
-  for (int t = 0; t < learner->model->n_tensors; t++) {
-    const struct kwm_riccati *const cov = &learner->cov[t];
-    const int64_t i = cov->spec.columns, o = cov->spec.rows;
-    if (cov->A != NULL) language_sum_replicas(learner, i * i, cov->A);
-    if (cov->G != NULL) language_sum_replicas(learner, o * o, cov->G);
-  }
+void language_sum_factors(kwm_language_learner *learner, int t) {
+  const struct kwm_riccati *const cov = &learner->cov[t];
+  const int64_t i = cov->spec.columns, o = cov->spec.rows;
+  if (cov->A != NULL) language_sum_replicas(learner, i * i, cov->A);
+  if (cov->G != NULL) language_sum_replicas(learner, o * o, cov->G);
 }
 
-void language_drop_shares(kwm_language_learner *learner) {
-  for (int t = 0; t < learner->model->n_tensors && learner->layout->replica > 0; t++) {
-    const struct kwm_riccati *const cov = &learner->cov[t];
-    const int64_t i = cov->spec.columns, o = cov->spec.rows;
-    if (cov->A != NULL) kwm_device_zero(learner->device, cov->A, (size_t)(i * i) * sizeof(float));
-    if (cov->G != NULL) kwm_device_zero(learner->device, cov->G, (size_t)(o * o) * sizeof(float));
+void language_drop_shares(kwm_language_learner *learner, int t) {
+  const struct kwm_riccati *const cov = &learner->cov[t];
+  const int64_t i = cov->spec.columns, o = cov->spec.rows;
+  if (learner->layout->replica == 0) return;
+  if (cov->A != NULL) kwm_device_zero(learner->device, cov->A, (size_t)(i * i) * sizeof(float));
+  if (cov->G != NULL) kwm_device_zero(learner->device, cov->G, (size_t)(o * o) * sizeof(float));
+}
+
+void language_gather_factors(kwm_language_learner *learner) {
+  for (int t = 0; t < learner->model->n_tensors; t++) {
+    language_sum_factors(learner, t);
+    language_drop_shares(learner, t);
   }
 }

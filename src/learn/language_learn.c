@@ -8,9 +8,6 @@
 #include "kwm/fault.h"
 #include "language_state.h"
 
-static const int64_t EARLY[] = {1, 5,
-                                20}; /* steps with an exact basis of their own: the first factors are of few tokens */
-
 /* The sink of the pipe: the score of a matrix is sᵀa; its factors are observed on the way. */
 static void take_matrix(void *context, int t, int64_t n, int64_t d_o, int64_t d_i, const float *s, const float *a) {
   kwm_language_learner *const learner = context;
@@ -72,24 +69,6 @@ static enum kwm_verdict judge(const kwm_language_learner *learner, const struct 
   return learner->spec.gate > 0 && surprisal > learner->spec.gate ? KWM_STEP_GATED : KWM_STEP_DONE;
 }
 
-/* New bases, when it is time: exact at first and every `anew`-th time, improved else. A tensor without, or -1. */
-static int refresh(kwm_language_learner *learner) {
-  const int64_t step = learner->seen + 1;
-  bool due = step % learner->spec.refresh == 0, anew = false;
-  for (size_t k = 0; k < sizeof EARLY / sizeof EARLY[0]; k++) anew = anew || step == EARLY[k];
-  if (!due && !anew) return -1;
-  if (due && learner->spec.anew > 0) anew = anew || step / learner->spec.refresh % learner->spec.anew == 0;
-  int failed = -1;
-  language_sum_factors(learner);
-  for (int t = 0; t < learner->model->n_tensors && failed < 0; t++)
-    if (learner->owns[t] && (learner->cov[t].A != NULL || learner->cov[t].G != NULL) &&
-        !kwm_riccati_refresh(&learner->cov[t], anew, learner->spec.tokens, &learner->room))
-      failed = t;
-  language_drop_shares(learner);
-  learner->refreshes++;
-  return failed;
-}
-
 /* The root of a step's process noise. */
 static double noise_of(const kwm_language_learner *learner, int t, double schedule) {
   const struct kwm_tensor *const tensor = &learner->model->tensors[t];
@@ -97,10 +76,18 @@ static double noise_of(const kwm_language_learner *learner, int t, double schedu
   return learner->spec.step[tensor->role] * schedule * (early ? learner->spec.stage_noise : 1);
 }
 
+/* The embedding's copies set out as soon as it is what it will be: with owners, others have to get it first. */
+static void begin_copies(kwm_language_learner *learner, int t) {
+  if (t == KWM_TENSOR_EMBED && learner->layout->owners == 1 &&
+      kwm_language_share_due(learner->language, learner->steps + 1))
+    kwm_language_share_begin(learner->language, learner->mean);
+}
+
 static void move(kwm_language_learner *learner, int t, double noise, double scale, const float *delta) {
   kwm_tensor_of(learner->device)
       ->drift(learner->device, language_size(learner->model, t), (float)(1 - learner->spec.pull * noise), (float)scale,
               delta, learner->mean[t]);
+  begin_copies(learner, t);
 }
 
 /* Without a trust region a tensor moves as soon as its gain is known; with one, steps wait where the scores were. */
@@ -139,6 +126,7 @@ static void correct_adam(kwm_language_learner *learner, int t, double schedule, 
   kwm_tensor_of(learner->device)
       ->adam(learner->device, language_size(learner->model, t), &step, learner->score[t], learner->first[t],
              learner->second[t], learner->mean[t]);
+  begin_copies(learner, t);
 }
 
 /* The running mean of the means, a plain one until it is as long as the running one. */
@@ -155,7 +143,7 @@ static void add_average(kwm_language_learner *learner) {
 
 static void correct(kwm_language_learner *learner, struct kwm_language_result *result) {
   const double clip = learner->spec.clip, norm = result->score_norm;
-  int failed = learner->spec.adam ? -1 : refresh(learner);
+  int failed = learner->spec.adam ? -1 : language_refresh(learner);
   if (kwm_fault_ordered("indefinite", "learn", learner->steps, learner->layout->rank)) failed = 0;
   if (!learner->spec.adam && kwm_par_any(learner->layout, failed >= 0)) {
     result->verdict = KWM_STEP_INDEFINITE;

@@ -25,7 +25,7 @@ struct kwm_language_learner {
   float *host;    /* (largest) of the host, with a device: on the way to and from checkpoints */
   double *norms;  /* (n_tensors) kwm_device_share */
   int64_t steps;  /* finished, skipped ones included */
-  int64_t seen, observed, refreshes, skipped;
+  int64_t seen, observed, skipped;
   bool observes;                 /* this step observes the factors */
   bool touched[KWM_TENSORS_MAX]; /* in this step, so that its running means decayed */
 };
@@ -51,8 +51,12 @@ void language_spread_means(kwm_language_learner *learner);
    one keeps them, the others begin anew. Between steps it is always so that the shares add up; bases and checkpoints
    want them whole. sum is collective over peers. */
 void language_observe(kwm_language_learner *learner, int t, int64_t n, const float *s, const float *a);
-void language_sum_factors(kwm_language_learner *learner);
-void language_drop_shares(kwm_language_learner *learner);
+void language_sum_factors(kwm_language_learner *learner, int t);
+void language_drop_shares(kwm_language_learner *learner, int t);
+void language_gather_factors(kwm_language_learner *learner); /* both, of all tensors */
+
+/* language_bases.c: new bases of this rank's tensors, if it is time for any. A tensor without eigenvectors, or -1. */
+int language_refresh(kwm_language_learner *learner);
 
 /* language_trust.c: with norms (n_tensors) the δᵀFδ of what this rank owns, the scale of each stage's step, on the
    ranks that hold it. Collective over the replica's group, or over mates with sensitivity stage. */

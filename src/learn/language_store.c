@@ -36,8 +36,7 @@ static kwm_status get(kwm_language_learner *learner, kwm_ckpt *ckpt, const char 
 }
 
 kwm_status kwm_language_learner_save(kwm_language_learner *learner, kwm_ckpt *ckpt) {
-  language_sum_factors(learner);
-  language_drop_shares(learner);
+  language_gather_factors(learner);
   kwm_language_share(learner->language, learner->mean); /* as a resumed run begins */
   for (int t = 0; t < learner->model->n_tensors; t++) {
     KWM_TRY(put(learner, ckpt, "/params", t, learner->mean[t]));
@@ -52,7 +51,6 @@ kwm_status kwm_language_learner_save(kwm_language_learner *learner, kwm_ckpt *ck
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/learner", "steps", learner->steps));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/learner", "seen", learner->seen));
   KWM_TRY(kwm_ckpt_put_i64(ckpt, "/learner", "observed", learner->observed));
-  KWM_TRY(kwm_ckpt_put_i64(ckpt, "/learner", "refreshes", learner->refreshes));
   return kwm_ckpt_put_i64(ckpt, "/learner", "skipped", learner->skipped);
 }
 
@@ -60,12 +58,11 @@ static kwm_status load_counts(kwm_language_learner *learner, kwm_ckpt *ckpt) {
   KWM_TRY(kwm_ckpt_get_i64(ckpt, "/learner", "steps", &learner->steps));
   KWM_TRY(kwm_ckpt_get_i64(ckpt, "/learner", "seen", &learner->seen));
   KWM_TRY(kwm_ckpt_get_i64(ckpt, "/learner", "observed", &learner->observed));
-  KWM_TRY(kwm_ckpt_get_i64(ckpt, "/learner", "refreshes", &learner->refreshes));
   KWM_TRY(kwm_ckpt_get_i64(ckpt, "/learner", "skipped", &learner->skipped));
   for (int t = 0; t < learner->model->n_tensors; t++) {
     learner->cov[t].seen = learner->seen;
     learner->cov[t].observed = learner->observed;
-    learner->cov[t].refreshes = learner->refreshes;
+    learner->cov[t].refreshes = learner->seen; /* that is, since the first step, some */
   }
   return KWM_OK;
 }
@@ -82,7 +79,7 @@ kwm_status kwm_language_learner_load(kwm_language_learner *learner, kwm_ckpt *ck
     }
   }
   KWM_TRY(load_counts(learner, ckpt));
-  language_drop_shares(learner);
+  for (int t = 0; t < learner->model->n_tensors; t++) language_drop_shares(learner, t);
   kwm_language_share(learner->language, learner->mean);
   return KWM_OK;
 }

@@ -19,20 +19,22 @@ static int inner_parameters(const struct kwm_statespace_spec *spec, int64_t feat
 
 kwm_status kwm_statespace_init(struct kwm_statespace *model, const struct kwm_statespace_spec *spec) {
   const int degree = spec->transition == KWM_TRANSITION_POLYNOMIAL ? spec->degree : 1;
-  const int64_t monomials = kwm_monomials_count(spec->d, 0, degree), features = monomials + spec->k;
+  const bool local = spec->transition == KWM_TRANSITION_POLYNOMIAL && spec->near > 0;
+  const int inner = local ? 2 * spec->near + 1 : spec->d;
+  const int64_t monomials = kwm_monomials_count(inner, 0, degree), features = monomials + spec->k;
   memset(model, 0, sizeof *model);
   KWM_CHECK(spec->readout == KWM_READOUT_LINEAR || spec->d >= spec->m, KWM_ERR_USAGE,
             "world.states: wanted at least the %d outputs with world.readout identity, found %d", spec->m, spec->d);
+  KWM_CHECK(inner <= spec->d, KWM_ERR_USAGE, "world.near: wanted %d neighbours and a state among %d states", inner - 1,
+            spec->d);
   KWM_CHECK(monomials > 0 && features <= FEATURES_MAX, KWM_ERR_USAGE,
-            "world.degree: wanted at most %d monomials, %d states of degree %d have more", FEATURES_MAX, spec->d,
-            degree);
-  *model = (struct kwm_statespace){.spec = *spec, .features = (int)features};
+            "world.degree: wanted at most %d monomials, %d states of degree %d have more", FEATURES_MAX, inner, degree);
+  *model = (struct kwm_statespace){.spec = *spec, .features = (int)features, .inner = inner};
   model->n = inner_parameters(spec, features) + (spec->readout == KWM_READOUT_LINEAR ? spec->m * (spec->d + 1) : 0);
-  const size_t numbers = (size_t)(features * (spec->d + 1) + 2 * spec->hidden + spec->d + spec->k + 1);
-  KWM_TRY(
-      kwm_alloc((void **)&model->work, numbers * sizeof(double) + (size_t)(features * spec->d), "state-space model"));
+  const size_t numbers = (size_t)(features * (inner + 1) + inner + 2 * spec->hidden + spec->d + spec->k + 1);
+  KWM_TRY(kwm_alloc((void **)&model->work, numbers * sizeof(double) + (size_t)(features * inner), "state-space model"));
   model->powers = (uint8_t *)(model->work + numbers);
-  kwm_monomials_list(spec->d, 0, degree, model->powers);
+  kwm_monomials_list(inner, 0, degree, model->powers);
   return KWM_OK;
 }
 
@@ -41,22 +43,31 @@ void kwm_statespace_fini(struct kwm_statespace *model) {
   memset(model, 0, sizeof *model);
 }
 
+/* State j of those that row i's monomials are of. */
+static int neighbour(const struct kwm_statespace *model, int i, int j) {
+  return model->inner == model->spec.d ? j : (i + j - model->spec.near + model->spec.d) % model->spec.d;
+}
+
 static void features_step(const struct kwm_statespace *model, const double *x, const double *u, const double *theta,
                           double *next, double *Fx, double *Ft) {
-  const int d = model->spec.d, k = model->spec.k, count = model->features;
-  double *const values = model->work, *const slopes = values + count;
-  kwm_monomials_value(d, count - k, model->powers, x, values, Fx != NULL ? slopes : NULL);
+  const int d = model->spec.d, k = model->spec.k, count = model->features, inner = model->inner;
+  double *const values = model->work, *const slopes = values + count, *const near = slopes + (int64_t)count * inner;
+  if (Fx != NULL) memset(Fx, 0, (size_t)d * (size_t)d * sizeof *Fx);
   for (int j = 0; j < k; j++) values[count - k + j] = u[j];
   for (int i = 0; i < d; i++) {
     const double *const row = theta + (int64_t)i * count;
     double sum = x[i];
+    for (int j = 0; j < inner; j++) near[j] = x[neighbour(model, i, j)];
+    if (i == 0 || inner < d)
+      kwm_monomials_value(inner, count - k, model->powers, near, values, Fx != NULL ? slopes : NULL);
     for (int f = 0; f < count; f++) sum += row[f] * values[f];
     next[i] = sum;
-    for (int j = 0; Fx != NULL && j < d; j++) {
-      double slope = i == j;
-      for (int f = 0; f < count - k; f++) slope += row[f] * slopes[(int64_t)f * d + j];
-      Fx[(int64_t)i * d + j] = slope;
+    for (int j = 0; Fx != NULL && j < inner; j++) {
+      double slope = 0;
+      for (int f = 0; f < count - k; f++) slope += row[f] * slopes[(int64_t)f * inner + j];
+      Fx[(int64_t)i * d + neighbour(model, i, j)] = slope;
     }
+    if (Fx != NULL) Fx[(int64_t)i * (d + 1)] += 1;
     if (Ft != NULL) memcpy(Ft + (int64_t)i * model->n + (int64_t)i * count, values, (size_t)count * sizeof *values);
   }
 }
@@ -139,6 +150,23 @@ void kwm_statespace_space(const struct kwm_statespace *model, struct kwm_space *
                               .observe = observe};
 }
 
+int kwm_statespace_blocks(const struct kwm_statespace *model, int *sizes) {
+  const struct kwm_statespace_spec *const spec = &model->spec;
+  const bool mlp = spec->transition == KWM_TRANSITION_MLP;
+  const int inputs = spec->d + spec->k + 1, readouts = spec->readout == KWM_READOUT_LINEAR ? spec->m : 0;
+  const struct {
+    int count, size;
+  } groups[] = {{mlp ? spec->hidden : 0, inputs},
+                {mlp ? spec->d : 0, spec->hidden},
+                {spec->d, mlp ? inputs : model->features},
+                {readouts, spec->d + 1}};
+  int n = 0;
+  for (int g = 0; g < 4; g++)
+    for (int b = 0; b < groups[g].count; b++, n++)
+      if (sizes != NULL) sizes[n] = groups[g].size;
+  return n;
+}
+
 void kwm_statespace_prior(const struct kwm_statespace *model, uint64_t seed, double scale, double *mean,
                           double *variance) {
   const struct kwm_statespace_spec *const spec = &model->spec;
@@ -173,9 +201,9 @@ const char *kwm_statespace_name(const struct kwm_statespace *model, int i, char 
   int at = snprintf(text, 64, "dx%d", row + 1);
   if (f >= monomials) snprintf(text + at, (size_t)(64 - at), "_u%d", f - monomials + 1);
   if (f == 0) snprintf(text + at, (size_t)(64 - at), "_1");
-  for (int j = 0; f < monomials && j < spec->d && at < 48; j++) {
-    const int power = model->powers[(int64_t)f * spec->d + j];
-    if (power > 0) at += snprintf(text + at, (size_t)(64 - at), power > 1 ? "_x%d^%d" : "_x%d", j + 1, power);
+  for (int j = 0; f < monomials && j < model->inner && at < 48; j++) {
+    const int power = model->powers[(int64_t)f * model->inner + j], state = neighbour(model, row, j) + 1;
+    if (power > 0) at += snprintf(text + at, (size_t)(64 - at), power > 1 ? "_x%d^%d" : "_x%d", state, power);
   }
   return text;
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "wait.h"
+
 enum { PIECE_BYTES = 1 << 24, MESSAGE_BYTES = 1024, SUM_TAG = 0 };
 
 double kwm_par_seconds(void) {
@@ -35,12 +37,12 @@ static void set_waiting(bool is) {
     waiting = is;
 }
 
-static double begin_wait(void) {
+double par_begin_wait(void) {
   set_waiting(true);
   return kwm_par_seconds();
 }
 
-static void end_wait(struct kwm_layout *layout, double start) {
+void par_end_wait(struct kwm_layout *layout, double start) {
   set_waiting(false);
   layout->comm_seconds += kwm_par_seconds() - start;
 }
@@ -57,7 +59,7 @@ kwm_status kwm_agree(MPI_Comm comm, kwm_status status) {
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
   const int mine = status == KWM_OK ? size : rank;
-  begin_wait();
+  par_begin_wait();
   MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm);
   set_waiting(false);
   if (first == size) return KWM_OK;
@@ -75,11 +77,11 @@ kwm_status kwm_agree(MPI_Comm comm, kwm_status status) {
 }
 
 bool kwm_par_any(struct kwm_layout *layout, bool flag) {
-  const double start = begin_wait();
+  const double start = par_begin_wait();
   const int mine = flag;
   int any = 0;
   MPI_Allreduce(&mine, &any, 1, MPI_INT, MPI_LOR, layout->world);
-  end_wait(layout, start);
+  par_end_wait(layout, start);
   return any != 0;
 }
 
@@ -169,14 +171,21 @@ static MPI_Request send(MPI_Comm comm, int to, int tag, const void *data, int64_
   return request;
 }
 
-static void receive(MPI_Comm comm, int from, int tag, void *data, int64_t bytes) {
+MPI_Request par_receive(MPI_Comm comm, int from, int tag, void *data, int64_t bytes) {
+  MPI_Request request;
   if (bytes <= PIECE_BYTES) {
-    MPI_Recv(data, (int)bytes, MPI_BYTE, from, tag, comm, MPI_STATUS_IGNORE);
-    return;
+    MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, comm, &request);
+    return request;
   }
   MPI_Datatype type = message_type(bytes);
-  MPI_Recv(data, 1, type, from, tag, comm, MPI_STATUS_IGNORE);
+  MPI_Irecv(data, 1, type, from, tag, comm, &request);
   MPI_Type_free(&type);
+  return request;
+}
+
+static void receive(MPI_Comm comm, int from, int tag, void *data, int64_t bytes) {
+  MPI_Request request = par_receive(comm, from, tag, data, bytes);
+  MPI_Wait(&request, MPI_STATUS_IGNORE);
 }
 
 /* Level by level, the rank at the start of each pair, counted from `root`, adds its partner's sum to its own; the root
@@ -199,10 +208,10 @@ static void sum_to(MPI_Comm comm, int root, struct number number, int64_t n, voi
 }
 
 static void sum_tree(struct kwm_layout *layout, struct number number, int64_t n, void *values, void *scratch) {
-  const double start = begin_wait();
+  const double start = par_begin_wait();
   sum_to(layout->peers, 0, number, n, values, scratch);
   broadcast(layout->peers, 0, values, n * number.bytes);
-  end_wait(layout, start);
+  par_end_wait(layout, start);
 }
 
 void kwm_par_sum_replicas(struct kwm_layout *layout, int64_t n, float *values, float *scratch) {
@@ -215,9 +224,9 @@ void kwm_par_sum_replicas_f64(struct kwm_layout *layout, int64_t n, double *valu
 
 static void timed_reduce(struct kwm_layout *layout, MPI_Comm comm, struct number number, MPI_Op op, int64_t n,
                          void *values) {
-  const double start = begin_wait();
+  const double start = par_begin_wait();
   reduce(comm, number, op, n, values);
-  end_wait(layout, start);
+  par_end_wait(layout, start);
 }
 
 void kwm_par_sum_group(struct kwm_layout *layout, int64_t n, double *values) {
@@ -241,9 +250,9 @@ void kwm_par_sum_mates_f64(struct kwm_layout *layout, int64_t n, double *values)
 }
 
 static void timed_broadcast(struct kwm_layout *layout, MPI_Comm comm, int root, void *data, int64_t bytes) {
-  const double start = begin_wait();
+  const double start = par_begin_wait();
   broadcast(comm, root, data, bytes);
-  end_wait(layout, start);
+  par_end_wait(layout, start);
 }
 
 void kwm_par_broadcast_group(struct kwm_layout *layout, int root, void *data, int64_t bytes) {
@@ -255,9 +264,9 @@ void kwm_par_broadcast_world(struct kwm_layout *layout, void *data, int64_t byte
 }
 
 void kwm_par_sum_mates(struct kwm_layout *layout, int owner, int64_t n, float *values, float *scratch) {
-  const double start = begin_wait();
+  const double start = par_begin_wait();
   sum_to(layout->mates, owner, number_f32(), n, values, scratch);
-  end_wait(layout, start);
+  par_end_wait(layout, start);
 }
 
 void kwm_par_broadcast_mates(struct kwm_layout *layout, int owner, void *data, int64_t bytes) {
@@ -269,15 +278,15 @@ MPI_Request kwm_par_send(struct kwm_layout *layout, int to, int tag, const void 
 }
 
 void kwm_par_receive(struct kwm_layout *layout, int from, int tag, void *data, int64_t bytes) {
-  const double start = begin_wait();
+  const double start = par_begin_wait();
   receive(layout->group, from, tag, data, bytes);
-  end_wait(layout, start);
+  par_end_wait(layout, start);
 }
 
 void kwm_par_wait(struct kwm_layout *layout, int n, MPI_Request *requests) {
-  const double start = begin_wait();
+  const double start = par_begin_wait();
   MPI_Waitall(n, requests, MPI_STATUSES_IGNORE);
-  end_wait(layout, start);
+  par_end_wait(layout, start);
 }
 
 void kwm_par_hosts(struct kwm_layout *layout, char *names) {

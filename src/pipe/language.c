@@ -16,18 +16,30 @@ static const float *leaving(const struct language_slot *slot, int layers) {
   return slot->x[layers];
 }
 
+/* What was sent lies where the next activations (scores) will be. */
+static void settle_activations(struct kwm_language *language) {
+  if (language->rank < language->ranks - 1) language_settle(language, LANGUAGE_FORWARD);
+}
+
+static void settle_scores(struct kwm_language *language) {
+  if (language->rank > 0 && language->model->stages == 1) language_settle(language, LANGUAGE_BACK);
+  if (language->rank == 0 && language->ranks > 1) language_settle(language, LANGUAGE_EMBEDDED);
+}
+
 /* sensitivity stage: each stage here learns from its own reading before the next one begins; the next rank gets its
    input before that. */
 static void stage_micro(struct kwm_language *language, const struct language_pass *pass, int64_t j) {
   const struct language_slot *const slot = &language->slots[0];
   const bool last = language->rank == language->ranks - 1;
+  settle_activations(language);
   put_micro(language, pass->batch, j);
   language_input(language, pass, j, slot->x[0]);
   for (int s = language->first_stage; s < language->first_stage + language->stages; s++) {
     const int first = kwm_transformer_first(language->model, s), end = kwm_transformer_first(language->model, s + 1);
     language_forward(language, pass, j, slot, first, end);
     if (s + 1 == language->first_stage + language->stages && !last)
-      language_send(language, LANGUAGE_FORWARD, language->rank + 1, j, leaving(slot, end - first));
+      language_send(language, LANGUAGE_FORWARD, leaving(slot, end - first));
+    settle_scores(language);
     language_read(language, pass, j, s, leaving(slot, end - first));
     language_adjoint(language, pass, j, slot, first, end);
     if (s == 0) language_embedded(language, pass, j);
@@ -39,21 +51,23 @@ static void stage_micro(struct kwm_language *language, const struct language_pas
 /* sensitivity adjoint: forward of micro-batch j through this rank's layers, the last rank's reading included. */
 static void forward_micro(struct kwm_language *language, const struct language_pass *pass, int64_t j) {
   const struct language_slot *const slot = &language->slots[j % language->n_slots];
+  settle_activations(language);
   put_micro(language, pass->batch, j);
   language_input(language, pass, j, slot->x[0]);
   language_forward(language, pass, j, slot, language->first_layer, language->first_layer + language->layers);
-  if (language->rank < language->ranks - 1)
-    language_send(language, LANGUAGE_FORWARD, language->rank + 1, j, leaving(slot, language->layers));
-  else
-    language_read(language, pass, j, 0, leaving(slot, language->layers));
+  if (language->rank < language->ranks - 1) language_send(language, LANGUAGE_FORWARD, leaving(slot, language->layers));
+  if (language->rank < language->ranks - 1) return;
+  settle_scores(language);
+  language_read(language, pass, j, 0, leaving(slot, language->layers));
 }
 
 static void backward_micro(struct kwm_language *language, const struct language_pass *pass, int64_t j) {
   const struct language_slot *const slot = &language->slots[j % language->n_slots];
-  if (language->rank < language->ranks - 1) language_receive(language, LANGUAGE_BACK, language->rank + 1, language->s);
+  settle_scores(language);
+  if (language->rank < language->ranks - 1) language_receive(language, LANGUAGE_BACK, language->s);
   language_adjoint(language, pass, j, slot, language->first_layer, language->first_layer + language->layers);
   if (language->rank > 0)
-    language_send(language, LANGUAGE_BACK, language->rank - 1, j, language->s);
+    language_send(language, LANGUAGE_BACK, language->s);
   else
     language_embedded(language, pass, j);
 }
@@ -70,8 +84,9 @@ static void adjoint_step(struct kwm_language *language, const struct language_pa
 /* The last rank: scores of the embedded tokens from the first one. */
 static void receive_embedded(struct kwm_language *language, const struct language_pass *pass) {
   if (language->ranks == 1 || language->rank < language->ranks - 1) return;
+  settle_scores(language);
   for (int64_t j = 0; j < language->micros; j++) {
-    language_receive(language, LANGUAGE_EMBEDDED, 0, language->s);
+    language_receive(language, LANGUAGE_EMBEDDED, language->s);
     language_gather(language, pass, j, language->s);
   }
 }
@@ -102,6 +117,7 @@ void kwm_language_step(kwm_language *language, float *const *means, const struct
   receive_embedded(language, &pass);
   language_flush(language);
   kwm_device_wait(language->spec.device);
+  language_count_waits(language);
   if (language->stages == 0) return;
   fetch_facts(language);
   const int64_t tokens = language->micros * language->n;
@@ -122,6 +138,7 @@ static void pad_windows(struct kwm_language *language, int64_t n, const int32_t 
 static void predict_windows(struct kwm_language *language, const struct language_pass *pass, int64_t from, int64_t n,
                             double *surprisal) {
   const struct language_slot *const slot = &language->slots[0];
+  settle_activations(language);
   language_tokens(language, language->padded, language->padded + language->n);
   language_input(language, pass, 0, slot->x[0]);
   for (int layer = language->first_layer; layer < language->first_layer + language->layers; layer++) {
@@ -131,8 +148,7 @@ static void predict_windows(struct kwm_language *language, const struct language
     for (int s = language->first_stage; s < language->first_stage + language->stages; s++)
       if (kwm_transformer_first(language->model, s + 1) == layer + 1) language_read(language, pass, 0, s, slot->x[0]);
   }
-  if (language->rank < language->ranks - 1)
-    language_send(language, LANGUAGE_FORWARD, language->rank + 1, 0, slot->x[0]);
+  if (language->rank < language->ranks - 1) language_send(language, LANGUAGE_FORWARD, slot->x[0]);
   if (language->stages > 0) fetch_facts(language);
   for (int s = 0; s < language->stages; s++)
     for (int64_t r = 0; r < language->n && from + r + 1 < n; r++)
@@ -151,6 +167,8 @@ void kwm_language_predict(kwm_language *language, float *const *means, int64_t n
     pad_windows(language, n, ids, first);
     predict_windows(language, &pass, first * context, n, surprisal);
   }
+  kwm_device_wait(language->spec.device);
+  language_count_waits(language);
   kwm_par_sum_world(language->layout, language->model->stages * (n - 1), surprisal);
 }
 
@@ -158,6 +176,7 @@ static void states_of_windows(struct kwm_language *language, const struct langua
   const struct kwm_transformer *const model = language->model;
   kwm_device *const device = language->spec.device;
   const struct language_slot *const slot = &language->slots[0];
+  settle_activations(language);
   language_tokens(language, language->padded, language->padded + language->n);
   language_input(language, pass, 0, slot->x[0]);
   for (int layer = language->first_layer; layer < language->first_layer + language->layers; layer++) {
@@ -165,7 +184,7 @@ static void states_of_windows(struct kwm_language *language, const struct langua
     kwm_device_copy(device, slot->x[0], slot->x[1], (size_t)(language->n * model->width) * sizeof(float));
   }
   if (language->rank < language->ranks - 1) {
-    language_send(language, LANGUAGE_FORWARD, language->rank + 1, 0, slot->x[0]);
+    language_send(language, LANGUAGE_FORWARD, slot->x[0]);
   } else {
     const float *const scale = pass->means[kwm_transformer_readout(model, model->stages - 1)];
     kwm_tensor_of(device)->norm(device, language->n, model->width, slot->x[0], scale, language->y, language->inv);

@@ -41,7 +41,7 @@ kwm_status language_measure(struct kwm_language *language) {
             "config: wanted train.chunks to divide train.batch %lld, and layout.owners times .replicas, %lld, to "
             "divide it, found %lld",
             (long long)spec->batch, (long long)language->workers, (long long)spec->micro);
-  KWM_TRY(kwm_language_spread(&language->place, model, language->ranks));
+  KWM_TRY(kwm_language_spread(&language->place, model, spec->reading, language->ranks));
   language->micros = spec->micro / language->workers;
   const int64_t sequences = spec->batch / spec->micro;
   language->n = sequences * model->context;
@@ -128,22 +128,14 @@ static void set_pieces(struct kwm_language *language, float *at) {
 }
 
 static kwm_status allocate_host(struct kwm_language *language) {
-  const int64_t n = language->n, floats = n * language->model->width, types = language->model->types;
+  const int64_t n = language->n, types = language->model->types;
   const size_t number = sizeof(int32_t);
   KWM_TRY(kwm_alloc((void **)&language->host_facts, (size_t)facts_floats(language) * sizeof(float), "facts"));
   KWM_TRY(kwm_alloc((void **)&language->host_begin, (size_t)(n + 1) * number, "tokens"));
   KWM_TRY(kwm_alloc((void **)&language->host_kinds, (size_t)n * number, "tokens"));
   KWM_TRY(kwm_alloc((void **)&language->host_places, (size_t)n * number, "tokens"));
   KWM_TRY(kwm_alloc((void **)&language->host_order, (size_t)types * number, "tokens"));
-  KWM_TRY(kwm_alloc((void **)&language->padded, (size_t)(2 * n) * number, "tokens"));
-  KWM_TRY(kwm_alloc((void **)&language->requests,
-                    (size_t)(LANGUAGE_KINDS * language->micros) * sizeof *language->requests, "messages"));
-  if (language->ranks == 1) return KWM_OK;
-  KWM_TRY(kwm_alloc((void **)&language->in, (size_t)floats * sizeof(float), "messages"));
-  for (int k = 0; k < LANGUAGE_KINDS; k++)
-    KWM_TRY(kwm_alloc((void **)&language->out[k], (size_t)(language->micros * floats) * sizeof(float), "messages"));
-  if (language->spec.device == NULL) return KWM_OK;
-  return kwm_alloc((void **)&language->staged, (size_t)(types * language->model->width) * sizeof(float), "embedding");
+  return kwm_alloc((void **)&language->padded, (size_t)(2 * n) * number, "tokens");
 }
 
 kwm_status language_allocate(struct kwm_language *language) {
@@ -162,6 +154,14 @@ kwm_status language_allocate(struct kwm_language *language) {
   return allocate_host(language);
 }
 
+/* status: how this rank fared before. Collective over the layout. */
+static kwm_status open_links(struct kwm_language *language, kwm_status status) {
+  struct kwm_link_spec specs[LANGUAGE_LINKS_MAX];
+  KWM_TRY(kwm_agree(language->layout->world, status));
+  const int n = language_links(language, specs);
+  return kwm_links_open(&language->links, language->layout, language->spec.device, language->spec.direct, n, specs);
+}
+
 kwm_status kwm_language_create(kwm_language **language, struct kwm_layout *layout, const struct kwm_transformer *model,
                                const struct kwm_language_spec *spec) {
   kwm_language *made;
@@ -171,6 +171,7 @@ kwm_status kwm_language_create(kwm_language **language, struct kwm_layout *layou
       .layout = layout, .model = model, .spec = *spec, .rank = layout->stage, .ranks = layout->stages};
   kwm_status status = language_measure(made);
   if (status == KWM_OK) status = language_allocate(made);
+  if (layout->stages > 1) status = open_links(made, status);
   if (status == KWM_OK)
     *language = made;
   else
@@ -180,6 +181,7 @@ kwm_status kwm_language_create(kwm_language **language, struct kwm_layout *layou
 
 void kwm_language_destroy(kwm_language *language) {
   if (language == NULL) return;
+  kwm_links_close(language->links);
   for (int k = 0; language->slots != NULL && k < language->n_slots; k++) {
     kwm_free(language->slots[k].kept);
     kwm_free(language->slots[k].x);
@@ -193,31 +195,25 @@ void kwm_language_destroy(kwm_language *language) {
   kwm_free(language->host_places);
   kwm_free(language->host_order);
   kwm_free(language->padded);
-  kwm_free(language->requests);
-  kwm_free(language->in);
-  for (int k = 0; k < LANGUAGE_KINDS; k++) kwm_free(language->out[k]);
-  kwm_free(language->staged);
   kwm_free(language);
 }
 
 /* What allocate_host takes. */
-static double host_bytes(const struct kwm_language *language, bool on_device) {
-  const double n = (double)language->n, types = (double)language->model->types, d = (double)language->model->width;
-  const double numbers = 6 * n + types, micros = (double)language->micros;
-  double floats = (double)facts_floats(language);
-  if (language->ranks > 1) floats += (1 + LANGUAGE_KINDS * micros) * n * d;
-  if (language->ranks > 1 && on_device) floats += types * d;
-  return (floats + numbers) * sizeof(float);
+static double host_bytes(const struct kwm_language *language) {
+  const double numbers = 6 * (double)language->n + (double)language->model->types;
+  return ((double)facts_floats(language) + numbers) * sizeof(float);
 }
 
 struct kwm_language_bytes kwm_language_pipe_bytes(const struct kwm_transformer *model,
                                                   const struct kwm_language_spec *spec, const struct kwm_layout *at,
                                                   bool on_device) {
   struct kwm_layout layout = *at;
+  struct kwm_link_spec specs[LANGUAGE_LINKS_MAX];
   struct kwm_language language = {
       .layout = &layout, .model = model, .spec = *spec, .rank = at->stage, .ranks = at->stages};
   if (language_measure(&language) != KWM_OK) return (struct kwm_language_bytes){0, 0};
-  return (struct kwm_language_bytes){.arrays =
-                                         (double)(language_floats(&language) + 5 * language.n + 1) * sizeof(float),
-                                     .host = host_bytes(&language, on_device)};
+  const double arrays = (double)(language_floats(&language) + 5 * language.n + 1) * sizeof(float);
+  const double messages = kwm_links_bytes(at->stage * at->owners + at->owner, language_links(&language, specs), specs);
+  return (struct kwm_language_bytes){.arrays = arrays + (on_device ? messages : 0),
+                                     .host = host_bytes(&language) + (on_device ? 0 : messages)};
 }

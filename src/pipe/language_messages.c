@@ -1,10 +1,24 @@
-/* Rows between the ranks of a pipe, those of one replica and owner: through host memory, which a device's rows are
- * brought to first. */
+/* Rows between the ranks of a pipe, those of one replica and owner, over links (kwm/link.h). Of R ranks: activations
+   from each to the next, with the reverse sweep scores back, scores of the embedded tokens from the first to the last,
+   and from there the embedding. */
 #include "language_state.h"
 
-static double *counter(struct kwm_language *language, enum language_kind kind) {
-  double *const counters[LANGUAGE_KINDS] = {&language->sent.forward, &language->sent.back, &language->sent.embedded};
-  return counters[kind];
+static int back_links(const struct kwm_language *language) {
+  return language->model->stages == 1 ? language->ranks - 1 : 0;
+}
+
+/* The link by which rows of this kind leave (arrive on) this rank. */
+static int link_of(const struct kwm_language *language, enum language_kind kind, bool leaves) {
+  const int ahead = language->ranks - 1, r = language->rank;
+  switch (kind) {
+  case LANGUAGE_FORWARD: return leaves ? r : r - 1;
+  case LANGUAGE_BACK: return ahead + (leaves ? r - 1 : r);
+  default: return ahead + back_links(language);
+  }
+}
+
+static int copy_link(const struct kwm_language *language, int to) {
+  return link_of(language, LANGUAGE_EMBEDDED, true) + 1 + to;
 }
 
 /* The rank of the pipe's r-th in the replica's group. */
@@ -12,46 +26,97 @@ static int in_group(const struct kwm_language *language, int r) {
   return r * language->layout->owners + language->layout->owner;
 }
 
-void language_send(struct kwm_language *language, enum language_kind kind, int to, int64_t j, const float *rows) {
-  const int64_t floats = language->n * language->model->width;
-  float *const staged = language->out[kind] + j * floats;
-  const int64_t bytes = floats * (int64_t)sizeof *rows;
-  kwm_device_get(language->spec.device, staged, rows, (size_t)bytes);
-  language->requests[language->n_requests++] =
-      kwm_par_send(language->layout, in_group(language, to), (int)kind, staged, bytes);
-  *counter(language, kind) += (double)bytes;
+/* From rank `from` of the pipe to rank `to`. */
+static struct kwm_link_spec link_between(const struct kwm_language *language, int from, int to, int slots,
+                                         int64_t floats) {
+  return (struct kwm_link_spec){in_group(language, from), in_group(language, to), slots, floats};
 }
 
-void language_receive(struct kwm_language *language, enum language_kind kind, int from, float *rows) {
-  const int64_t bytes = language->n * language->model->width * (int64_t)sizeof *rows;
-  if (language->spec.device == NULL) {
-    kwm_par_receive(language->layout, in_group(language, from), (int)kind, rows, bytes);
-    return;
-  }
-  kwm_par_receive(language->layout, in_group(language, from), (int)kind, language->in, bytes);
-  kwm_device_put(language->spec.device, rows, language->in, (size_t)bytes);
+int language_links(const struct kwm_language *language, struct kwm_link_spec specs[LANGUAGE_LINKS_MAX]) {
+  const int ahead = language->ranks - 1, slots = (int)language->micros;
+  const int64_t rows = language->n * language->model->width, copy = language->model->types * language->model->width;
+  int n = 0;
+  for (int r = 0; r < ahead; r++) specs[n++] = link_between(language, r, r + 1, slots, rows);
+  for (int r = 0; r < back_links(language); r++) specs[n++] = link_between(language, r + 1, r, slots, rows);
+  if (ahead > 0) specs[n++] = link_between(language, 0, ahead, slots, rows);
+  for (int r = 0; r < ahead; r++) specs[n++] = link_between(language, ahead, r, 1, copy);
+  return n;
+}
+
+static double *counter(struct kwm_language *language, enum language_kind kind) {
+  double *const counters[LANGUAGE_KINDS] = {&language->sent.forward, &language->sent.back, &language->sent.embedded};
+  return counters[kind];
+}
+
+void language_send(struct kwm_language *language, enum language_kind kind, const float *rows) {
+  kwm_link_send(language->links, link_of(language, kind, true), rows);
+  if (language->layout->owners > 1) kwm_links_drain(language->links); /* they wait for each other in other ways, too */
+  *counter(language, kind) += (double)(language->n * language->model->width) * sizeof *rows;
+}
+
+void language_settle(struct kwm_language *language, enum language_kind kind) {
+  kwm_link_settle(language->links, link_of(language, kind, true));
+}
+
+void language_receive(struct kwm_language *language, enum language_kind kind, float *rows) {
+  kwm_link_receive(language->links, link_of(language, kind, false), rows);
 }
 
 void language_flush(struct kwm_language *language) {
-  kwm_par_wait(language->layout, language->n_requests, language->requests);
-  language->n_requests = 0;
+  kwm_links_drain(language->links);
+}
+
+void language_count_waits(struct kwm_language *language) {
+  const struct kwm_links_waits waits = kwm_links_waited(language->links);
+  language->idle += waits.device - waits.host;
+}
+
+const char *kwm_language_ways(const kwm_language *language) {
+  int direct, all;
+  kwm_links_count(language->links, &direct, &all);
+  if (all == 0) return "";
+  return direct == all ? "messages from device to device" : "messages through the host";
+}
+
+double kwm_language_idle(const kwm_language *language) {
+  return language->idle + language->layout->comm_seconds;
+}
+
+static bool holds_embedding(const struct kwm_language *language) {
+  return language->rank == language->ranks - 1;
+}
+
+void kwm_language_share_begin(kwm_language *language, float *const *means) {
+  if (!holds_embedding(language) || language->ranks == 1 || language->spec.device == NULL) return;
+  for (int r = 0; r < language->ranks - 1; r++)
+    kwm_link_send(language->links, copy_link(language, r), means[KWM_TENSOR_EMBED]);
+  language->shares = true;
+}
+
+/* Over links, between devices. */
+static void pass_copies(struct kwm_language *language, float *const *means) {
+  if (!holds_embedding(language)) {
+    kwm_link_receive(language->links, copy_link(language, language->rank), language->copy);
+    return;
+  }
+  if (!language->shares) kwm_language_share_begin(language, means);
+  for (int r = 0; r < language->ranks - 1; r++) kwm_link_settle(language->links, copy_link(language, r));
+  language->shares = false;
+  language_flush(language);
 }
 
 void kwm_language_share(kwm_language *language, float *const *means) {
   kwm_device *const device = language->spec.device;
-  const int64_t bytes = language->model->types * language->model->width * (int64_t)sizeof(float);
-  const int holder = language->ranks - 1;
-  if (language->rank == holder && language->copy != NULL)
-    kwm_device_copy(device, language->copy, means[KWM_TENSOR_EMBED], (size_t)bytes);
+  const size_t bytes = (size_t)(language->model->types * language->model->width) * sizeof(float);
+  const bool holds = holds_embedding(language);
+  if (holds && language->copy != NULL) kwm_device_copy(device, language->copy, means[KWM_TENSOR_EMBED], bytes);
   if (language->ranks == 1) return;
-  float *const here = language->rank == holder ? means[KWM_TENSOR_EMBED] : language->copy;
-  float *const staged = device == NULL ? here : language->staged;
-  const struct kwm_layout *const layout = language->layout;
-  const bool root = language->rank == holder && layout->owner == 0;
-  if (root) language->sent.copies += (double)bytes * (language->ranks - 1) * layout->owners;
-  if (root && device != NULL) kwm_device_get(device, staged, here, (size_t)bytes);
-  kwm_par_broadcast_group(language->layout, holder * layout->owners, staged, bytes);
-  if (language->rank != holder && device != NULL) kwm_device_put(device, here, staged, (size_t)bytes);
+  if (holds) language->sent.copies += (double)bytes * (language->ranks - 1);
+  if (device == NULL)
+    kwm_par_broadcast_group(language->layout, (language->ranks - 1) * language->layout->owners,
+                            holds ? means[KWM_TENSOR_EMBED] : language->copy, (int64_t)bytes);
+  else
+    pass_copies(language, means);
 }
 
 bool kwm_language_share_due(const kwm_language *language, int64_t steps) {

@@ -41,7 +41,7 @@ void language_tokens(struct kwm_language *language, const int32_t *ids, const in
 
 void language_input(struct kwm_language *language, const struct language_pass *pass, int64_t j, float *x) {
   if (language->rank > 0) {
-    language_receive(language, LANGUAGE_FORWARD, language->rank - 1, x);
+    language_receive(language, LANGUAGE_FORWARD, x);
     return;
   }
   const struct kwm_dropout drop = embedded_dropout(language, pass, j);
@@ -162,5 +162,5 @@ void language_embedded(struct kwm_language *language, const struct language_pass
   if (language->rank == language->ranks - 1)
     language_gather(language, pass, j, language->s);
   else
-    language_send(language, LANGUAGE_EMBEDDED, language->ranks - 1, j, language->s);
+    language_send(language, LANGUAGE_EMBEDDED, language->s);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kwm/language.h"
+#include "kwm/link.h"
 
 enum language_kind { LANGUAGE_FORWARD, LANGUAGE_BACK, LANGUAGE_EMBEDDED, LANGUAGE_KINDS };
 
@@ -38,11 +39,10 @@ struct kwm_language {
   int32_t *host_begin, *host_kinds;  /* (n + 1), (n); owned */
   int32_t *host_places, *host_order; /* (n), (types); owned */
   int32_t *padded;                   /* (2, n): ids and targets of windows; owned */
-  float *in, *out[LANGUAGE_KINDS];   /* host (n, width), (micros n, width); owned */
-  float *staged;                     /* host (types, width): the embedding between device and message; owned */
-  MPI_Request *requests;             /* (LANGUAGE_KINDS micros); owned */
-  int n_requests;
+  kwm_links *links;                  /* owned; NULL: one rank alone */
+  bool shares;                       /* the embedding is on its way to its copies */
   struct kwm_language_traffic sent;
+  double idle; /* seconds of waiting for messages, less what the host waited for them */
 };
 
 /* language_memory.c: sizes from layout, model and spec; then the memory. */
@@ -50,10 +50,15 @@ kwm_status language_measure(struct kwm_language *language);
 kwm_status language_allocate(struct kwm_language *language);
 int64_t language_floats(const struct kwm_language *language);
 
-/* language_messages.c: rows (n, width) of micro-batch j. Sends are waited for by language_flush. */
-void language_send(struct kwm_language *language, enum language_kind kind, int to, int64_t j, const float *rows);
-void language_receive(struct kwm_language *language, enum language_kind kind, int from, float *rows);
+/* language_messages.c: rows (n, width) of one micro-batch after the other. What was sent may be changed after settle;
+   flush: all of it is on its way. links: all of a replica, at most LANGUAGE_LINKS_MAX. */
+enum { LANGUAGE_LINKS_MAX = 3 * KWM_TRANSFORMER_LAYERS_MAX + 1 };
+int language_links(const struct kwm_language *language, struct kwm_link_spec specs[LANGUAGE_LINKS_MAX]);
+void language_send(struct kwm_language *language, enum language_kind kind, const float *rows);
+void language_settle(struct kwm_language *language, enum language_kind kind);
+void language_receive(struct kwm_language *language, enum language_kind kind, float *rows);
 void language_flush(struct kwm_language *language);
+void language_count_waits(struct kwm_language *language); /* after a wait for the device */
 
 /* language_pass.c: micro-batch j of a step, or windows. `sink` NULL: nothing is learned, nothing dropped. */
 struct language_pass {

@@ -63,6 +63,14 @@ def layouts(folders):
     for ranks in (1, 2):
         name = "shadow, %d owners" % ranks
         check_close(name, train(name, ranks, "backend=shadow", "layout.owners=%d" % ranks, "train.max_steps=20"), host, 1e-5)
+    for name, keys in (("stage", []), ("adjoint", ["sensitivity=adjoint"])):
+        device, host = (train("%s, messages %s" % (name, way), 2, "backend=shadow", "layout.stages=2", "layout.messages=" + way,
+                              "train.max_steps=15", *keys) for way in ("device", "host"))
+        check_close("%s, messages" % name, device, host, 0)
+        with open(os.path.join(device, "kwm.log"), encoding="utf-8") as log:
+            t.check("messages from device to device" in log.read(), "%s: the log says how messages go" % name)
+        fractions = [t.summary(device)["idle_fraction_stage%d" % stage] for stage in (1, 2)]
+        t.check(all(0 < fraction < 1 for fraction in fractions), "%s: idle fractions %s" % (name, fractions))
 
 
 def trust(folders):
@@ -81,7 +89,7 @@ def trust(folders):
 def resume():
     """Half, then the rest, is the whole: bit for bit, also with copies of the embedding that lag."""
     for name, ranks, keys in (("kalman", 2, ["layout.stages=2"]), ("adam", 1, ["learner=adam"]),
-                              ("average", 2, ["layout.owners=2", "train.average=.05", "train.copy_every=7"])):
+                              ("average", 2, ["layout.owners=2", "train.average=.05", "train.copy_every=7", "filter.spread_bases=true"])):
         common = keys + ["checkpoint.every=20", "train.schedule=constant"]
         whole = train("whole " + name, ranks, "train.max_steps=60", *common)
         part = train("part " + name, ranks, "train.max_steps=40", *common)

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""Correcting activations on text that drifts: kwm eval with every kind and form of correction, every shift, both
-baselines; kwm generate with and without correction; bad input in words."""
+"""Correcting activations on text that drifts: kwm eval with every kind and form of correction, every shift, all baselines,
+documents by topic; analysis/observer; kwm generate with and without correction; bad input in words."""
 import sys
 
 sys.dont_write_bytecode = True
@@ -9,6 +9,7 @@ import os
 import random
 
 import lib_kwm as t
+import lib_page
 
 TYPES, TOPICS = 240, 6
 MODEL = [
@@ -26,6 +27,8 @@ def sentences(draw, first, count):
     for at in range(first, first + count):
         if draw.random() < 0.1:
             topic = draw.randrange(TOPICS)
+            if draw.random() < 0.2:
+                yield "\n = w%d = \n\n" % (topic * 40)
         drift, line, word = at // 80, [], 0
         for _ in range(draw.randint(5, 15)):
             word = (word + draw.randrange(1, 4)) % 40 if draw.random() < 0.4 else int(draw.expovariate(0.15)) % 40
@@ -102,7 +105,7 @@ def baselines(folder):
     shift = "shift.kind=vocab-permute"
     still = evaluate(folder, shift, "baseline.kind=dynamic", "baseline.rate=0")
     t.check(abs(still["dynamic_over_static"] - 1) < 1e-3, "a rate of 0: wanted the static perplexity, found %s" % still)
-    for words in (["baseline.kind=dynamic", "baseline.rate=0.3"], ["baseline.kind=cache", "baseline.window=200"]):
+    for words in (["baseline.kind=dynamic", "baseline.rate=0.3"], ["baseline.kind=rms", "baseline.rate=0.002"], ["baseline.kind=cache", "baseline.window=200"]):
         one = evaluate(folder, shift, *words)
         name = words[0].partition("=")[2]
         t.check(one[name + "_over_static"] < 1, "%s: wanted less than static, found %s" % (words, one))
@@ -111,7 +114,39 @@ def baselines(folder):
     alone = min(both["corrected_perplexity"], both["cache_perplexity"])
     t.check(both["cache_corrected_perplexity"] < alone, "wanted both together below either alone, found %s" % both)
     t.check(one["cache_perplexity"] == both["cache_perplexity"], "wanted the same cache, found %s, %s" % (one, both))
+    bias = ["correction.kind=bias", "correction.bias=0.3"]
+    moved = evaluate(folder, shift, *bias, "baseline.kind=rms", "baseline.rate=0.002")
+    alone = min(moved["corrected_perplexity"], moved["rms_perplexity"])
+    t.check(moved["rms_corrected_perplexity"] < alone, "wanted both together below either alone, found %s" % moved)
     t.check(one["cache_seconds_per_token"] > 0, "wanted a time, found %s" % one)
+
+
+def devices(folder):
+    words = ["correction.form=topk", "correction.bias=0.3", "shift.kind=both", "baseline.kind=rms", "baseline.rate=0.001"]
+    here, there = (evaluate(folder, "correction.kind=full", "backend=" + name, *words) for name in ("cpu", "shadow"))
+    for name in ("static", "corrected", "rms", "rms_corrected"):
+        ratio = there[name + "_perplexity"] / here[name + "_perplexity"]
+        t.check(abs(ratio - 1) < 1e-3, "%s on a device: wanted what the host gives, found %g times that" % (name, ratio))
+
+
+def topics(folder):
+    words = ["stream.kind=topics", "stream.tasks=3", "baseline.kind=learner", "train.schedule=constant", "adam.rate=0.001"]
+    words += ["correction.kind=bias", "correction.bias=0.3", "correction.curve=true", "shift.kind=vocab-permute"]
+    child = t.run(1, "eval", folder, *STREAMS, *words, "shift.schedule=500-1000")
+    t.check(child.code == 0, "topics: found %s:\n%s" % (child.code, child.err))
+    found = {name: number(value) for name, value in table(child).items()}
+    for method in ("static", "corrected", "learner", "learner_corrected"):
+        parts = [found["%s_domain%d_perplexity" % (method, k)] for k in (1, 2, 3)]
+        t.check(min(parts) <= found[method + "_perplexity"] <= max(parts), "%s by topic: found %s" % (method, parts))
+        t.check(method + "_first_domain_after3" in found, "%s: wanted what is left of the first topic" % method)
+    t.check(found["static_forgetting"] == 1 != found["learner_forgetting"], "forgetting: found %s" % found)
+    t.check(found["learner_first_domain_after0"] == found["static_first_domain_after0"], "before the text: %s" % found)
+    t.check(found["learner_corrected_perplexity"] < found["learner_perplexity"] < found["static_perplexity"], "%s" % found)
+    with open(t.path("topics.txt"), "w", encoding="ascii") as file:
+        file.write(child.out)
+    drawn = lib_page.called("observer", t.path("topics.txt"), "--window", "64")
+    t.check(drawn.returncode == 0 and os.path.getsize(t.path("topics.png")) > 20000, "picture: found %s" % drawn.stderr)
+    lib_page.refused(3, "correction.curve=true", t.path("texts/test.txt"), name="observer")
 
 
 def generate(folder):
@@ -124,7 +159,7 @@ def generate(folder):
     t.check(" ." not in one.out and " ," not in one.out, "wanted no space before punctuation, found\n%s" % one.out)
     other = t.run(1, *words, "generate.seed=2")
     t.check(other.code == 0 and other.out != one.out, "another seed: wanted another text, found\n%s" % other.out)
-    empty = t.run(1, "generate", folder, "tokens=40", "temperature=0")
+    empty = t.run(1, "generate", folder, "tokens=40", "temperature=0.8")
     t.check(empty.code == 0 and len(empty.out.split()) > 20, "no prompt: found\n%s%s" % (empty.out, empty.err))
     # A long prompt of the permuted words w0 .. w9 alone: what it corrected is seen in what follows.
     draw = random.Random(1)
@@ -145,6 +180,8 @@ def refused(folder):
         (2, ["eval", folder, "correction.kind=lowrank", "correction.rank=33"], "rank from 1 to 32, found 33"),
         (2, ["eval", folder, "correction.kind=full", "correction.streams=1000"], "correction.streams 1000"),
         (2, ["eval", folder, "shift.kind=vocab-permute", "shift.schedule=soon"], "schedule"),
+        (2, ["eval", folder, "correction.kind=lowrank", "correction.form=topk"], "observed form"),
+        (2, ["eval", folder, "correction.kind=bias"], "variance of the bias above 0"),
         (2, ["generate"], "run directory"),
         (2, ["generate", folder, "--prompt"], "after --prompt"),
         (2, ["generate", folder, "--prompt", "a", "--file", "b"], "found two"),
@@ -170,6 +207,8 @@ t.check(done.code == 0, "training: found %s:\n%s" % (done.code, done.err))
 kinds(run)
 shifts(run)
 baselines(run)
+devices(run)
+topics(run)
 generate(run)
 refused(run)
 t.finish()

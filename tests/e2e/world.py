@@ -142,6 +142,24 @@ def ranks():
             same_arrays(folder, folders[0], folder, counts=words != "koopman")
 
 
+def owners():
+    """Blocks of parameters over owners: one rank's numbers to rounding, stopped and resumed bitwise, also on fewer ranks."""
+    keys = ["model.kind=statespace", "system.kind=lorenz96", "system.size=6", "system.steps=250", "world.degree=2", "world.near=1"]
+    keys += ["world.cov=block", "world.noise=given", "report.every=50"]
+    one, two, four = [train("owners-%d" % n, *keys, "layout.owners=%d" % n, ranks=n) for n in (1, 2, 4)]
+    for other in (two, four):
+        for a, b in zip(untimed(one), untimed(other)):
+            t.check(all(a[k] == b[k] or abs(float(a[k]) / float(b[k]) - 1) < 1e-6 for k in a), "%s: wanted %s, found %s" % (other, a, b))
+    train("owners-cut", *keys, "layout.owners=2", "train.max_steps=70", ranks=2)
+    folder = train("owners-cut", *keys, "layout.owners=2", ranks=2, resume=True)
+    same_arrays("owners", two, folder, counts=False)
+    train("owners-less", *keys, "layout.owners=2", "train.max_steps=70", ranks=2)
+    less = train("owners-less", *keys, resume=True)
+    with h5py.File(t.newest(one), "r") as a, h5py.File(t.newest(less), "r") as b:
+        t.check(np.allclose(a["params/theta"][...], b["params/theta"][...], rtol=1e-6, atol=1e-9), "2 ranks, then 1: wanted the same means")
+    t.check(evaluated(one).keys() == evaluated(four).keys(), "owners: wanted both evaluated")
+
+
 def files():
     """A series of the user's own, with gaps: CSV and HDF5 say the same."""
     rng = np.random.default_rng(1)
@@ -188,6 +206,8 @@ def bad_input(folder):
     refused(2, ["column `c`"], kind, "series.path=" + t.path("own.csv"), "series.outputs=c")
     refused(2, ["world.states"], kind, "system.kind=duffing", "world.states=1")
     refused(2, ["world.streams"], kind, "system.kind=duffing", "world.streams=4")
+    refused(2, ["world.cov"], kind, "system.kind=duffing", "world.cov=block", "world.method=dual")
+    refused(2, ["world.near"], kind, "system.kind=duffing", "world.near=1")
     refused(2, ["learner"], kind, "system.kind=duffing", "learner=adam")
     refused(2, ["layout"], kind, "system.kind=duffing", "layout.replicas=2", "world.streams=2", "system.episode=50")
     child = t.run(1, "train", t.path("empty.yaml"), "--output", folder, "--resume", *STATESPACE, "world.degree=2")
@@ -204,6 +224,7 @@ resumed("statespace", whole, STATESPACE, 400)
 resumed("network", network(), NETWORK, 400)
 resumed("koopman", noisy, [*KOOPMAN, "system.observation_noise=0.01"], 300)
 ranks()
+owners()
 files()
 bad_input(whole)
 t.finish()

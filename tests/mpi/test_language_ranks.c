@@ -42,13 +42,14 @@ static struct kwm_language_learn_spec learn_spec(bool adam) {
 }
 
 /* Steps [first, STEPS) on this layout; from: a checkpoint to begin with, to: one to leave after half of the steps. */
-static struct learned learn(int readings, struct case_layout layout, bool adam, const char *from, const char *to) {
+static struct learned learn_so(struct language_way way, int readings, struct case_layout layout, bool adam,
+                               const char *from, const char *to) {
   struct language_case c;
   struct learned learned = {0};
   kwm_language_learner *learner;
   const struct kwm_language_learn_spec spec = learn_spec(adam);
-  language_case_open(&c, readings, layout, 4);
-  assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
+  language_case_open(&c, way, readings, layout, 4);
+  assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, way.device, &spec));
   kwm_ckpt *ckpt = NULL;
   if (from != NULL) {
     assert_ok(kwm_ckpt_open_newest(&ckpt, c.layout.world, from));
@@ -82,6 +83,10 @@ static struct learned learn(int readings, struct case_layout layout, bool adam, 
   return learned;
 }
 
+static struct learned learn(int readings, struct case_layout layout, bool adam, const char *from, const char *to) {
+  return learn_so((struct language_way){0}, readings, layout, adam, from, to);
+}
+
 static int world_size(void) {
   int size;
   MPI_Comm_size(MPI_COMM_WORLD, &size);
@@ -110,6 +115,26 @@ static void test_layouts(void **state) {
         compare(&flat, &other, readings);
       }
     }
+}
+
+/* On devices, messages from one to another and through the host: the same bits, and near those without a device. */
+static void test_messages(void **state) {
+  (void)state;
+  kwm_device *device;
+  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank()};
+  const int size = world_size();
+  const struct case_layout layouts[] = {{size, 1, 1}, {2, 2, 1}};
+  assert_ok(kwm_device_open(&device, "shadow", &spec));
+  for (int k = 0; k < (size == 4 ? 4 : 2); k++) {
+    const int readings = k % 2 == 0 ? 1 : 4;
+    const struct case_layout layout = layouts[k / 2];
+    const struct learned plain = learn(readings, layout, false, NULL, NULL);
+    const struct learned direct = learn_so((struct language_way){device, true}, readings, layout, false, NULL, NULL);
+    const struct learned hosts = learn_so((struct language_way){device, false}, readings, layout, false, NULL, NULL);
+    compare(&plain, &direct, readings);
+    assert_all(memcmp(direct.loss, hosts.loss, sizeof direct.loss) == 0);
+  }
+  kwm_device_close(device);
 }
 
 /* The losses fall: targets follow from inputs. */
@@ -167,7 +192,7 @@ static void test_owned(void **state) {
     struct language_case c;
     kwm_language_learner *learner;
     const struct kwm_language_learn_spec spec = learn_spec(adam);
-    language_case_open(&c, 1, (struct case_layout){1, size, 1}, 4);
+    language_case_open(&c, (struct language_way){0}, 1, (struct case_layout){1, size, 1}, 4);
     const struct kwm_language_place *const place = kwm_language_places(c.language);
     const size_t before = kwm_mem_bytes();
     assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
@@ -193,7 +218,7 @@ static void test_finite(void **state) {
   kwm_language_learner *learner;
   const int size = world_size();
   const struct kwm_language_learn_spec spec = learn_spec(false);
-  language_case_open(&c, 4, (struct case_layout){size, 1, 1}, 4);
+  language_case_open(&c, (struct language_way){0}, 4, (struct case_layout){size, 1, 1}, 4);
   assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
   assert_all(kwm_language_finite(learner));
   const int t = kwm_transformer_tensor(0, KWM_LAYER_DOWN);
@@ -206,7 +231,7 @@ static void test_finite(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_finite), cmocka_unit_test(test_layouts), cmocka_unit_test(test_learns),
-    cmocka_unit_test(test_owned),  cmocka_unit_test(test_resume),
+    cmocka_unit_test(test_finite),   cmocka_unit_test(test_layouts), cmocka_unit_test(test_learns),
+    cmocka_unit_test(test_messages), cmocka_unit_test(test_owned),   cmocka_unit_test(test_resume),
 };
 KWM_TEST_MAIN(tests)

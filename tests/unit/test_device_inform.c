@@ -227,9 +227,42 @@ static void test_broken(void **state) {
   tensor_run_all(body_broken, sizes);
 }
 
+static void body_lean(struct device_case *c, const int64_t *size) {
+  const int64_t n = size[0], classes = size[1], all = n * classes;
+  const double *const p = make_chances(c, n, classes), a = 0.9;
+  const int32_t *const targets = case_indices(c, n, classes, 4);
+  const float *const start = case_normals(c, all, 5, 1), *const spread = case_positive(c, all, 6);
+  float *const e = case_host(c, all, sizeof *e);
+  double *const wanted = case_zeros(c, all), *const variance = case_zeros(c, all);
+  for (int64_t k = 0; k < all; k++) {
+    const double told = (double)spread[k] / (1 + (double)spread[k] * p[k] * (1 - p[k]));
+    e[k] = (float)((k % classes == targets[k / classes]) - p[k]);
+    wanted[k] = (double)(float)a * ((double)start[k] + told * (double)e[k]);
+    variance[k] = a * a * told + (1 - a * a) * 0.7;
+  }
+  const struct kwm_lean of = {.n = n,
+                              .classes = classes,
+                              .e = case_copy(c, all, e),
+                              .targets = case_copy(c, n, targets),
+                              .decay = (float)a,
+                              .prior = 0.7f,
+                              .c = case_copy(c, all, start),
+                              .v = case_copy(c, all, spread)};
+  case_ops(c)->lean(c->device, &of);
+  assert_floats(c, all, of.c, wanted, CLOSE);
+  assert_floats(c, all, of.v, variance, CLOSE);
+}
+
+static void test_lean(void **state) {
+  (void)state;
+  static const int64_t sizes[][2] = {{1, 2}, {3, 41}, {16, 3000}};
+  tensor_run_all(body_lean, sizes);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_likely),
     cmocka_unit_test(test_inform),
     cmocka_unit_test(test_broken),
+    cmocka_unit_test(test_lean),
 };
 DEVICE_TEST_MAIN(tests)

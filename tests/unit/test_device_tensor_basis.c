@@ -88,7 +88,8 @@ static void body_refused(struct device_case *c, const int64_t *size) {
 }
 
 /* From eigenvectors of a neighbour, A turned by a little: what is off the diagonal falls to what single precision can
-   tell, by half at least in every step until then; the first only makes U orthonormal, which it was not. */
+   tell, by half at least in every step until then; the first only makes U orthonormal, which it was not (in TF32 the
+   first two). */
 static void body_converges(struct device_case *c, const int64_t *size) {
   const int64_t n = size[0];
   double *const Q = rotation(c, n, 1), *const A = case_zeros(c, n * n), *const near = case_zeros(c, n * n);
@@ -102,7 +103,7 @@ static void body_converges(struct device_case *c, const int64_t *size) {
   for (int turn = 0; turn < 12; turn++) {
     assert_true(case_ops(c)->basis(c->device, n, false, from, U, scratch));
     look(c, n, A, U, &skew, &off);
-    assert_below(skew, ORTHONORMAL);
+    if (turn > 1 || !case_tf32()) assert_below(skew, ORTHONORMAL);
     if (turn > 0) assert_below(off, fmax(before / 2, 1e-5));
     before = off;
   }

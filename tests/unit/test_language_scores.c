@@ -29,7 +29,7 @@ static void take_reading(void *context, int t, int64_t n, const float *y) {
 /* Means spread wider than the initial ones, so that nothing is nearly linear. */
 static void open_scores(struct scores *s, int readings, int64_t micro) {
   memset(s, 0, sizeof *s);
-  language_case_open(&s->of, readings, CASE_ALONE, micro);
+  language_case_open(&s->of, (struct language_way){0}, readings, CASE_ALONE, micro);
   for (int t = 0; t < s->of.model.n_tensors; t++) {
     s->mean[t] = malloc((size_t)size_of(s, t) * sizeof(float));
     s->score[t] = calloc((size_t)size_of(s, t), sizeof(float));

@@ -86,7 +86,7 @@ static void compare(int readings, double share) {
   static float before[FLOATS_MAX];
   double kl[KWM_TRANSFORMER_STAGES_MAX];
   kwm_language_learner *learner;
-  language_case_open(&c, readings, CASE_ALONE, 4);
+  language_case_open(&c, (struct language_way){0}, readings, CASE_ALONE, 4);
   struct kwm_language_learn_spec spec = learn_spec(1);
   assert_ok(kwm_language_learner_create(&learner, &c.layout, &c.model, c.language, NULL, &spec));
   read_scores(&c, kwm_language_means(learner, false), &scores);

@@ -79,6 +79,8 @@ static void test_model_jacobians(void **state) {
   check_model(
       (struct kwm_statespace_spec){.transition = KWM_TRANSITION_POLYNOMIAL, .d = 3, .m = 2, .k = 2, .degree = 4});
   check_model((struct kwm_statespace_spec){
+      .transition = KWM_TRANSITION_POLYNOMIAL, .d = 5, .m = 5, .k = 1, .degree = 2, .near = 1});
+  check_model((struct kwm_statespace_spec){
       .transition = KWM_TRANSITION_MLP, .readout = KWM_READOUT_LINEAR, .d = 3, .m = 2, .k = 1, .hidden = 5});
   check_model((struct kwm_statespace_spec){
       .transition = KWM_TRANSITION_LINEAR, .readout = KWM_READOUT_LINEAR, .d = 2, .m = 3, .k = 0});

@@ -1,0 +1,11 @@
+/* Private to par: time spent waiting for others, and messages of any length. */
+#pragma once
+
+#include "kwm/par.h"
+
+/* Between the two this process waits (kwm_par_waiting), and the layout's communication time runs. */
+double par_begin_wait(void);
+void par_end_wait(struct kwm_layout *layout, double start);
+
+/* Begins a receive of `bytes` bytes. */
+MPI_Request par_receive(MPI_Comm comm, int from, int tag, void *data, int64_t bytes);
