@@ -18,6 +18,11 @@ kwm_slurm_run() {
   printf '%s\n' "$run${SLURM_ARRAY_TASK_ID:+-seed$SLURM_ARRAY_TASK_ID}"
 }
 
+# Whether the run in this folder broke off without a word: not by an error of its own, which it would have written down.
+kwm_slurm_lost() {
+  "$1" status "$2" 2>/dev/null | grep -q -e '^state.running' -e '^detail.no sign of life'
+}
+
 kwm_slurm() {
   local top=${KWM_TOP:-${SLURM_SUBMIT_DIR:-$PWD}} config=$1 pid='' code=255 kwm run name launch seed
   shift
@@ -32,6 +37,10 @@ kwm_slurm() {
     exit 2
   fi
   mkdir -p "$(dirname "$run")"
+  # A host that no longer answers is lost after a minute, not after eight.
+  export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-30}"
+  export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-10}"
+  export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
   launch=(mpirun -q -n "${SLURM_NTASKS:-2}")
   [ "${KWM_LAUNCHER:-mpirun}" = mpirun ] || launch=(srun --mpi=pmix --kill-on-bad-exit=1)
 
@@ -45,8 +54,9 @@ kwm_slurm() {
     code=$?
   done
 
-  # 75: stopped on request. 76: a rank did not arrive. 137, 143, 205: a rank or a host was lost. All go on from the last good
-  # checkpoint; the requeue ends this script.
+  # 75: stopped on request. 76: a rank did not arrive. 137, 143, 205: a rank or a host was lost; mpirun says 1 of a host that
+  # was lost while it started. All go on from the last good checkpoint; the requeue ends this script.
+  if [ "$code" -eq 1 ] && kwm_slurm_lost "$kwm" "$run"; then code=205; fi
   case $code in
   75 | 76 | 137 | 143 | 205)
     if [ -n "${SLURM_JOB_ID:-}" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${KWM_RESTARTS:-50}" ]; then

@@ -1,5 +1,6 @@
-"""A real Slurm of this machine alone: munged, slurmctld and two slurmd (nodes n1 and n2) in a folder of their own, on ports of
-their own. Nothing of a Slurm that may run here besides is touched; at the end every daemon is stopped."""
+"""A real Slurm of this machine alone: munged, slurmctld and two slurmd in a folder of their own, on ports of their own: nodes n1
+and n2, or hosts h1 and h2 of lib_hosts. Nothing of a Slurm that may run here besides is touched; at the end every daemon is
+stopped."""
 import atexit
 import os
 import pwd
@@ -10,11 +11,12 @@ import socket
 import subprocess
 import time
 
+import lib_hosts
 import lib_kwm as t
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "squeue", "scancel", "sinfo")
 CONF = """ClusterName=kwmtest
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost={host}({address})
 SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
@@ -42,11 +44,18 @@ ReturnToService=2
 KillWait=5
 MinJobAge=3600
 SlurmdTimeout=10
-NodeName=n[1-2] NodeHostName={host} NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[2]}] CPUs=4 RealMemory=1000 State=UNKNOWN
-PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE DefaultTime=10 State=UP
+NodeName={nodes} CPUs=4 RealMemory=1000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 State=UP
 """
+# One host's two nodes, and two hosts with one each.
+VIRTUAL = "n[1-2] NodeHostName={host} NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[2]}]"
+REAL = "h[1-2] NodeAddr={net}[1-2] Port={ports[1]}"
 top = None
-_daemons = []
+_hosts = False
+
+
+def nodes():
+    return lib_hosts.NAMES if _hosts else ("n1", "n2")
 
 
 def missing():
@@ -54,7 +63,7 @@ def missing():
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     if os.geteuid() != 0:
         return "wanted root"
-    lost = [name for name in PROGRAMS if shutil.which(name) is None]
+    lost = [name for name in PROGRAMS + lib_hosts.PROGRAMS * _hosts if shutil.which(name) is None]
     if lost:
         return "wanted %s (scripts/setup --slurm installs them)" % " ".join(lost)
     try:
@@ -96,15 +105,23 @@ def _pid(name):
         return None
 
 
-def start():
-    """Two idle nodes; True, or False after saying why not."""
-    global top
-    why = missing()
+def _configuration():
+    host, ports = _host(), _ports()
+    address = lib_hosts.address(host) if _hosts else "127.0.0.1"
+    line = (REAL if _hosts else VIRTUAL).format(host=host, ports=ports, net=lib_hosts.address("h1")[:-1])
+    return CONF.format(host=host, address=address, top=top, ports=ports, nodes=line)
+
+
+def start(hosts=False):
+    """Two idle nodes, on hosts of their own or on this one; True, or False after saying why not."""
+    global top, _hosts
+    _hosts = hosts
+    why = missing() or (lib_hosts.start(_host()) if hosts else "")
     if why:
         print("skipped: a real Slurm: " + why)
         return False
     top = t.path("slurm")
-    for name in ("log", "ctl", "spool/n1", "spool/n2", "tmp/n1", "tmp/n2"):
+    for name in ("log", "ctl", *("%s/%s" % (kind, node) for kind in ("spool", "tmp") for node in nodes())):
         os.makedirs(os.path.join(top, name))
     os.chmod(top, 0o755)
     key = os.path.join(top, "munge.key")
@@ -113,15 +130,16 @@ def start():
     os.chmod(key, 0o400)
     conf = os.path.join(top, "slurm.conf")
     with open(conf, "w", encoding="utf-8") as file:
-        file.write(CONF.format(host=_host(), top=top, ports=_ports()))
+        file.write(_configuration())
     os.environ["SLURM_CONF"] = conf
     # Two nodes of one host share /dev/shm, where Open MPI's shared memory names no node.
-    os.environ["OMPI_MCA_btl"] = "self,tcp"
+    if not hosts:
+        os.environ["OMPI_MCA_btl"] = "self,tcp"
     atexit.register(stop)
     _daemon(["munged", "--force", "--key-file=" + key, "--socket=%s/munge.socket" % top, "--pid-file=%s/munged.pid" % top,
              "--log-file=%s/log/munged.log" % top, "--seed-file=%s/munged.seed" % top])
     _daemon(["slurmctld", "-f", conf, "-c"])
-    for node in ("n1", "n2"):
+    for node in nodes():
         start_node(node)
     if not t.poll(lambda: _say("sinfo", "-h", "-t", "idle", "-o", "%D").split() == ["2"]):
         print("skipped: a real Slurm: its nodes did not come up:\n" + _say("sinfo", "-R"))
@@ -130,7 +148,10 @@ def start():
 
 
 def start_node(node):
-    _daemon(["slurmd", "-f", os.environ["SLURM_CONF"], "-N", node, "-c"])
+    """A host that was lost comes back with it."""
+    if _hosts:
+        lib_hosts.link(node, True)
+    _daemon([*(lib_hosts.enter(node) if _hosts else []), "slurmd", "-f", os.environ["SLURM_CONF"], "-N", node, "-c"])
 
 
 def _processes():
@@ -150,6 +171,8 @@ def _processes():
 
 def kill_host(node):
     """As if the host had lost its power: its slurmd, its launchers and its ranks are gone at once."""
+    if _hosts:
+        return lib_hosts.kill(node)
     ours = {b"SLURM_CONF": os.environ["SLURM_CONF"].encode(), b"SLURMD_NODENAME": node.encode()}
     victims = [pid for pid, words in _processes().items() if all(words.get(name) == value for name, value in ours.items())]
     victims.append(_pid("slurmd-%s.pid" % node))
@@ -164,7 +187,7 @@ def kill_host(node):
 def stop():
     subprocess.run(["scancel", "--full", "--signal=KILL", "--user=" + pwd.getpwuid(os.geteuid()).pw_name], check=False,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
-    for name in ("slurmd-n1.pid", "slurmd-n2.pid", "slurmctld.pid", "munged.pid"):
+    for name in (*("slurmd-%s.pid" % node for node in nodes()), "slurmctld.pid", "munged.pid"):
         pid = _pid(name)
         if pid is None:
             continue
