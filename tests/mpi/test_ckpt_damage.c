@@ -111,7 +111,7 @@ static void test_lost_piece(void **state) {
   fill(KWM_F32, 0, 3000, 2, wanted);
   char *at = memmem(bytes, n, wanted, sizeof wanted);
   assert_all(at != NULL);
-  memset(at, 0, sizeof wanted + 4);
+  memset(at, 0, sizeof wanted);
   write_file(step_path(dir, 2), bytes, n);
   assert_bad(step_path(dir, 2));
   assert_all(strstr(kwm_error_message(), "sum") != NULL);

@@ -62,7 +62,7 @@ static void check_model(struct kwm_statespace_spec spec) {
   assert_ok(kwm_statespace_init(&model, &spec));
   kwm_statespace_space(&model, &space);
   double *const mean = dense_new(space.n), *const variance = dense_new(space.n);
-  const double x[3] = {0.3, -0.8, 1.1}, u[2] = {0.5, -0.2};
+  const double x[5] = {0.3, -0.8, 1.1, 0.6, -0.4}, u[2] = {0.5, -0.2};
   kwm_statespace_prior(&model, 3, 0.5, mean, variance);
   for (int i = 0; i < space.n; i++) {
     assert_true(variance[i] > 0);

@@ -26,7 +26,8 @@ static void check_one(enum kwm_readout readout, double walk, double forgetting, 
   for (int t = 0; t < STEPS; t++) {
     double y[BLOCK_M];
     block_case_outputs(t, y);
-    if (t == STEPS / 2) kwm_tracker_inflate(&joint, 3), kwm_tracker_inflate(&block, 3);
+    /* Up to the prior, where rounding would decide what is forgotten next. */
+    if (t == STEPS / 2 && forgetting == 1) kwm_tracker_inflate(&joint, 3), kwm_tracker_inflate(&block, 3);
     assert_true(kwm_tracker_predict(&joint, NULL) && kwm_tracker_predict(&block, NULL));
     const struct kwm_track a = kwm_tracker_update(&joint, y), b = kwm_tracker_update(&block, y);
     assert_true(a.verdict == b.verdict && a.observed == b.observed);
