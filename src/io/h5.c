@@ -268,14 +268,13 @@ static bool holds(hid_t attribute, H5T_class_t class) {
 }
 
 /* Format 1: HDF5 hands out a text of its own; ours is an ordinary malloc'ed one. */
-static bool read_variable_text(hid_t attribute, char **value) {
-  const hid_t type = make_text_type(H5T_VARIABLE), space = H5Screate(H5S_SCALAR);
+static bool read_variable_text(hid_t attribute, hid_t type, char **value) {
+  const hid_t space = H5Screate(H5S_SCALAR);
   char *text = NULL;
   const bool read = H5Aread(attribute, type, &text) >= 0;
   if (read) *value = strdup(text != NULL ? text : "");
   if (read) H5Dvlen_reclaim(type, space, H5P_DEFAULT, &text);
   H5Sclose(space);
-  H5Tclose(type);
   return read && *value != NULL;
 }
 
@@ -283,10 +282,11 @@ static bool read_text(hid_t attribute, char **value) {
   const hid_t type = H5Aget_type(attribute);
   const bool variable = H5Tis_variable_str(type) > 0;
   *value = variable ? NULL : calloc(1, H5Tget_size(type) + 1);
-  const bool read = !variable && *value != NULL && H5Aread(attribute, type, *value) >= 0;
+  const bool fixed = !variable && *value != NULL && H5Aread(attribute, type, *value) >= 0;
+  const bool read = variable ? read_variable_text(attribute, type, value) : fixed;
   H5Tclose(type);
   if (!variable && !read) free(*value), *value = NULL;
-  return variable ? read_variable_text(attribute, value) : read;
+  return read;
 }
 
 /* value: int64_t, double or char * by class. */
