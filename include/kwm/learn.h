@@ -81,7 +81,8 @@ struct kwm_learner_ops {
   bool (*on_device)(const struct kwm_learn_spec *spec, const struct kwm_model *model); /* NULL: on the host only */
   size_t (*bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas);
   size_t (*device_bytes)(const struct kwm_learn_spec *spec, const struct kwm_params *params,
-                         int64_t replicas); /* goes with on_device: beside the means */
+                         int64_t replicas);         /* goes with on_device: beside the means */
+  size_t (*saved)(const struct kwm_params *params); /* of this rank in a checkpoint; NULL: what cov.* say */
   kwm_status (*create)(kwm_learner *learner);
   void (*predict)(kwm_learner *learner);  /* NULL: nothing to do */
   void (*boundary)(kwm_learner *learner); /* NULL: nothing to do */

@@ -58,7 +58,7 @@ static kwm_status eval(struct kwm_run *run, const struct kwm_arguments *argument
     return kwm_language_eval(run, *ckpt);
   }
   KWM_CHECK(!kwm_language_stream_is(&run->config), KWM_ERR_USAGE,
-            "eval: wanted correction, shift and baseline of a language model only, found model.kind %s",
+            "eval: wanted correction, shift, baseline and topics of a language model only, found model.kind %s",
             run->config.model.kind);
   KWM_TRY(kwm_ckpt_get_i64(*ckpt, "/meta", "pixels", &pixels));
   kwm_run_fit_layout(&run->config, false);

@@ -13,7 +13,7 @@ static bool is(const char *word, const char *wanted) {
 
 bool kwm_language_stream_is(const struct kwm_config *config) {
   return !is(config->correction.kind, "off") || !is(config->shift.kind, "none") || !is(config->baseline.kind, "none") ||
-         !is(config->stream.kind, "none");
+         is(config->stream.kind, "topics");
 }
 
 kwm_status kwm_language_stream_fit(struct kwm_config *config, int64_t streams) {

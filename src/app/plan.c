@@ -52,7 +52,7 @@ static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *p
 /* What checkpoint.background copies: means, and the learner's state. */
 static size_t copy_bytes(const struct kwm_run *run, const struct kwm_params *params,
                          const struct kwm_learn_spec *spec) {
-  const bool kalman = strcmp(run->config.learner, "kalman") == 0;
+  const struct kwm_learner_ops *const learner = kwm_learner_find(run->config.learner);
   size_t means = 0, state = 0;
   if (!run->config.checkpoint.background) return 0;
   for (int g = 0; g < run->model.n_groups; g++) {
@@ -70,8 +70,8 @@ static size_t copy_bytes(const struct kwm_run *run, const struct kwm_params *par
   }
   const size_t n = (size_t)kwm_model_parameters(&run->model);
   const size_t number = spec->filter.real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double);
-  if (kalman && spec->joint) state = n * n * number / (size_t)spec->group_ranks;
-  return means + (kalman ? state : 2 * means);
+  if (spec->joint) state = n * n * number / (size_t)spec->group_ranks;
+  return means + (learner->saved != NULL ? learner->saved(params) : state);
 }
 
 /* ---- operations */
@@ -212,8 +212,8 @@ struct kwm_plan kwm_plan_rank(const struct kwm_run *run, int group_rank, const s
   spec.group_ranks = run->stages.ranks;
   struct kwm_params params = {.model = &run->model};
   for (int g = 0; g < run->model.n_groups; g++) params.share[g] = run->stages.share[g][group_rank];
-  struct kwm_plan plan = {.libraries = run->libraries_bytes + LIBRARY_GROWTH +
-                                       larger(lapack_bytes(run, &params, &spec), copy_bytes(run, &params, &spec))};
+  struct kwm_plan plan = {.libraries = run->libraries_bytes + LIBRARY_GROWTH + lapack_bytes(run, &params, &spec) +
+                                       copy_bytes(run, &params, &spec)};
   plan.data = probe->tasks > 0
                   ? stream_bytes(config, probe)
                   : kwm_images_bytes(probe->n_train, length) + (held > 0 ? kwm_images_bytes(held, length) : 0) +

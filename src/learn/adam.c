@@ -17,6 +17,7 @@ static void adam_step(kwm_learner *learner, const struct kwm_lin *lin, struct kw
 const struct kwm_learner_ops kwm_learn_adam = {
     .name = "adam",
     .bytes = gradient_bytes,
+    .saved = gradient_saved,
     .create = gradient_create,
     .step = adam_step,
     .save = gradient_save,

@@ -22,6 +22,10 @@ static const struct gradient_kind ewc = {
               [ANCHOR] = {"anchor", GRADIENT_PARAMS}},
 };
 
+static size_t ewc_saved(const struct kwm_params *params) {
+  return gradient_kind_saved(&ewc, params);
+}
+
 static size_t ewc_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   return gradient_kind_bytes(&ewc, spec, params, replicas);
 }
@@ -67,6 +71,7 @@ static void ewc_boundary(kwm_learner *learner) {
 const struct kwm_learner_ops kwm_learn_ewc = {
     .name = "ewc",
     .bytes = ewc_bytes,
+    .saved = ewc_saved,
     .create = ewc_create,
     .boundary = ewc_boundary,
     .step = ewc_step,

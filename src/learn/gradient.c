@@ -76,6 +76,17 @@ size_t gradient_kind_bytes(const struct gradient_kind *kind, const struct kwm_le
   return bytes;
 }
 
+size_t gradient_kind_saved(const struct gradient_kind *kind, const struct kwm_params *params) {
+  size_t bytes = 0;
+  for (int g = 0; g < params->model->n_groups; g++)
+    for (int k = 0; k < kind->n_arrays; k++) bytes += array_bytes(kind->array[k].shape, params, g);
+  return bytes;
+}
+
+size_t gradient_saved(const struct kwm_params *params) {
+  return gradient_kind_saved(&moments, params);
+}
+
 size_t gradient_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   return gradient_kind_bytes(&moments, spec, params, replicas);
 }

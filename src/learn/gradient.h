@@ -40,10 +40,12 @@ struct gradient_state {
 
 size_t gradient_kind_bytes(const struct gradient_kind *kind, const struct kwm_learn_spec *spec,
                            const struct kwm_params *params, int64_t replicas);
+size_t gradient_kind_saved(const struct gradient_kind *kind, const struct kwm_params *params);
 kwm_status gradient_kind_create(const struct gradient_kind *kind, kwm_learner *learner);
 
 /* The same for a learner that sums scores and keeps two moments. */
 size_t gradient_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas);
+size_t gradient_saved(const struct kwm_params *params);
 kwm_status gradient_create(kwm_learner *learner);
 void gradient_destroy(kwm_learner *learner);
 

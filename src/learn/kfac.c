@@ -45,6 +45,10 @@ static size_t wide_bytes(const struct kwm_params *params) {
   return (size_t)(d * d) * sizeof(double);
 }
 
+static size_t kfac_saved(const struct kwm_params *params) {
+  return gradient_kind_saved(&kfac, params);
+}
+
 static size_t kfac_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   return gradient_kind_bytes(&kfac, spec, params, replicas) + kwm_mem_rounded(wide_bytes(params));
 }
@@ -213,6 +217,7 @@ static kwm_status kfac_load(kwm_learner *learner, kwm_ckpt *ckpt) {
 const struct kwm_learner_ops kwm_learn_kfac = {
     .name = "kfac",
     .bytes = kfac_bytes,
+    .saved = kfac_saved,
     .create = kfac_create,
     .step = kfac_step,
     .save = kfac_save,

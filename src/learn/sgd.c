@@ -17,6 +17,7 @@ static void sgd_step(kwm_learner *learner, const struct kwm_lin *lin, struct kwm
 const struct kwm_learner_ops kwm_learn_sgd = {
     .name = "sgd",
     .bytes = gradient_bytes,
+    .saved = gradient_saved,
     .create = gradient_create,
     .step = sgd_step,
     .save = gradient_save,

@@ -20,6 +20,10 @@ static const struct gradient_kind si = {
               [ANCHOR] = {"anchor", GRADIENT_PARAMS}},
 };
 
+static size_t si_saved(const struct kwm_params *params) {
+  return gradient_kind_saved(&si, params);
+}
+
 static size_t si_bytes(const struct kwm_learn_spec *spec, const struct kwm_params *params, int64_t replicas) {
   return gradient_kind_bytes(&si, spec, params, replicas);
 }
@@ -66,6 +70,7 @@ static void si_boundary(kwm_learner *learner) {
 const struct kwm_learner_ops kwm_learn_si = {
     .name = "si",
     .bytes = si_bytes,
+    .saved = si_saved,
     .create = si_create,
     .boundary = si_boundary,
     .step = si_step,

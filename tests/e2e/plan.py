@@ -9,7 +9,8 @@ import os
 
 import lib_kwm as t
 
-STEPS = "train.max_steps=12"  # past the first eigenbases and the checkpoint at the end
+# Past the first eigenbases, a checkpoint between them and one at the end: the copy for the background stays.
+STEPS = ["train.epochs=4", "train.max_steps=12", "checkpoint.every=3"]
 FASHION = "/usr/share/datasets/fashion-mnist"  # Debian's package dataset-fashion-mnist
 
 
@@ -44,7 +45,7 @@ def compare(name, ranks, *keys):
     plan = planned(words, ranks, keys)
     folder = t.path("run-%d" % compare.runs)
     compare.runs += 1
-    child = t.run(ranks, "train", t.path("empty.yaml"), "--output", folder, STEPS, *keys)
+    child = t.run(ranks, "train", t.path("empty.yaml"), "--output", folder, *STEPS, *keys)
     if not t.check(child.code == 0, "%s: wanted exit 0, found %s:\n%s" % (words, child.code, child.err)):
         return
     peak = t.summary(folder)["peak_bytes_per_rank"]
