@@ -177,7 +177,7 @@ def check_table(folder):
         meta, theirs = dict(file["meta"].attrs), checkpoint["meta"].attrs
         epoch = theirs["step"] / theirs["epoch_steps"]
         t.check(meta["step"] == theirs["step"] and meta["epoch"] == epoch, "wanted step and epoch, found %s" % meta)
-        t.check(meta["config"] == theirs["config"] and meta["source"] == os.path.basename(t.newest(folder)), "meta %s" % meta)
+        t.check(meta["config"] == theirs["config"] and t.text(meta["source"]) == os.path.basename(t.newest(folder)), "meta %s" % meta)
     for group, spectrum in read(path).items():
         values = expand(spectrum)
         whole = facts(values.ravel())
