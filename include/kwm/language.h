@@ -47,9 +47,10 @@ kwm_status kwm_language_create(kwm_language **language, struct kwm_layout *layou
 void kwm_language_destroy(kwm_language *language); /* accepts NULL */
 const struct kwm_language_place *kwm_language_places(const kwm_language *language);
 
-/* Memory of a rank. arrays: on the device, or on the host if there is none; host: beside them, on the host. */
+/* Memory of a rank. arrays: on the device, or on the host if there is none; host: beside them, on the host; stored: of
+   the arrays, what this rank writes into a checkpoint. */
 struct kwm_language_bytes {
-  double arrays, host;
+  double arrays, host, stored;
 };
 /* What create takes on the rank that is at->stage of at->stages, at->owners and at->replicas. Local. */
 struct kwm_language_bytes kwm_language_pipe_bytes(const struct kwm_transformer *model,

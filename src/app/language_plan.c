@@ -10,6 +10,7 @@ static const double MEGA = 1e6;
 /* Memory of one rank. */
 struct need {
   struct kwm_language_bytes learner, pipe;
+  double copy;         /* for a checkpoint that is written while the run goes on */
   double host, device; /* all of it; host: with texts and libraries */
 };
 
@@ -51,8 +52,9 @@ static struct need need_of(const struct kwm_language_run *run, const struct kwm_
   need.learner = kwm_language_learner_bytes(&run->model, &place, at, on_device, &learn);
   need.pipe = kwm_language_pipe_bytes(&run->model, &spec, at, on_device);
   need.device = need.learner.arrays + need.pipe.arrays + basis_bytes(run, &learn);
+  need.copy = run->run->config.checkpoint.background ? need.learner.stored : 0;
   need.host = (double)run->run->libraries_bytes + kwm_plan_growth() + passing_bytes(run) + need.learner.host +
-              need.pipe.host + (on_device ? 0 : need.device);
+              need.pipe.host + need.copy + (on_device ? 0 : need.device);
   if (!on_device) need.device = 0;
   return need;
 }
@@ -138,14 +140,16 @@ static void print_plan(const struct kwm_language_run *run) {
          (long long)kwm_transformer_parameters(&run->model), (long long)run->model.types,
          (long long)run->text[KWM_TRAIN].n, (long long)run->pass_steps, layout->size, layout->replicas, layout->stages,
          layout->owners);
-  printf("rank\tlayers\treadings\ttensors_owned\tmeans_covariance_MB\tactivations_MB\ttotal_MB\thost_MB\tdevice_MB\n");
+  printf("rank\tlayers\treadings\ttensors_owned\tmeans_covariance_MB\tactivations_MB\ttotal_MB\tcheckpoint_copy_"
+         "MB\thost_MB\tdevice_MB\n");
   for (int rank = 0; rank < layout->size; rank++) {
     const struct kwm_layout at = place_of(layout, rank % (layout->stages * layout->owners));
     const struct need need = need_of(run, &at);
     const double learner = need.learner.arrays / MEGA, pipe = need.pipe.arrays / MEGA;
-    printf("%d\t%d to %d\t%d\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\n", rank, place.first_layer[at.stage] + 1,
+    printf("%d\t%d to %d\t%d\t%d\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\t%.1f\n", rank, place.first_layer[at.stage] + 1,
            place.first_layer[at.stage + 1], place.first_stage[at.stage + 1] - place.first_stage[at.stage],
-           owned(run, &place, &at), learner, pipe, learner + pipe, need.host / MEGA, need.device / MEGA);
+           owned(run, &place, &at), learner, pipe, learner + pipe, need.copy / MEGA, need.host / MEGA,
+           need.device / MEGA);
   }
   print_messages(run);
 }

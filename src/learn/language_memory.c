@@ -174,19 +174,23 @@ struct kwm_language_bytes kwm_language_learner_bytes(const struct kwm_transforme
                                                      const struct kwm_language_learn_spec *spec) {
   struct kwm_layout layout = *at;
   kwm_language_learner learner = {.model = model, .layout = &layout, .spec = *spec};
-  double floats = 0;
+  double floats = 0, stored = 0;
   int64_t room[3];
   deal_out(&learner, place);
   for (int t = 0; t < model->n_tensors; t++) {
     const struct kwm_riccati_spec riccati = riccati_spec(&learner, t);
     const double n = (double)language_size(model, t);
     if (learner.holds[t]) floats += n * (2 + (spec->average > 0));
-    if (learner.owns[t]) floats += spec->adam ? 2 * n : (double)kwm_riccati_floats(&riccati);
+    if (!learner.owns[t]) continue;
+    const double state = spec->adam ? 2 * n : (double)kwm_riccati_floats(&riccati);
+    floats += state;
+    if (at->replica == 0) stored += state + n * (1 + (spec->average > 0));
   }
   room_floats(&learner, room);
   const int64_t piece = piece_floats(&learner);
   return (struct kwm_language_bytes){.arrays = (floats + (double)(room[0] + room[1] + room[2] + piece)) * sizeof(float),
-                                     .host = on_device ? (double)(2 * piece + largest(&learner)) * sizeof(float) : 0};
+                                     .host = on_device ? (double)(2 * piece + largest(&learner)) * sizeof(float) : 0,
+                                     .stored = stored * sizeof(float)};
 }
 
 void kwm_language_health(const kwm_language_learner *learner, double trace[KWM_TENSOR_ROLES],

@@ -215,7 +215,7 @@ struct kwm_language_bytes kwm_language_pipe_bytes(const struct kwm_transformer *
   struct kwm_layout layout = *at;
   struct kwm_language language = {
       .layout = &layout, .model = model, .spec = *spec, .rank = at->stage, .ranks = at->stages};
-  if (language_measure(&language) != KWM_OK) return (struct kwm_language_bytes){0, 0};
+  if (language_measure(&language) != KWM_OK) return (struct kwm_language_bytes){0};
   struct kwm_link_spec specs[LANGUAGE_LINKS_MAX];
   const struct kwm_link_bytes links = kwm_links_bytes(language_member(&language, language.rank), on_device,
                                                       language_links(&language, on_device, specs), specs);

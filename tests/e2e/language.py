@@ -127,8 +127,11 @@ def commands(folders):
     for key in ("valid_perplexity", "test_perplexity", "test_perplexity_fused"):
         t.check(abs(float(lines.get(key, "nan")) - summary[key]) < 2e-3 * summary[key], "eval: %s as in the summary" % key)
     t.check(int(lines.get("test_tokens", 0)) == 40 * 16 - 1, "eval: every token but the first")
-    child = t.run(1, "plan", t.path("empty.yaml"), *KEYS)
-    t.check(child.code == 0 and "parameters" in child.out, "plan: prints")
+    child = t.run(1, "plan", os.path.join(folders["stage"], "config.yaml"))
+    rows = [line.split("\t") for line in child.out.splitlines() if "\t" in line]
+    copies = sum(float(row[rows[0].index("checkpoint_copy_MB")]) for row in rows[1:])
+    stored = sum(a.nbytes for name, a in t.arrays(t.newest(folders["stage"])).items() if "@" not in name) / 1e6
+    t.check(abs(copies - stored) < 0.05 * stored + 0.1, "plan: wanted copies of %.2f MB for a checkpoint, found %.2f" % (stored, copies))
     child = t.run(3, "eval", folders["stage"])
     t.check(child.code == 2 and "at most 2" in child.err, "eval: three ranks are too many for two stages")
     child = t.run(3, "eval", folders["adjoint"])
