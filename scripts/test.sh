@@ -22,7 +22,8 @@ cmake --build "$build" -j "$jobs"
 
 log=$build/ctest.log
 code=0
-LC_ALL=C ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$jobs" "${select[@]}" "$@" | tee "$log" || code=$?
+# Twice as many at a time as there are cores: the end-to-end tests wait for mpirun, Slurm and clocks half of their time.
+LC_ALL=C ctest --test-dir "$build" --output-on-failure --no-tests=error -j "$((2 * jobs))" "${select[@]}" "$@" | tee "$log" || code=$?
 
 # CTest counts a skipped test as passed: "100% tests passed, 0 tests failed out of 38".
 read -r failed total <<<"$(sed -n 's/^[0-9]*% tests passed, \([0-9]*\) tests\{0,1\} failed out of \([0-9]*\)$/\1 \2/p' "$log")"
