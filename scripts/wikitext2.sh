@@ -1,19 +1,20 @@
 #!/bin/bash
-# usage: wikitext2.sh FOLDER [first | noise | long | pipe ...]: the runs behind analysis/wikitext2.tsv on this machine's first
+# usage: wikitext2.sh FOLDER [first | noise | trust | long | pipe ...]: the runs behind analysis/wikitext2.tsv on this machine's first
 # GPU (pipe: as many as there are, at most 4); run directories go to runs/wikitext2-*, a line a run to standard output.
 #   first   three passes at the first setting, seeds 1 to 3: adam, adjoint, stage
 #   noise   three passes: what process noise, evidence, bases, smoothing, stages change; rates of adam
+#   trust   three passes: bounds on all tensors' step together, seeds 1 to 3
 #   long    many passes with much dropped, both learners
 #   pipe    60 steps over several GPUs
 set -eu -o pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 if [ $# -lt 1 ]; then
-  echo "usage: wikitext2.sh FOLDER [first | noise | long | pipe ...]" >&2
+  echo "usage: wikitext2.sh FOLDER [first | noise | trust | long | pipe ...]" >&2
   exit 2
 fi
 export KWM_DATA=$1
 shift
-[ $# -gt 0 ] || set -- first noise long
+[ $# -gt 0 ] || set -- first noise trust long
 . "$root/scripts/env.sh"
 kwm=${KWM:-$root/build/release/kwm}
 runs=${RUNS:-runs}
@@ -61,6 +62,16 @@ noise() {
     run "best-stage-$keys" 1 filter.process_noise=4e-4 filter.evidence_rate=.01 filter.stage_noise=1.5 cov.hidden.refresh=20 seed=$keys
     run "best-adjoint-$keys" 1 sensitivity=adjoint filter.process_noise=4e-4 filter.evidence_rate=.01 cov.hidden.refresh=20 seed=$keys
     run "best-adam-$keys" 1 learner=adam sensitivity=adjoint adam.rate=.003 seed=$keys
+  done
+}
+
+trust() {
+  local best=(filter.process_noise=4e-4 filter.evidence_rate=.01 cov.hidden.refresh=20) bound seed
+  for bound in 1e-4 3e-4 1e-3; do
+    for seed in 1 2 3; do
+      run "trust-adjoint-$bound-$seed" 1 sensitivity=adjoint "${best[@]}" filter.trust_region=$bound seed=$seed
+      run "trust-stage-$bound-$seed" 1 "${best[@]}" filter.stage_noise=1.5 filter.trust_region=$bound seed=$seed
+    done
   done
 }
 

@@ -137,6 +137,10 @@ struct kwm_config {
     int64_t window;
     double theta, share, rate, pull, epsilon;
   } baseline;
+  struct { /* kwm eval of a transformer: predictions averaged over draws from the posterior */
+    int64_t draws;
+    double scale;
+  } predictive;
   struct {
     int64_t tokens, seed;
     double temperature;

@@ -71,6 +71,10 @@ void kwm_language_inflate(kwm_language_learner *learner, double factor);
 /* The means of this rank's tensors (n_tensors; NULL: not held); averaged: their running mean, if there is one. Local.
    After an evaluation at averaged means the embedding's copies must be shared again. */
 float *const *kwm_language_means(const kwm_language_learner *learner, bool averaged);
+/* The same (n_tensors) drawn from the posterior: averaged means plus a normal draw of covariance scale P, keyed by seed
+   and `draw`, alike on all layouts to rounding. They lie where a step's scores do, and the smoothed scores are lost:
+   for evaluation only, after load. Not for adam. Collective over a stage's owners. */
+float *const *kwm_language_draw(kwm_language_learner *learner, double scale, uint64_t draw);
 /* True if all means of all ranks are finite. */
 bool kwm_language_finite(kwm_language_learner *learner);
 int64_t kwm_language_steps(const kwm_language_learner *learner);

@@ -6,9 +6,9 @@
      Y = U_Gᵀ X U_A, X the summed score of a step
      f       running mean of Y²: what a step's innovations say of the information in it
      m       running mean of Y: innovations of neighbouring steps are alike (overlapping contexts, one drifting
-   optimum), so that a step's score is taken as a coloured observation of a slowly moving one and smoothed first p the
-   recursion p + q, p / (1 + p f), or at once its fixed point for the f and q of the moment (`steady`) δ = U_G (p ∘ m)
-   U_Aᵀ
+             optimum), so that a step's score is taken as a coloured observation of a slowly moving one and smoothed
+     p       the recursion p + q, then p / (1 + p f), or at once its fixed point for the f and q of the moment
+   (`steady`) δ       = U_G (p ∘ m) U_Aᵀ
 
    Squared scores over-estimate the information (equations.md 3(a) [caution]): the filter then trusts itself more, and q
    holds it open. Local, but for save and load. All arrays are the device's (NULL: the host's). */
@@ -74,6 +74,14 @@ bool kwm_riccati_refresh(struct kwm_riccati *cov, bool anew, int64_t tokens, con
    known after a wait; NULL: not wanted) <- δᵀFδ, F the information f. */
 float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const struct kwm_riccati_room *room,
                         double *change);
+
+/* mean (rows, columns) += U_G (√(scale p) ∘ z) U_Aᵀ, z normal draws keyed by `key`: with scale 1 a draw from the
+   posterior around the mean. m is lost (no step can follow); host: as for inflate. */
+struct kwm_riccati_key {
+  uint64_t seed, draw, first; /* first: index of the tensor's first element, so that tensors differ */
+};
+void kwm_riccati_draw(struct kwm_riccati *cov, double scale, const struct kwm_riccati_key *key, float *host,
+                      const struct kwm_riccati_room *room, float *mean);
 
 /* p <- factor p, at most p0; without effect on the fixed point. host: (rows columns), unused without a device. */
 void kwm_riccati_inflate(struct kwm_riccati *cov, double factor, float *host);

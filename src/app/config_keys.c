@@ -230,6 +230,8 @@ const struct kwm_key kwm_keys[] = {
   KEY(baseline.rate, "0.1", CLOSED(0, 1e6), "dynamic, rms: rate on a window's mean gradient"),
   KEY(baseline.epsilon, "1e-5", ABOVE(0, 1e6), "rms: added to the root of the mean square"),
   KEY(baseline.pull, "0", BELOW(0, 1), "dynamic, rms: share of the way back to the trained weights, each window"),
+  KEY(predictive.draws, "0", CLOSED(0, 100000), "eval of a transformer: predictions averaged over so many draws from the posterior, beside those of the mean"),
+  KEY(predictive.scale, "1", CLOSED(0, 1e9), "of the covariance that they are drawn with"),
   KEY(generate.tokens, "100", CLOSED(1, 100000000), "generate: words to sample"),
   KEY(generate.seed, "1", CLOSED(0, 1e9), "generate: keys the draws"),
   KEY(generate.temperature, "1", CLOSED(0, 100), "generate: divides the logits; 0: always the likeliest word"),

@@ -184,8 +184,8 @@ static void fit_weights(int stages, int64_t n, const double *surprisal, double *
   }
 }
 
-static void score_text(int stages, int64_t n, const double *surprisal, const double *weights,
-                       struct kwm_language_score *score) {
+void kwm_language_score_text(int stages, int64_t n, const double *surprisal, const double *weights,
+                             struct kwm_language_score *score) {
   double fused = 0;
   for (int s = 0; s < stages; s++) {
     double sum = 0;
@@ -215,7 +215,7 @@ kwm_status kwm_language_score(struct kwm_language_run *run, enum kwm_split split
   kwm_language_predict(run->language, means, text->n, text->ids, surprisal);
   kwm_language_share(run->language, kwm_language_means(run->learner, false));
   if (fits) fit_weights(run->model.stages, n, surprisal, weights);
-  score_text(run->model.stages, n, surprisal, weights, score);
+  kwm_language_score_text(run->model.stages, n, surprisal, weights, score);
   kwm_free(surprisal);
   return KWM_OK;
 }

@@ -46,6 +46,13 @@ struct kwm_language_score {
   int64_t tokens; /* that were predicted; 0: there is no such text */
   double stage[KWM_TRANSFORMER_STAGES_MAX], fused;
 };
+/* From surprisals (stages, n) of n tokens. Local. */
+void kwm_language_score_text(int stages, int64_t n, const double *surprisal, const double *weights,
+                             struct kwm_language_score *score);
 /* Collective. At the running mean of the means if there is one. */
 kwm_status kwm_language_score(struct kwm_language_run *run, enum kwm_split split, bool fits, double *weights,
                               struct kwm_language_score *score);
+/* The same from the mean of the probabilities at config.predictive.draws draws from the posterior around it; each's
+   surprisal on the way goes to the log (language_predictive.c). */
+kwm_status kwm_language_score_draws(struct kwm_language_run *run, enum kwm_split split, const double *weights,
+                                    struct kwm_language_score *score);

@@ -1,9 +1,11 @@
 /* A tensor's covariance in its Kronecker eigenbasis: memory, factors, bases, and the step (kwm/riccati.h). */
 #include "kwm/riccati.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "kwm/device_ops.h"
+#include "kwm/rng.h"
 
 static int64_t size_of(const struct kwm_riccati_spec *spec) {
   return spec->rows * spec->columns;
@@ -157,6 +159,22 @@ bool kwm_riccati_refresh(struct kwm_riccati *cov, bool anew, int64_t tokens, con
   return true;
 }
 
+/* U_G Y U_Aᵀ, where it lies: Y or `other`, both of the tensor's size. */
+static float *leave_basis(const struct kwm_riccati *cov, float *Y, float *other) {
+  kwm_device *const device = cov->spec.device;
+  const int64_t o = cov->spec.rows, i = cov->spec.columns;
+  if (cov->G != NULL) {
+    kwm_device_gemm(device, false, false, o, i, o, 1, cov->U_G, o, Y, i, 0, other, i);
+    float *const was = Y;
+    Y = other, other = was;
+  }
+  if (cov->A != NULL) {
+    kwm_device_gemm(device, false, true, o, i, i, 1, Y, i, cov->U_A, i, 0, other, i);
+    Y = other;
+  }
+  return Y;
+}
+
 float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const struct kwm_riccati_room *room,
                         double *change) {
   kwm_device *const device = cov->spec.device;
@@ -181,16 +199,20 @@ float *kwm_riccati_gain(struct kwm_riccati *cov, double q, float *score, const s
   cov->seen++;
   kwm_tensor_of(device)->riccati(device, o * i, &step, Y, cov->f, cov->m, cov->p, Y);
   if (change != NULL) kwm_tensor_of(device)->quadratic(device, o * i, cov->f, Y, change);
-  if (cov->G != NULL) {
-    kwm_device_gemm(device, false, false, o, i, o, 1, cov->U_G, o, Y, i, 0, other, i);
-    float *const was = Y;
-    Y = other, other = was;
-  }
-  if (cov->A != NULL) {
-    kwm_device_gemm(device, false, true, o, i, i, 1, Y, i, cov->U_A, i, 0, other, i);
-    Y = other;
-  }
-  return Y;
+  return leave_basis(cov, Y, other);
+}
+
+void kwm_riccati_draw(struct kwm_riccati *cov, double scale, const struct kwm_riccati_key *key, float *host,
+                      const struct kwm_riccati_room *room, float *mean) {
+  kwm_device *const device = cov->spec.device;
+  const int64_t n = size_of(&cov->spec);
+  float *const z = device != NULL ? host : cov->m;
+  kwm_device_get(device, z, cov->p, (size_t)n * sizeof *z);
+  for (int64_t k = 0; k < n; k++)
+    z[k] = (float)(sqrt(scale * (double)z[k]) *
+                   kwm_rng_normal(key->seed, KWM_RNG_PREDICTIVE, key->draw, key->first + (uint64_t)k));
+  if (z != cov->m) kwm_device_put(device, cov->m, z, (size_t)n * sizeof *z);
+  kwm_tensor_of(device)->drift(device, n, 1, 1, leave_basis(cov, cov->m, room->matrix), mean);
 }
 
 void kwm_riccati_inflate(struct kwm_riccati *cov, double factor, float *host) {

@@ -153,7 +153,7 @@ static void correct(kwm_language_learner *learner, struct kwm_language_result *r
   if (!learner->spec.adam) correct_kalman(learner, result);
   for (int t = 0; t < learner->model->n_tensors && learner->spec.adam; t++)
     if (learner->owns[t]) correct_adam(learner, t, result->schedule, clip > 0 && norm > clip ? clip / norm : 1);
-  language_spread_means(learner);
+  language_spread_means(learner, learner->mean);
   add_average(learner);
   learner->seen++;
 }

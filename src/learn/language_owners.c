@@ -94,8 +94,7 @@ void language_sum_scores(kwm_language_learner *learner) {
   }
 }
 
-void language_spread_means(kwm_language_learner *learner) {
+void language_spread_means(kwm_language_learner *learner, float *const *means) {
   for (int t = 0; t < learner->model->n_tensors && learner->layout->owners > 1; t++)
-    if (learner->holds[t])
-      pass(learner, FROM_OWNER, learner->owner[t], language_size(learner->model, t), learner->mean[t]);
+    if (learner->holds[t]) pass(learner, FROM_OWNER, learner->owner[t], language_size(learner->model, t), means[t]);
 }

@@ -44,7 +44,7 @@ struct kwm_riccati_spec language_riccati_spec(const struct kwm_transformer *mode
 void language_sum_replicas(kwm_language_learner *learner, int64_t n, float *values);
 void language_sum_to_owner(kwm_language_learner *learner, int t, int64_t n, float *values);
 void language_sum_scores(kwm_language_learner *learner);
-void language_spread_means(kwm_language_learner *learner);
+void language_spread_means(kwm_language_learner *learner, float *const *means);
 
 /* language_factors.c. observe: what a micro-batch shows of tensor t, s NULL without a basis of outputs; collective over
    mates. Each replica adds to A and G what its own sequences show. sum: all have the whole sums; drop: only the first

@@ -120,6 +120,24 @@ def memory():
         t.check(child.code == 2 and "fits: layout.owners=" in child.err, "memory: %s refuses, %s" % (command[0], child.err[-200:]))
 
 
+def posterior(folders):
+    """Averages over draws: next to no covariance changes nothing, much of it does; other ranks draw the same; adam has none."""
+    def perplexities(ranks, scale, *keys):
+        child = t.run(ranks, "eval", folders["stage"], "predictive.draws=2", "predictive.scale=%g" % scale, *keys)
+        lines = dict(line.split("\t", 1) for line in child.out.splitlines() if "\t" in line)
+        return [float(lines.get(key, "nan")) for key in ("test_perplexity", "test_perplexity_posterior")]
+
+    mean, drawn = perplexities(1, 1e-12)
+    t.check(abs(drawn - mean) < 1e-3 * mean, "posterior: wanted %g without a covariance, found %g" % (mean, drawn))
+    drawn = perplexities(1, 10)[1]
+    t.check(abs(drawn - mean) > 1e-3 * mean, "posterior: wanted another perplexity than %g, found %g" % (mean, drawn))
+    for ranks, keys in ((2, ["layout.stages=1", "layout.owners=2"]), (2, ["layout.stages=2"])):
+        found = perplexities(ranks, 10, *keys)[1]
+        t.check(abs(found - drawn) < 1e-3 * drawn, "posterior, %s: wanted %g, found %g" % (keys, drawn, found))
+    child = t.run(1, "eval", folders["adam"], "predictive.draws=2")
+    t.check(child.code == 2 and "has no posterior" in child.err, "posterior of adam: found exit %s, %s" % (child.code, child.err))
+
+
 def commands(folders):
     child = t.run(2, "eval", folders["stage"])
     lines = dict(line.split("\t", 1) for line in child.out.splitlines() if "\t" in line)
@@ -175,6 +193,7 @@ def main():
     trust(folders)
     resume()
     memory()
+    posterior(folders)
     commands(folders)
     refused()
     numerical_stop()

@@ -212,6 +212,41 @@ static void test_refresh(void **state) {
   kwm_riccati_destroy(&f.cov);
 }
 
+/* Draws around a mean have the covariance scale B diag(p) Bᵀ, and a key's draw is always the same. */
+static void draws_spread(bool left, bool right) {
+  enum { DRAWS = 20000 };
+  const double scale = 2.5;
+  struct filtered f;
+  double B[SIZE * SIZE], wanted[SIZE * SIZE], found[SIZE * SIZE] = {0};
+  float score[SIZE], first[SIZE] = {0}, again[SIZE] = {0};
+  open_filter(&f, left, right, false);
+  observe(&f, 0);
+  assert_true(kwm_riccati_refresh(&f.cov, true, TOKENS, &f.room));
+  for (uint64_t k = 0; k < SIZE; k++) score[k] = 3 * draw(1, k);
+  kwm_riccati_gain(&f.cov, Q, score, &f.room, NULL);
+  basis_of(&f, B);
+  spread(B, f.cov.p, wanted);
+  for (uint64_t k = 0; k < DRAWS; k++) {
+    float x[SIZE] = {0};
+    kwm_riccati_draw(&f.cov, scale, &(struct kwm_riccati_key){7, k, 100}, NULL, &f.room, x);
+    for (int r = 0; r < SIZE; r++)
+      for (int c = 0; c < SIZE; c++) found[r * SIZE + c] += (double)x[r] * (double)x[c] / (scale * DRAWS);
+  }
+  const double most = largest_difference(SIZE * SIZE, wanted, (double[SIZE * SIZE]){0});
+  assert_true(most > 0 && largest_difference(SIZE * SIZE, found, wanted) < 5 * sqrt(2.0 / DRAWS) * most);
+  kwm_riccati_draw(&f.cov, scale, &(struct kwm_riccati_key){7, 3, 100}, NULL, &f.room, first);
+  kwm_riccati_draw(&f.cov, scale, &(struct kwm_riccati_key){7, 3, 100}, NULL, &f.room, again);
+  assert_memory_equal(first, again, sizeof first);
+  kwm_riccati_draw(&f.cov, scale, &(struct kwm_riccati_key){7, 4, 100}, NULL, &f.room, again);
+  assert_memory_not_equal(first, again, sizeof first);
+  kwm_riccati_destroy(&f.cov);
+}
+
+static void test_draws(void **state) {
+  (void)state;
+  for (int sides = 0; sides < 4; sides++) draws_spread(sides & 1, sides & 2);
+}
+
 /* Many steps in float: variances stay positive and under the prior, whatever the scores. */
 static void test_many_steps(void **state) {
   (void)state;
@@ -233,6 +268,6 @@ static void test_many_steps(void **state) {
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_textbook), cmocka_unit_test(test_steady),     cmocka_unit_test(test_first_information),
-    cmocka_unit_test(test_refresh),  cmocka_unit_test(test_many_steps),
+    cmocka_unit_test(test_refresh),  cmocka_unit_test(test_many_steps), cmocka_unit_test(test_draws),
 };
 KWM_TEST_MAIN(tests)
