@@ -154,6 +154,7 @@ struct kwm_config {
     int64_t states;   /* statespace: 0: as many as outputs */
     char *transition; /* linear | polynomial | mlp */
     int64_t degree, hidden, near;
+    int64_t segments, reach; /* 0: the ring of states is not cut (kwm/ring.h) */
     char *readout; /* identity | linear */
     char *method;  /* joint | unscented | dual */
     char *cov;     /* joint: dense | block */

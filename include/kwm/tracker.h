@@ -22,6 +22,7 @@ struct kwm_tracker_spec {
   double forgetting; /* θ's covariance is divided by this a step, as long as it is below the prior's; 1: never */
   double adapt;      /* rate at which process and observation noise follow the innovations; 0: fixed */
   double gate;       /* steps with a NIS beyond this many times the outputs are not used; 0: never */
+  int judged;        /* joint, block: NIS and likelihood are of the first so many outputs; 0: of all */
   int n_blocks;
   const int *blocks;         /* block: sizes (n_blocks), in θ's order; borrowed */
   struct kwm_layout *layout; /* block: its owners share the blocks; NULL: this rank has all; borrowed */
@@ -78,9 +79,13 @@ void kwm_tracker_widen(struct kwm_tracker *tracker, double *v);
    rank; n = 0. False: not finite, or other's P singular. */
 bool kwm_tracker_meet(struct kwm_tracker *tracker, const struct kwm_tracker *other);
 
-/* P (N, N), row-major, in the order [θ; x]; variance of element i of z. */
+/* P (N, N), row-major, in the order [θ; x]; variance of element i of z (block: of a state; its ranks have them apart). */
 void kwm_tracker_covariance(const struct kwm_tracker *tracker, double *P);
 double kwm_tracker_variance(const struct kwm_tracker *tracker, int i);
+
+/* State i takes a mean and a variance that others know better: a smaller variance scales its row and column of P, a
+   larger one is added to, so that P stays positive semidefinite. joint; block, where this rank has all blocks. */
+void kwm_tracker_adopt(struct kwm_tracker *tracker, int i, double mean, double variance);
 
 /* variances (n) of all parameters; block: collective. */
 void kwm_tracker_variances(const struct kwm_tracker *tracker, double *variances);

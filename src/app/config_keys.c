@@ -179,6 +179,8 @@ const struct kwm_key kwm_keys[] = {
   KEY(world.degree, "3", CLOSED(1, 15), "largest degree of monomials; koopman: of the window"),
   KEY(world.hidden, "16", CLOSED(1, 10000), "mlp: hidden units; lift network: of the encoder"),
   KEY(world.near, "0", CLOSED(0, 1000), "polynomial: a state moves by so many neighbours on either side, around a circle; 0: by all states"),
+  KEY(world.segments, "0", CLOSED(0, 100000), "segments that the ring of states is cut into, each with a filter of its own; layout.owners share them; 0: one filter of all"),
+  KEY(world.reach, "4", CLOSED(0, 1000), "segments: states on either side of it that a segment's filter covers with its own"),
   KEY(world.readout, "identity", ONE_OF("identity, linear"), "statespace: outputs are the first states, or linear in the state"),
   KEY(world.method, "joint", ONE_OF("joint, unscented, dual"), "statespace: the filter of state and parameters"),
   KEY(world.cov, "dense", ONE_OF("dense, block"), "joint: covariance of all parameters, or of those of each state or unit; layout.owners share the blocks"),

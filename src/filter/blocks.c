@@ -194,6 +194,24 @@ void kwm_tracker_variances(const struct kwm_tracker *tracker, double *variances)
   blocks_sum(tracker, tracker->n, variances);
 }
 
+double blocks_variance(const struct kwm_tracker *tracker, int i) {
+  const struct blocks_step step = blocks_step(tracker);
+  double sum = tracker->D[(int64_t)i * (tracker->d + 1)];
+  KWM_ASSERT(i >= 0 && step.range.numbers == step.range.all);
+  for (struct block b = {0}; blocks_next(tracker, &step, &b);)
+    for (int64_t j = 0; j < b.n; j++) sum += b.X[i * b.n + j] * b.X[i * b.n + j];
+  return sum;
+}
+
+void blocks_adopt(struct kwm_tracker *tracker, int i, double share, double more) {
+  const struct blocks_step step = blocks_step(tracker);
+  const int64_t d = tracker->d;
+  for (struct block b = {0}; share < 1 && blocks_next(tracker, &step, &b);)
+    for (int64_t j = 0; j < b.n; j++) b.X[i * b.n + j] *= share;
+  for (int64_t j = 0; j < d; j++) tracker->D[i * d + j] *= share, tracker->D[j * d + i] *= share;
+  tracker->D[i * (d + 1)] += more;
+}
+
 struct kwm_tracker_roots kwm_tracker_roots(const struct kwm_tracker *tracker) {
   struct tracker_blocks range;
   blocks_range(&tracker->spec, &range);

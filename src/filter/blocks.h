@@ -36,5 +36,9 @@ void blocks_crossed(const struct kwm_tracker *tracker, const struct blocks_step 
 void blocks_prior(struct kwm_tracker *tracker);
 void blocks_begin(struct kwm_tracker *tracker);
 void blocks_inflate(struct kwm_tracker *tracker, double factor);
+
+/* State i, where this rank has all blocks: its variance; its row and column of P times share, its variance + more. */
+double blocks_variance(const struct kwm_tracker *tracker, int i);
+void blocks_adopt(struct kwm_tracker *tracker, int i, double share, double more);
 bool blocks_predict(struct kwm_tracker *tracker, const double *u);
 struct kwm_track blocks_update(struct kwm_tracker *tracker, const double *y);

@@ -292,15 +292,19 @@ static bool iterate(struct kwm_tracker *tracker, const struct tracker_work *work
 
 struct kwm_track tracker_density(const struct kwm_tracker *tracker, const struct tracker_work *work, int count,
                                  const int *rows) {
-  struct kwm_track track = {.observed = count, .e = work->e, .s = work->s};
+  struct kwm_track track = {.e = work->e, .s = work->s};
+  const int judged = tracker->spec.judged;
+  int last = count; /* the first rows of a Cholesky factor are the factor of the first rows */
+  while (judged > 0 && last > 0 && rows[last - 1] >= judged) last--;
   memcpy(work->b, work->a, (size_t)count * sizeof(double));
   root_forward(count, work->A, work->b);
-  track.nis = 2 * half_square(count, work->b);
+  track.observed = last;
+  track.nis = 2 * half_square(last, work->b);
   track.likelihood = -track.nis / 2;
-  for (int i = 0; i < count; i++)
+  for (int i = 0; i < last; i++)
     track.likelihood -= log(work->A[(int64_t)i * count + i]) + log(2 * M_PI * tracker->r[rows[i]]) / 2;
   track.verdict = isfinite(track.nis) ? KWM_TRACKED : KWM_TRACKED_NUMERIC;
-  if (tracker->spec.gate > 0 && track.nis > tracker->spec.gate * count) track.verdict = KWM_TRACKED_GATED;
+  if (tracker->spec.gate > 0 && track.nis > tracker->spec.gate * last) track.verdict = KWM_TRACKED_GATED;
   return track;
 }
 
