@@ -155,9 +155,9 @@ struct kwm_config {
     char *transition; /* linear | polynomial | mlp */
     int64_t degree, hidden, near;
     int64_t segments, reach; /* 0: the ring of states is not cut (kwm/ring.h) */
-    char *readout; /* identity | linear */
-    char *method;  /* joint | unscented | dual */
-    char *cov;     /* joint: dense | block */
+    char *readout;           /* identity | linear */
+    char *method;            /* joint | unscented | dual */
+    char *cov;               /* joint: dense | block */
     int64_t iterations;
     double prior, walk, forgetting;
     char *noise; /* adapt | given | fit */

@@ -20,8 +20,8 @@
 struct kwm_ring_spec {
   int d, m, k, params; /* states, outputs (the first states), inputs; parameters of a state */
   int segments;
-  const struct kwm_segment *cuts; /* (count) this rank's (kwm_ring_range); borrowed */
-  const struct kwm_space *spaces; /* (count) their windows; inputs as kwm_statespace_window_space's; borrowed */
+  const struct kwm_segment *cuts;  /* (count) this rank's (kwm_ring_range); borrowed */
+  const struct kwm_space *spaces;  /* (count) their windows; inputs as kwm_statespace_window_space's; borrowed */
   struct kwm_tracker_spec tracker; /* joint or block, alike for all; space, blocks, judged and layout are set here */
   struct kwm_layout *layout;       /* its owners share the segments; borrowed */
   const struct kwm_ring *held;     /* θ is this one's, and the windows' models have none; NULL: its own; borrowed */
@@ -78,8 +78,8 @@ void kwm_ring_gather(struct kwm_ring *ring, const struct kwm_ring_view *view);
 /* All means of this rank. Local. */
 bool kwm_ring_finite(const struct kwm_ring *ring);
 
-/* A checkpoint's row of every segment, all it has to go on: numbers of one (collective); this rank's rows (count, width)
-   from and to the trackers. Share without adopting after unpacking. */
+/* A checkpoint's row of every segment, all it has to go on: numbers of one (collective); this rank's rows (count,
+   width) from and to the trackers. Share without adopting after unpacking. */
 int64_t kwm_ring_width(const struct kwm_ring *ring);
 void kwm_ring_pack(const struct kwm_ring *ring, int64_t width, double *rows);
 void kwm_ring_unpack(struct kwm_ring *ring, int64_t width, const double *rows);

@@ -79,7 +79,8 @@ void kwm_tracker_widen(struct kwm_tracker *tracker, double *v);
    rank; n = 0. False: not finite, or other's P singular. */
 bool kwm_tracker_meet(struct kwm_tracker *tracker, const struct kwm_tracker *other);
 
-/* P (N, N), row-major, in the order [θ; x]; variance of element i of z (block: of a state; its ranks have them apart). */
+/* P (N, N), row-major, in the order [θ; x]; variance of element i of z (block: of a state; its ranks have them apart).
+ */
 void kwm_tracker_covariance(const struct kwm_tracker *tracker, double *P);
 double kwm_tracker_variance(const struct kwm_tracker *tracker, int i);
 

@@ -29,8 +29,8 @@ static kwm_status open_windows(struct world *world) {
 
 /* Means, priors, noises and first states of the whole. */
 struct whole {
-  double *mean, *prior;               /* (n) */
-  double *q, *r, *start, *spread;     /* (d), (m), (d), (d) */
+  double *mean, *prior;           /* (n) */
+  double *q, *r, *start, *spread; /* (d), (m), (d), (d) */
 };
 
 static void fill_tracker(const struct kwm_segment *cut, int params, const struct whole *whole,

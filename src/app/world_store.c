@@ -83,8 +83,7 @@ static kwm_status split_means(struct world *world, const struct file *file) {
   if (!file->writes) return KWM_OK;
   kwm_status status = kwm_alloc((void **)&memory, (size_t)(n + 2 * d + m) * sizeof *memory, "segments");
   KWM_TRY(kwm_agree(world->run->layout.world, status));
-  const struct kwm_ring_view view = {
-      .theta = memory, .x = memory + n, .q = memory + n + d, .r = memory + n + 2 * d};
+  const struct kwm_ring_view view = {.theta = memory, .x = memory + n, .q = memory + n + d, .r = memory + n + 2 * d};
   kwm_ring_gather(ring, &view);
   status = array(file, "/params/theta", n, 0, view.theta);
   if (status == KWM_OK) status = array(file, "/state/mean", d, 0, view.x);
