@@ -157,7 +157,8 @@ struct kwm_config {
     int64_t segments, reach; /* 0: the ring of states is not cut (kwm/ring.h) */
     char *readout;           /* identity | linear */
     char *method;            /* joint | unscented | dual */
-    char *cov;               /* joint: dense | block */
+    char *cov;               /* joint: dense | block | lowrank */
+    int64_t rank;            /* lowrank: 0: as many as states */
     int64_t iterations;
     double prior, walk, forgetting;
     char *noise; /* adapt | given | fit */

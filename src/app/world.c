@@ -78,6 +78,10 @@ static enum kwm_tracker_method method_of(const char *word) {
   return strcmp(word, "dual") == 0 ? KWM_TRACKER_DUAL : KWM_TRACKER_JOINT;
 }
 
+static bool is_low(const struct kwm_config *config) {
+  return strcmp(config->world.cov, "lowrank") == 0;
+}
+
 static struct kwm_statespace_spec model_spec(const struct world *world) {
   const struct kwm_config *const config = world->config;
   const char *const word = config->world.transition;
@@ -116,14 +120,19 @@ void world_set_noises(const struct world *world, struct kwm_tracker *tracker) {
 static kwm_status open_statespace(struct world *world) {
   const struct kwm_config *const config = world->config;
   const struct kwm_statespace_spec spec = model_spec(world);
+  KWM_CHECK(!is_low(config) || config->world.rank <= spec.d, KWM_ERR_USAGE,
+            "world.rank: wanted at most the %d states, found %lld", spec.d, (long long)config->world.rank);
   KWM_TRY(kwm_statespace_init(&world->model, &spec));
   kwm_statespace_space(&world->model, &world->space);
-  const bool block = strcmp(config->world.cov, "block") == 0;
+  const bool block = strcmp(config->world.cov, "block") == 0, low = is_low(config);
   const int n_blocks = kwm_statespace_blocks(&world->model, NULL);
   KWM_TRY(kwm_alloc((void **)&world->blocks, (size_t)n_blocks * sizeof(int), "blocks"));
   kwm_statespace_blocks(&world->model, world->blocks);
   const struct kwm_tracker_spec tracker = {.space = &world->space,
-                                           .method = block ? KWM_TRACKER_BLOCK : method_of(config->world.method),
+                                           .method = block ? KWM_TRACKER_BLOCK
+                                                     : low ? KWM_TRACKER_LOWRANK
+                                                           : method_of(config->world.method),
+                                           .rank = config->world.rank > 0 ? (int)config->world.rank : spec.d,
                                            .n_blocks = n_blocks,
                                            .blocks = world->blocks,
                                            .layout = &world->run->layout,
@@ -183,13 +192,15 @@ static kwm_status check(const struct world *world) {
             (long long)trajectories, streams);
   KWM_CHECK(streams == 1 || world->koopman || strcmp(config->world.method, "joint") == 0, KWM_ERR_USAGE,
             "world.streams: wanted world.method joint with more than one stream, found %s", config->world.method);
-  const bool block = strcmp(config->world.cov, "block") == 0;
-  KWM_CHECK(
-      !block || (!world->koopman && strcmp(config->world.method, "joint") == 0 && streams == 1 &&
-                 config->world.iterations == 1 && !config->world.online),
-      KWM_ERR_USAGE,
-      "world.cov block: wanted model.kind statespace, world.method joint, world.streams 1, world.iterations 1 and "
-      "world.online false, found others");
+  const bool block = strcmp(config->world.cov, "dense") != 0;
+  KWM_CHECK(!block || (!world->koopman && strcmp(config->world.method, "joint") == 0 && streams == 1 &&
+                       config->world.iterations == 1 && !config->world.online),
+            KWM_ERR_USAGE,
+            "world.cov %s: wanted model.kind statespace, world.method joint, world.streams 1, world.iterations 1 and "
+            "world.online false, found others",
+            config->world.cov);
+  KWM_CHECK(!is_low(config) || (strcmp(config->world.readout, "identity") == 0 && !world->is_split), KWM_ERR_USAGE,
+            "world.cov lowrank: wanted world.readout identity and world.segments 0, found others");
   KWM_CHECK(!world->is_split || (strcmp(config->world.method, "joint") == 0 && streams == 1 && !config->world.online &&
                                  strcmp(config->world.noise, "fit") != 0),
             KWM_ERR_USAGE,

@@ -178,7 +178,7 @@ static kwm_status open_at(struct world *world, struct kwm_run *run, kwm_ckpt *ck
   struct kwm_layout all;
   kwm_par_world(&all);
   const bool split = strcmp(run->config.model.kind, "statespace") == 0 && run->config.world.segments > 0;
-  const bool block = split || strcmp(run->config.world.cov, "block") == 0;
+  const bool block = split || strcmp(run->config.world.cov, "dense") != 0;
   run->config.layout.replicas = block ? 1 : all.size; /* rank 0 works; the others hold the file open with it */
   run->config.layout.owners = block ? all.size : 1;
   if (!block && run->config.world.streams < all.size) run->config.layout.replicas = 1;

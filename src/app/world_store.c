@@ -29,7 +29,8 @@ static kwm_status array(const struct file *file, const char *name, int64_t rows,
   return kwm_ckpt_put(file->ckpt, name, KWM_F64, n_dims, dims, 0, file->first ? rows : 0, data);
 }
 
-/* Roots of all blocks one after the other, each rank's own: of a block of n parameters Y_b (n, n), then X_b (d, n). */
+/* Roots of all blocks one after the other, each rank's own: of a block of n parameters Y_b (n, n), then X_b (d, n), or,
+   in low rank, C_b (n, rank). /cov/block/state: D, or Z (src/filter/factors.c). */
 static kwm_status blocks(struct kwm_tracker *tracker, const struct file *file) {
   const struct kwm_tracker_roots roots = kwm_tracker_roots(tracker);
   const char *const name = "/cov/block/factors";
@@ -42,7 +43,7 @@ static kwm_status statespace(struct world *world, const struct file *file) {
   struct kwm_tracker *const tracker = &world->tracker;
   KWM_TRY(array(file, "/params/theta", tracker->n, 0, tracker->z));
   KWM_TRY(array(file, "/state/mean", tracker->d, 0, tracker->z + tracker->n));
-  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
+  if (strcmp(world->config->world.cov, "dense") != 0) {
     KWM_TRY(blocks(tracker, file));
     KWM_TRY(array(file, "/cov/block/state", tracker->d, tracker->d, tracker->D));
     KWM_TRY(array(file, "/filter/process_noise", tracker->d, 0, tracker->q));
