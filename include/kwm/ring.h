@@ -75,6 +75,9 @@ struct kwm_ring_view {
 };
 void kwm_ring_gather(struct kwm_ring *ring, const struct kwm_ring_view *view);
 
+/* What this rank's trackers and the ring hold. Local. */
+size_t kwm_ring_bytes(const struct kwm_ring *ring);
+
 /* All means of this rank. Local. */
 bool kwm_ring_finite(const struct kwm_ring *ring);
 

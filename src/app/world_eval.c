@@ -229,11 +229,20 @@ kwm_status kwm_world_plan(struct kwm_run *run) {
   struct world *world;
   KWM_TRY(kwm_alloc((void **)&world, sizeof *world, "world model"));
   const kwm_status status = world_open(world, run);
+  double filter = 0, bytes = (double)kwm_mem_bytes(); /* of the rank that has most */
+  if (status == KWM_OK) {
+    filter = (double)(world->is_split ? kwm_ring_bytes(&world->split.ring) : world_learner(world)->bytes);
+    kwm_par_max_world(&run->layout, 1, &filter);
+    kwm_par_max_world(&run->layout, 1, &bytes);
+  }
   if (status == KWM_OK && run->layout.rank == 0) {
     printf("steps\t%lld\noutputs\t%d\ninputs\t%d\nstates\t%d\nparameters\t%d\n", (long long)world->steps,
            world->series.m, world->series.k, world->koopman ? world->lift.size : world->space.d,
            world_parameters(world));
-    printf("bytes\t%zu\n", kwm_mem_bytes());
+    if (world->is_split)
+      printf("segments\t%lld\nwindow\t%d\nsegments_per_rank\t%d\n", (long long)run->config.world.segments,
+             world->split.cuts[0].size, world->split.count);
+    printf("filter_bytes\t%.0f\nbytes\t%.0f\n", filter, bytes);
   }
   world_close(world);
   kwm_free(world);

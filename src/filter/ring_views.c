@@ -72,6 +72,13 @@ void kwm_ring_gather(struct kwm_ring *ring, const struct kwm_ring_view *view) {
   if (view->r != NULL) sum(ring, m, view->r);
 }
 
+size_t kwm_ring_bytes(const struct kwm_ring *ring) {
+  size_t bytes =
+      (size_t)((int64_t)ring->count * ring->inputs_size + 2 * (ring->count + 2) * (int64_t)ring->edge) * sizeof(double);
+  for (int s = 0; s < ring->count; s++) bytes += ring->trackers[s].bytes;
+  return bytes;
+}
+
 bool kwm_ring_finite(const struct kwm_ring *ring) {
   double all = 0;
   for (int s = 0; s < ring->count; s++)

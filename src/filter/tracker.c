@@ -12,18 +12,23 @@
 #include "blocks.h"
 #include "root.h"
 
+/* Of W; blocks' projections are their own. */
+static int64_t projected(const struct kwm_tracker_spec *spec) {
+  return blocks_method(spec->method) ? 0 : spec->space->m * (int64_t)(spec->space->n + spec->space->d);
+}
+
 int64_t tracker_work_size(const struct kwm_tracker_spec *spec) {
   const int64_t n = spec->space->n, d = spec->space->d, m = spec->space->m, N = n + d;
   const int64_t points = 2 * N + 1,
                 wide = spec->method == KWM_TRACKER_UNSCENTED ? (N + m) * (points + N + m) : 2 * d * d;
-  return 5 * m + 2 * m * N + m * m + d * d + d * n + m * d + m * n + wide + 4 * (N > m ? N : m);
+  return 5 * m + m * N + projected(spec) + m * m + d * d + d * n + m * d + m * n + wide + 4 * (N > m ? N : m);
 }
 
 void tracker_work(const struct kwm_tracker *tracker, struct tracker_work *work) {
   const int64_t n = tracker->n, d = tracker->d, m = tracker->m, N = tracker->N;
   double *at = tracker->work;
   work->e = at, at += m, work->s = at, at += m, work->a = at, at += m, work->b = at, at += m, work->y = at, at += m;
-  work->H = at, at += m * N, work->W = at, at += m * N, work->A = at, at += m * m;
+  work->H = at, at += m * N, work->W = at, at += projected(&tracker->spec), work->A = at, at += m * m;
   work->Fx = at, at += d * d, work->Ft = at, at += d * n, work->Hx = at, at += m * d, work->Ht = at, at += m * n;
   const int64_t longer = N > m ? N : m;
   work->u = at, at += longer, work->v = at, at += longer, work->w = at, at += longer, work->t = at, at += longer;
