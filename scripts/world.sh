@@ -6,7 +6,7 @@
 #   hidden     the lifted filter where the extended one has no chance
 #   jump       steps until a parameter that jumped is found again; NIS before, at and after it
 #   learned    Koopman models with a learned lift, beside dictionaries corrected by outputs and by their lift
-#   large      cross terms in low rank, and rings cut into segments, beside one filter of all; 200 and 400 states with seed 1
+#   large      cross terms in low rank, and rings cut into segments, beside one filter of all (seeds 1 to 3); 200 and 400 states (seed 1)
 #   recovered  parameters and noises of a linear system within their own intervals, seeds 1 to 400
 # KWM: the program (default build/release/kwm, built if it is not there).
 set -euo pipefail
@@ -117,8 +117,10 @@ for seed in $seeds; do
     done
     run slow learned slow "$seed" world.lift=network world.correction=lift world.states=3 world.decoder=0 world.ahead=4 world.observation_noise=0.02
     eigenvalues learned slow
+    run slow learned slow-refit "$seed" world.lift=network world.correction=lift world.states=3 world.decoder=0 world.ahead=4 world.observation_noise=0.02 world.refit=true
+    eigenvalues learned slow-refit
   fi
-  if chosen large; then
+  if chosen large && [ "$seed" -le 3 ]; then
     run lorenz96 large 8-dense "$seed"
     run lorenz96 large 8-block "$seed" world.cov=block
     for rank in 2 4 6 8; do run lorenz96 large "8-rank-$rank" "$seed" world.cov=lowrank world.rank="$rank"; done

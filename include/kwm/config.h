@@ -168,7 +168,7 @@ struct kwm_config {
     char *correction; /* koopman: outputs | lift */
     double linearity;
     int64_t horizon, ar, delays, radials;
-    bool stable, online;
+    bool stable, refit, online;
     int64_t streams;
   } world;
   struct {

@@ -204,6 +204,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(world.delays, "0", CLOSED(0, 1000), "koopman: outputs before the last in the window that is lifted"),
   KEY(world.radials, "0", CLOSED(0, 10000), "koopman: radial functions around windows of the training part"),
   KEY(world.stable, "false", ANY("true, false"), "koopman: eigenvalues are kept within the unit circle; network: K is a contraction by construction"),
+  KEY(world.refit, "false", ANY("true, false"), "network: K and B by least squares on the learned lift in the end, for its eigenvalues; forecasts are worse"),
   KEY(world.online, "false", ANY("true, false"), "statespace: goes on learning in the test part"),
   KEY(world.streams, "1", POWER_OF_TWO(1, 4096), "trajectories that are learned from side by side, over layout.replicas"),
   KEY(correction.kind, "off", ONE_OF("off, full, lowrank, diag, bias"), "eval, generate of a transformer: covariance of an offset on the last hidden state that tokens correct; bias: no offset"),

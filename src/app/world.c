@@ -201,6 +201,8 @@ static kwm_status check(const struct world *world) {
             config->world.cov);
   KWM_CHECK(!is_low(config) || (strcmp(config->world.readout, "identity") == 0 && !world->is_split), KWM_ERR_USAGE,
             "world.cov lowrank: wanted world.readout identity and world.segments 0, found others");
+  KWM_CHECK(!config->world.refit || (world->network && !config->world.stable), KWM_ERR_USAGE,
+            "world.refit: wanted world.lift network and world.stable false, found others");
   KWM_CHECK(!world->is_split || (strcmp(config->world.method, "joint") == 0 && streams == 1 && !config->world.online &&
                                  strcmp(config->world.noise, "fit") != 0),
             KWM_ERR_USAGE,

@@ -122,11 +122,15 @@ void world_count(struct world_counts *counts, const struct kwm_track *track, dou
 double world_squares(const struct kwm_track *track, int m);
 
 /* world_encoder.c: koopman with world.lift network. learn: the losses of the steps t - ahead .. t, every few steps.
-   solve: lift.A <- [K B], Q (size, size) <- the lifts' mean square distance from K z + B u over the training part. */
+   solve: lift.A <- [K B] as learned or (world.refit) by least squares on the learned lift, Q (size, size) <- the lifts'
+   mean square distance from K z + B u over the training part. */
 bool world_is_network(const struct kwm_config *config);
 kwm_status world_encoder_open(struct world *world);
 struct kwm_track world_encoder_learn(struct world *world, struct kwm_tracker *tracker, int64_t t);
-void world_encoder_solve(struct world *world, double *Q);
+kwm_status world_encoder_solve(struct world *world, double *Q);
+
+/* lift.A <- [K B] by least squares over the training part. KWM_ERR_NUMERIC: its data do not determine them. */
+kwm_status world_regress_lift(const struct world *world, struct kwm_lift *lift);
 
 /* The filter that learns and one step of it; koopman's dictionaries have none (world_regress). */
 struct kwm_tracker *world_learner(struct world *world);

@@ -144,12 +144,13 @@ static kwm_status add_known(struct world_methods *methods, struct world *world, 
   return KWM_OK;
 }
 
-static kwm_status learn_lift(const struct world *world, struct kwm_lift *lift) {
+kwm_status world_regress_lift(const struct world *world, struct kwm_lift *lift) {
   const struct kwm_series *const series = &world->series;
   const int size = lift->size, k = series->k;
   struct kwm_regression regression;
   double *memory;
-  KWM_TRY(kwm_alloc((void **)&memory, (size_t)(lift->window + 2 * size + k) * sizeof *memory, "autoregression"));
+  KWM_TRY(
+      kwm_alloc((void **)&memory, (size_t)(lift->window + 2 * size + k) * sizeof *memory, "least squares on a lift"));
   kwm_status status = kwm_regression_create(&regression, size + k, size, 1e-12);
   double *const window = memory, *const z = window + lift->window, *const next = z + size + k;
   for (int64_t t = 1; t < series->train && status == KWM_OK; t++) {
@@ -161,7 +162,8 @@ static kwm_status learn_lift(const struct world *world, struct kwm_lift *lift) {
     kwm_regression_add(&regression, z, next, 1);
   }
   if (status == KWM_OK && !kwm_regression_solve(&regression, lift->A, NULL))
-    status = KWM_RAISE(KWM_ERR_NUMERIC, "autoregression: wanted data that determine it, found a singular regression");
+    status = KWM_RAISE(KWM_ERR_NUMERIC,
+                       "least squares on a lift: wanted data that determine K, found a singular regression");
   kwm_regression_destroy(&regression);
   kwm_free(memory);
   return status;
@@ -175,7 +177,7 @@ static kwm_status add_lift(struct world_methods *methods, const struct world *wo
   method->name = name;
   method->kind = WORLD_LIFT;
   KWM_TRY(kwm_lift_init(&method->lift, &spec));
-  return learn_lift(world, &method->lift);
+  return world_regress_lift(world, &method->lift);
 }
 
 kwm_status world_methods_open(struct world_methods *methods, struct world *world) {

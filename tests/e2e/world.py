@@ -106,6 +106,10 @@ def network():
     scores, plain = evaluated(folder), evaluated(train("plain", "model.kind=koopman", "system.kind=vanderpol", "system.steps=2000"))
     mine, best = scores["koopman"]["rmse_10"], min(scores[word]["rmse_10"] for word in ("ar", "dmd"))
     t.check(mine < 0.6 * best and mine < 0.9 * plain["koopman"]["rmse_10"], "learned lift: found %s, a dictionary %s" % (scores, plain["koopman"]))
+    slow = train("refit", *NETWORK, "system.kind=slow", "system.episode=20", "world.states=3", "world.decoder=0", "world.ahead=4",
+                 "world.observation_noise=0.02", "world.refit=true")
+    found = np.array([complex(float(row["real"]), float(row["imaginary"])) for row in table(slow, "spectrum.tsv")])
+    t.check(max(abs(found - value).min() for value in (0.95, 0.6, 0.9025)) < 0.06, "world.refit: found eigenvalues %s" % found)
     still = train("stable", *NETWORK, "world.stable=true", "system.steps=1000")
     t.check(max(float(row["modulus"]) for row in table(still, "spectrum.tsv")) < 1 + 1e-9, "world.stable: wanted no growing mode")
     return folder
@@ -232,6 +236,7 @@ def bad_input(folder):
     refused(2, ["world.states"], kind, "system.kind=duffing", "world.states=1")
     refused(2, ["world.streams"], kind, "system.kind=duffing", "world.streams=4")
     refused(2, ["world.cov"], kind, "system.kind=duffing", "world.cov=block", "world.method=dual")
+    refused(2, ["world.refit"], "model.kind=koopman", "system.kind=duffing", "world.refit=true")
     refused(2, ["world.near"], kind, "system.kind=duffing", "world.near=1")
     ring = [kind, "system.kind=lorenz96", "system.size=12", "world.near=1", "world.noise=adapt", "world.segments=3", "world.reach=3"]
     refused(2, ["world.segments", "3 to the 12 states"], *ring, "world.segments=2")
