@@ -302,8 +302,8 @@ static void project(struct kwm_tracker *tracker, const struct factors_step *step
     for (int64_t i = 0; i < r; i++) XG[j * length + i] = step->TW[i * r + j];
     for (int64_t i = 0; i < n; i++) XG[j * length + r + i] = step->BW[i * r + j];
   }
-  for (int64_t i = 0; i < r; i++)
-    for (int64_t j = 0; j < r; j++) step->G[i * r + j] = (i == j) - dot(length, XG + i * length, XG + j * length);
+  kwm_gemm_f64(false, true, r, r, length, -1, XG, length, XG, length, 0, step->G, r);
+  for (int64_t i = 0; i < r; i++) step->G[i * (r + 1)] += 1;
   half_and_one(r, step->G);
   kwm_triangular_solve_f64(r, length, step->G, r, XG, length);
   const int64_t wide = spread_root(tracker, b, walk > 0 ? n : 0, step->wide);
