@@ -47,10 +47,12 @@ kwm_status kwm_ring_create(struct kwm_ring *ring, const struct kwm_ring_spec *sp
 void kwm_ring_destroy(struct kwm_ring *ring);
 
 /* As a tracker's. predict is local; update is collective over the owners: its verdict, NIS and likelihood are the
-   segments' own outputs' together, as if segments were independent, and squares their innovations'. e, s: NULL. */
+   segments' own outputs' together, as if segments were independent, and squares their innovations'. e, s: NULL. lost:
+   the verdict is numeric, and a mean is not finite. */
 struct kwm_ring_track {
   struct kwm_track track;
   double squares;
+  bool lost;
 };
 void kwm_ring_prior(struct kwm_ring *ring);
 void kwm_ring_begin(struct kwm_ring *ring);

@@ -145,16 +145,25 @@ static kwm_status row(void *self, bool evaluated) {
 /* ---- the loop */
 
 /* Everything is the same on all ranks. A gated step is counted, and no trouble. */
-static void describe(struct world *world, const struct kwm_track *track, struct kwm_loop_step *step) {
+static void describe(struct world *world, const struct kwm_ring_track *one, struct kwm_loop_step *step) {
+  const struct kwm_track *const track = &one->track;
   const bool bad = track->verdict == KWM_TRACKED_NUMERIC;
   world->skips_in_a_row = bad ? world->skips_in_a_row + 1 : 0;
   if (!bad) return;
-  const bool lost = world->is_split ? kwm_par_any(&world->run->layout, !world_finite(world)) : !world_finite(world);
-  step->verdict = lost ? KWM_STEP_NOT_FINITE : KWM_STEP_INDEFINITE;
+  step->verdict = one->lost ? KWM_STEP_NOT_FINITE : KWM_STEP_INDEFINITE;
   step->place = step->verdict == KWM_STEP_INDEFINITE ? "S" : "the state";
   snprintf(step->numbers, sizeof step->numbers,
            "nis %.3g of %d outputs (world.prior, world.process_noise and world.gate may help)", track->nis,
            track->observed);
+}
+
+/* Whatever the model, as of a ring. */
+static struct kwm_ring_track learn(struct world *world, int64_t t) {
+  if (world->is_split) return world_split_learn(world, &world->split.ring, t);
+  const struct kwm_track track = world_learn(world, world_learner(world), t);
+  return (struct kwm_ring_track){.track = track,
+                                 .squares = world_squares(&track, world->series.m),
+                                 .lost = track.verdict == KWM_TRACKED_NUMERIC && !world_finite(world)};
 }
 
 static kwm_status one_step(void *self, struct kwm_loop_step *step) {
@@ -168,19 +177,11 @@ static kwm_status one_step(void *self, struct kwm_loop_step *step) {
     world_regress(world, &world->streams[0], t);
     world->counts.row_steps++;
   } else {
-    struct kwm_track track;
-    double squares;
-    if (world->is_split) {
-      const struct kwm_ring_track all = world_split_learn(world, &world->split.ring, t);
-      track = all.track, squares = all.squares;
-    } else {
-      track = world_learn(world, world_learner(world), t);
-      squares = world_squares(&track, world->series.m);
-    }
+    struct kwm_ring_track one = learn(world, t);
     if (kwm_fault_ordered("indefinite", "learn", world->step, world->run->layout.rank))
-      track.verdict = KWM_TRACKED_NUMERIC;
-    world_count(&world->counts, &track, squares);
-    describe(world, &track, step);
+      one.track.verdict = KWM_TRACKED_NUMERIC;
+    world_count(&world->counts, &one.track, one.squares);
+    describe(world, &one, step);
   }
   world->step += done;
   return KWM_OK;

@@ -1,5 +1,5 @@
 /* Private to filter: trackers whose P_θθ is block-diagonal (blocks.c, blocks_update.c), or that and low rank
-   (factors.c, factors_update.c). */
+   (factors.c, factors_predict.c, factors_update.c). */
 #pragma once
 
 #include "tracker_state.h"

@@ -16,3 +16,12 @@ struct factors_step {
   double *wide, *XG;          /* (w, r + 2 w), (r, r + w) */
 };
 struct factors_step factors_step(const struct kwm_tracker *tracker);
+
+/* Of a block: Y_b <- the lower root that `wide` (n, count) has, which is overwritten; wide (n, r + n + more) <- [C_b
+   Y_b 0], returns its row length. */
+void factors_take_root(const struct block *b, int64_t count, double *wide);
+int64_t factors_spread_root(const struct kwm_tracker *tracker, const struct block *b, int64_t more, double *wide);
+
+/* Variance of its parameter i; its deviation times share, correlations stay. */
+double factors_variance(const struct block *b, int64_t r, int64_t i);
+void factors_scale_row(const struct block *b, int64_t r, int64_t i, double share);

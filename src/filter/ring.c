@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { NUMERIC, GATED, OBSERVED, NIS, LIKELIHOOD, SQUARES, FACTS };
+enum { NUMERIC, LOST, GATED, OBSERVED, NIS, LIKELIHOOD, SQUARES, FACTS };
 enum { LEFT, RIGHT };
 
 void kwm_ring_range(const struct kwm_layout *layout, int segments, int *begin, int *count) {
@@ -161,12 +161,19 @@ bool kwm_ring_predict(struct kwm_ring *ring, const double *u) {
   return sound;
 }
 
+static bool all_finite(const struct kwm_tracker *tracker) {
+  double all = 0;
+  for (int i = 0; i < tracker->N; i++) all += fabs(tracker->z[i]);
+  return isfinite(all);
+}
+
 /* One segment's facts. */
 static void update_segment(struct kwm_ring *ring, int s, const double *y, double *facts) {
   const struct kwm_segment *const cut = &ring->spec.cuts[s];
   for (int i = 0; i < cut->m; i++) ring->y[i] = y[kwm_segment_state(cut, cut->outputs[i])];
   const struct kwm_track track = kwm_tracker_update(&ring->trackers[s], ring->y);
   facts[NUMERIC] = track.verdict == KWM_TRACKED_NUMERIC || !ring->sound;
+  facts[LOST] = facts[NUMERIC] > 0 && !all_finite(&ring->trackers[s]);
   facts[GATED] = track.verdict == KWM_TRACKED_GATED;
   if (track.verdict != KWM_TRACKED) return;
   facts[OBSERVED] = track.observed;
@@ -191,5 +198,12 @@ struct kwm_ring_track kwm_ring_update(struct kwm_ring *ring, const double *y) {
                                                        : KWM_TRACKED_NOTHING;
   return (struct kwm_ring_track){
       .track = {.verdict = verdict, .observed = (int)sum[OBSERVED], .nis = sum[NIS], .likelihood = sum[LIKELIHOOD]},
-      .squares = sum[SQUARES]};
+      .squares = sum[SQUARES],
+      .lost = sum[LOST] > 0};
+}
+
+bool kwm_ring_finite(const struct kwm_ring *ring) {
+  bool all = true;
+  for (int s = 0; s < ring->count; s++) all = all && all_finite(&ring->trackers[s]);
+  return all;
 }

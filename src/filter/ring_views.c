@@ -79,13 +79,6 @@ size_t kwm_ring_bytes(const struct kwm_ring *ring) {
   return bytes;
 }
 
-bool kwm_ring_finite(const struct kwm_ring *ring) {
-  double all = 0;
-  for (int s = 0; s < ring->count; s++)
-    for (int i = 0; i < ring->trackers[s].N; i++) all += fabs(ring->trackers[s].z[i]);
-  return isfinite(all);
-}
-
 /* ---- checkpoints: steps observed, then what the tracker keeps, then zeros */
 
 int64_t kwm_ring_width(const struct kwm_ring *ring) {
