@@ -1,11 +1,12 @@
 #!/bin/bash
 # usage: world.sh FOLDER [PART ...]: the numbers on world models, over seeds 1 to 5, into FOLDER/world.tsv; runs go to FOLDER
-# and are removed once they are judged. Parts (all): systems slow hidden jump learned recovered. About 20 minutes on 2 cores.
+# and are removed once they are judged. Parts (all): systems slow hidden jump learned large recovered. About 40 minutes on 2 cores.
 #   systems    learned models of five systems against filters with the true model, autoregression, DMD
 #   slow       the exact Koopman lift: eigenvalues and forecasts, without noise and with 1 %
 #   hidden     the lifted filter where the extended one has no chance
 #   jump       steps until a parameter that jumped is found again; NIS before, at and after it
 #   learned    Koopman models with a learned lift, beside dictionaries corrected by outputs and by their lift
+#   large      cross terms in low rank, and rings cut into segments, beside one filter of all (seeds 1 to 3); 200 and 400 states (seed 1)
 #   recovered  parameters and noises of a linear system within their own intervals, seeds 1 to 400
 # KWM: the program (default build/release/kwm, built if it is not there).
 set -euo pipefail
@@ -13,7 +14,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 [ $# -ge 1 ] || { echo "world: wanted FOLDER" >&2; exit 2; }
 folder=$1
 shift
-all=(systems slow hidden jump learned recovered)
+all=(systems slow hidden jump learned large recovered)
 parts=("${@:-${all[@]}}")
 for part in "${parts[@]}"; do
   [[ " ${all[*]} " == *" $part "* ]] || { echo "world: wanted of the parts ${all[*]}, found $part" >&2; exit 2; }
@@ -116,6 +117,20 @@ for seed in $seeds; do
     done
     run slow learned slow "$seed" world.lift=network world.correction=lift world.states=3 world.decoder=0 world.ahead=4 world.observation_noise=0.02
     eigenvalues learned slow
+    run slow learned slow-refit "$seed" world.lift=network world.correction=lift world.states=3 world.decoder=0 world.ahead=4 world.observation_noise=0.02 world.refit=true
+    eigenvalues learned slow-refit
+  fi
+  if chosen large && [ "$seed" -le 3 ]; then
+    run lorenz96 large 8-dense "$seed"
+    run lorenz96 large 8-block "$seed" world.cov=block
+    for rank in 2 4 6 8; do run lorenz96 large "8-rank-$rank" "$seed" world.cov=lowrank world.rank="$rank"; done
+    run lorenz96-blocks large 40-block "$seed" world.horizon=10
+    for rank in 10 20 40; do run lorenz96-blocks large "40-rank-$rank" "$seed" world.horizon=10 world.cov=lowrank world.rank="$rank"; done
+    for reach in 0 1 3; do run lorenz96-blocks large "40-reach-$reach" "$seed" world.horizon=10 world.segments=8 world.reach="$reach"; done
+    if [ "$seed" = 1 ]; then
+      run lorenz96-split large 200 "$seed"
+      run lorenz96-split large 400 "$seed" system.size=400 world.segments=40
+    fi
   fi
 done
 

@@ -158,9 +158,11 @@ struct kwm_config {
     int64_t states;   /* statespace: 0: as many as outputs */
     char *transition; /* linear | polynomial | mlp */
     int64_t degree, hidden, near;
-    char *readout; /* identity | linear */
-    char *method;  /* joint | unscented | dual */
-    char *cov;     /* joint: dense | block */
+    int64_t segments, reach; /* 0: the ring of states is not cut (kwm/ring.h) */
+    char *readout;           /* identity | linear */
+    char *method;            /* joint | unscented | dual */
+    char *cov;               /* joint: dense | block | lowrank */
+    int64_t rank;            /* lowrank: 0: as many as states */
     int64_t iterations;
     double prior, walk, forgetting;
     char *noise; /* adapt | given | fit */
@@ -170,7 +172,7 @@ struct kwm_config {
     char *correction; /* koopman: outputs | lift */
     double linearity;
     int64_t horizon, ar, delays, radials;
-    bool stable, online;
+    bool stable, refit, online;
     int64_t streams;
   } world;
   struct {

@@ -1,6 +1,7 @@
 /* State-space models whose parameters are learned: x⁺ = x + g(x, u; θ), y = h(x; θ), with exact Jacobians. Local. */
 #pragma once
 
+#include "kwm/segment.h"
 #include "kwm/space.h"
 
 enum kwm_transition {
@@ -46,3 +47,16 @@ void kwm_statespace_prior(const struct kwm_statespace *model, uint64_t seed, dou
 
 /* What parameter i is, for tables: "x1: x1^2 x2"; text holds 64 bytes. */
 const char *kwm_statespace_name(const struct kwm_statespace *model, int i, char *text);
+
+/* A segment of a local polynomial model (near > 0) as a model of its own: states of its window, parameters of its own
+   states. Its inputs are [u; x of `near` states before and behind the window; θ of the states within reach, before and
+   behind]. space borrows window, which borrows the others. KWM_ERR_USAGE: another model. */
+struct kwm_statespace_window {
+  const struct kwm_statespace *model;
+  const struct kwm_segment *segment;
+  double *padded, *values;
+};
+kwm_status kwm_statespace_window_init(struct kwm_statespace_window *window, const struct kwm_statespace *model,
+                                      const struct kwm_segment *segment);
+void kwm_statespace_window_fini(struct kwm_statespace_window *window);
+void kwm_statespace_window_space(const struct kwm_statespace_window *window, struct kwm_space *space);

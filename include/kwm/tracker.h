@@ -6,13 +6,21 @@
    gain for all of them; h may be iterated to the maximum a posteriori. `unscented`: sigma points in place of Jacobians,
    in array form. `dual`: x and θ apart, θ corrected with the total derivative dŷ/dθ carried through the state filter.
    `block`: joint, with P_θθ block-diagonal and all of P_xθ and P_xx: memory Σ n_b (n_b + d) in place of (n + d)²; ranks
-   that share the blocks call predict, update and variances together. All else local; numerical trouble is a verdict. */
+   that share the blocks call predict, update and variances together. `lowrank`: P = blkdiag(P_b, D) + UUᵀ with `rank`
+   columns in U, which hold all covariance of θ with x, and of blocks with each other: memory Σ n_b (n_b + rank), shared
+   likewise; outputs without parameters of their own. All else local; numerical trouble is a verdict. */
 #pragma once
 
 #include "kwm/par.h"
 #include "kwm/space.h"
 
-enum kwm_tracker_method { KWM_TRACKER_JOINT, KWM_TRACKER_UNSCENTED, KWM_TRACKER_DUAL, KWM_TRACKER_BLOCK };
+enum kwm_tracker_method {
+  KWM_TRACKER_JOINT,
+  KWM_TRACKER_UNSCENTED,
+  KWM_TRACKER_DUAL,
+  KWM_TRACKER_BLOCK,
+  KWM_TRACKER_LOWRANK
+};
 
 struct kwm_tracker_spec {
   const struct kwm_space *space; /* borrowed */
@@ -22,19 +30,22 @@ struct kwm_tracker_spec {
   double forgetting; /* θ's covariance is divided by this a step, as long as it is below the prior's; 1: never */
   double adapt;      /* rate at which process and observation noise follow the innovations; 0: fixed */
   double gate;       /* steps with a NIS beyond this many times the outputs are not used; 0: never */
+  int judged;        /* joint, block: NIS and likelihood are of the first so many outputs; 0: of all */
   int n_blocks;
-  const int *blocks;         /* block: sizes (n_blocks), in θ's order; borrowed */
-  struct kwm_layout *layout; /* block: its owners share the blocks; NULL: this rank has all; borrowed */
+  const int *blocks;         /* block, lowrank: sizes (n_blocks), in θ's order; borrowed */
+  struct kwm_layout *layout; /* likewise: its owners share the blocks; NULL: this rank has all; borrowed */
+  int rank;                  /* lowrank: 1 to d */
 };
 
 struct kwm_tracker {
   struct kwm_tracker_spec spec;
   int n, d, m, N; /* θ, x, y; N = n + d */
-  double *z, *Y;  /* mean [θ; x] (N); Y (N, N): column j at Y + j N, rows j .. N - 1; block: this rank's roots */
-  double *D;      /* block: (d, d) */
-  double *q, *r;  /* variances of the noises (d), (m) */
-  double *Q;      /* (d, d) lower root of a full process noise in place of q; NULL: q */
-  double *prior;  /* (n) variances */
+  double *z,
+      *Y;    /* mean [θ; x] (N); Y (N, N): column j at Y + j N, rows j .. N - 1; block, lowrank: this rank's roots */
+  double *D; /* block: (d, d); lowrank: Z (src/filter/factors.c) */
+  double *q, *r;          /* variances of the noises (d), (m) */
+  double *Q;              /* (d, d) lower root of a full process noise in place of q; NULL: q */
+  double *prior;          /* (n) variances */
   double *start, *spread; /* (d) a trajectory's first state: mean and variance */
   double *S;              /* dual: dx/dθ (d, n) */
   double steps;           /* observed so far, for the adaptation's first rates */
@@ -78,14 +89,19 @@ void kwm_tracker_widen(struct kwm_tracker *tracker, double *v);
    rank; n = 0. False: not finite, or other's P singular. */
 bool kwm_tracker_meet(struct kwm_tracker *tracker, const struct kwm_tracker *other);
 
-/* P (N, N), row-major, in the order [θ; x]; variance of element i of z. */
+/* P (N, N), row-major, in the order [θ; x]; variance of element i of z (block: of a state; its ranks have them apart).
+ */
 void kwm_tracker_covariance(const struct kwm_tracker *tracker, double *P);
 double kwm_tracker_variance(const struct kwm_tracker *tracker, int i);
 
-/* variances (n) of all parameters; block: collective. */
+/* State i takes a mean and a variance that others know better: a smaller variance scales its row and column of P, a
+   larger one is added to, so that P stays positive semidefinite. joint; block, where this rank has all blocks. */
+void kwm_tracker_adopt(struct kwm_tracker *tracker, int i, double mean, double variance);
+
+/* variances (n) of all parameters; block, lowrank: collective. */
 void kwm_tracker_variances(const struct kwm_tracker *tracker, double *variances);
 
-/* block: this rank's roots as a piece of all ranks', in one order whoever has them. */
+/* block, lowrank: this rank's roots as a piece of all ranks', in one order whoever has them. */
 struct kwm_tracker_roots {
   double *values;
   int64_t first, count, all;

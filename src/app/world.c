@@ -78,6 +78,10 @@ static enum kwm_tracker_method method_of(const char *word) {
   return strcmp(word, "dual") == 0 ? KWM_TRACKER_DUAL : KWM_TRACKER_JOINT;
 }
 
+static bool is_low(const struct kwm_config *config) {
+  return strcmp(config->world.cov, "lowrank") == 0;
+}
+
 static struct kwm_statespace_spec model_spec(const struct world *world) {
   const struct kwm_config *const config = world->config;
   const char *const word = config->world.transition;
@@ -94,32 +98,41 @@ static struct kwm_statespace_spec model_spec(const struct world *world) {
                                       .near = (int)config->world.near};
 }
 
-void world_set_noises(const struct world *world, struct kwm_tracker *tracker) {
+void world_noises(const struct world *world, int d, double *state, double *output) {
   const struct kwm_config *const config = world->config;
   const struct kwm_series *const series = &world->series;
   const bool given = strcmp(config->world.noise, "given") == 0 && world->known;
   const double q = config->world.process_noise, r = config->world.observation_noise;
   const double least = 1e-24; /* a noise of zero has no inverse */
-  for (int i = 0; i < tracker->d; i++) {
+  for (int i = 0; i < d; i++) {
     const bool mine = given && i < series->m && !world->koopman;
     const double own = mine ? world->system.process[world->system.first + i] / pow(series->scale[i], 2) : q * q;
-    tracker->q[i] = fmax(own, least);
+    state[i] = fmax(own, least);
   }
-  for (int i = 0; i < tracker->m; i++)
-    tracker->r[i] = fmax(given ? world->system.observation[i] / pow(series->scale[i], 2) : r * r, least);
+  for (int i = 0; i < series->m; i++)
+    output[i] = fmax(given ? world->system.observation[i] / pow(series->scale[i], 2) : r * r, least);
+}
+
+void world_set_noises(const struct world *world, struct kwm_tracker *tracker) {
+  world_noises(world, tracker->d, tracker->q, tracker->r);
 }
 
 static kwm_status open_statespace(struct world *world) {
   const struct kwm_config *const config = world->config;
   const struct kwm_statespace_spec spec = model_spec(world);
+  KWM_CHECK(!is_low(config) || config->world.rank <= spec.d, KWM_ERR_USAGE,
+            "world.rank: wanted at most the %d states, found %lld", spec.d, (long long)config->world.rank);
   KWM_TRY(kwm_statespace_init(&world->model, &spec));
   kwm_statespace_space(&world->model, &world->space);
-  const bool block = strcmp(config->world.cov, "block") == 0;
+  const bool block = strcmp(config->world.cov, "block") == 0, low = is_low(config);
   const int n_blocks = kwm_statespace_blocks(&world->model, NULL);
   KWM_TRY(kwm_alloc((void **)&world->blocks, (size_t)n_blocks * sizeof(int), "blocks"));
   kwm_statespace_blocks(&world->model, world->blocks);
   const struct kwm_tracker_spec tracker = {.space = &world->space,
-                                           .method = block ? KWM_TRACKER_BLOCK : method_of(config->world.method),
+                                           .method = block ? KWM_TRACKER_BLOCK
+                                                     : low ? KWM_TRACKER_LOWRANK
+                                                           : method_of(config->world.method),
+                                           .rank = config->world.rank > 0 ? (int)config->world.rank : spec.d,
                                            .n_blocks = n_blocks,
                                            .blocks = world->blocks,
                                            .layout = &world->run->layout,
@@ -128,6 +141,7 @@ static kwm_status open_statespace(struct world *world) {
                                            .forgetting = config->world.forgetting,
                                            .adapt = strcmp(config->world.noise, "adapt") == 0 ? config->world.adapt : 0,
                                            .gate = config->world.gate};
+  if (world->is_split) return world_split_open(world, &tracker);
   KWM_TRY(kwm_tracker_create(&world->tracker, &tracker));
   kwm_statespace_prior(&world->model, config->seed, config->world.prior, world->tracker.z, world->tracker.prior);
   for (int i = 0; i < world->tracker.d; i++) world->tracker.spread[i] = 1;
@@ -178,15 +192,25 @@ static kwm_status check(const struct world *world) {
             (long long)trajectories, streams);
   KWM_CHECK(streams == 1 || world->koopman || strcmp(config->world.method, "joint") == 0, KWM_ERR_USAGE,
             "world.streams: wanted world.method joint with more than one stream, found %s", config->world.method);
-  const bool block = strcmp(config->world.cov, "block") == 0;
-  KWM_CHECK(
-      !block || (!world->koopman && strcmp(config->world.method, "joint") == 0 && streams == 1 &&
-                 config->world.iterations == 1 && !config->world.online),
-      KWM_ERR_USAGE,
-      "world.cov block: wanted model.kind statespace, world.method joint, world.streams 1, world.iterations 1 and "
-      "world.online false, found others");
-  KWM_CHECK(block || config->layout.owners == 1, KWM_ERR_USAGE,
-            "layout.owners: wanted 1 with world.cov dense, found %lld", (long long)config->layout.owners);
+  const bool block = strcmp(config->world.cov, "dense") != 0;
+  KWM_CHECK(!block || (!world->koopman && strcmp(config->world.method, "joint") == 0 && streams == 1 &&
+                       config->world.iterations == 1 && !config->world.online),
+            KWM_ERR_USAGE,
+            "world.cov %s: wanted model.kind statespace, world.method joint, world.streams 1, world.iterations 1 and "
+            "world.online false, found others",
+            config->world.cov);
+  KWM_CHECK(!is_low(config) || (strcmp(config->world.readout, "identity") == 0 && !world->is_split), KWM_ERR_USAGE,
+            "world.cov lowrank: wanted world.readout identity and world.segments 0, found others");
+  KWM_CHECK(!config->world.refit || (world->network && !config->world.stable), KWM_ERR_USAGE,
+            "world.refit: wanted world.lift network and world.stable false, found others");
+  KWM_CHECK(!world->is_split || (strcmp(config->world.method, "joint") == 0 && streams == 1 && !config->world.online &&
+                                 strcmp(config->world.noise, "fit") != 0),
+            KWM_ERR_USAGE,
+            "world.segments: wanted world.method joint, world.streams 1, world.online false and world.noise adapt or "
+            "given, found others");
+  KWM_CHECK(block || world->is_split || config->layout.owners == 1, KWM_ERR_USAGE,
+            "layout.owners: wanted 1 with world.cov dense and world.segments 0, found %lld",
+            (long long)config->layout.owners);
   KWM_CHECK(strcmp(config->learner, "kalman") == 0, KWM_ERR_USAGE,
             "learner: wanted kalman with model.kind %s, found %s", config->model.kind, config->learner);
   return KWM_OK;
@@ -208,6 +232,7 @@ kwm_status world_open(struct world *world, struct kwm_run *run) {
   world->config = &run->config;
   world->koopman = strcmp(run->config.model.kind, "koopman") == 0;
   world->network = world_is_network(&run->config);
+  world->is_split = !world->koopman && run->config.world.segments > 0;
   for (int i = 0; i < 4; i++) world->noise[i] = NAN;
   run->config.layout.stages = 1; /* there is nothing to split in this way */
   KWM_TRY(kwm_layout_init(&run->layout, run->config.layout.replicas, 1, run->config.layout.owners));
@@ -223,6 +248,7 @@ void world_close(struct world *world) {
     kwm_regression_destroy(&world->streams[s]);
   kwm_free(world->streams);
   kwm_regression_destroy(&world->regression);
+  world_split_close(world);
   kwm_tracker_destroy(&world->tracker);
   kwm_tracker_destroy(&world->learner);
   kwm_tracker_destroy(&world->meeting);

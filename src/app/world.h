@@ -6,6 +6,7 @@
 #include "kwm/lift.h"
 #include "kwm/regression.h"
 #include "kwm/report.h"
+#include "kwm/ring.h"
 #include "kwm/statespace.h"
 #include "kwm/systems.h"
 #include "kwm/tracker.h"
@@ -18,6 +19,16 @@ struct world_counts {
   double row_seconds, row_steps, row_nis, row_dof, row_squares, row_outputs, row_likelihood;
 };
 
+/* world.segments: the ring of states cut, one tracker a segment in place of world.tracker. */
+struct world_split {
+  int count; /* this rank's segments */
+  struct kwm_segment *cuts;
+  struct kwm_statespace_window *windows;
+  struct kwm_space *spaces;
+  struct kwm_ring ring;
+  double *theta; /* (n) all segments', once world_split_theta has gathered them */
+};
+
 struct world {
   struct kwm_run *run;
   const struct kwm_config *config;
@@ -27,6 +38,8 @@ struct world {
   struct kwm_system system;
   struct kwm_statespace model;
   int *blocks; /* statespace: sizes of θ's blocks */
+  bool is_split;
+  struct world_split split;
   struct kwm_lift lift;
   struct kwm_encoder encoder; /* network: what learner filters the parameters of, by losses */
   struct kwm_space space, losses;
@@ -76,8 +89,24 @@ struct kwm_track world_observe(const struct world *world, struct kwm_tracker *tr
 /* The tracker over step t of the series. */
 struct kwm_track world_track(struct world *world, struct kwm_tracker *tracker, int64_t t);
 
-/* q, r <- as configured; of a known system whose states the outputs are, its own if they are to be given. */
+/* q (d), r (m) <- as configured; of a known system whose states the outputs are, its own if they are to be given. */
+void world_noises(const struct world *world, int d, double *q, double *r);
 void world_set_noises(const struct world *world, struct kwm_tracker *tracker);
+
+/* world_split.c: the trackers of this rank's segments, on the model at hand. step t of the series; collective. theta:
+   split.theta <- all segments' parameters; collective. */
+kwm_status world_split_open(struct world *world, const struct kwm_tracker_spec *tracker);
+void world_split_close(struct world *world);
+struct kwm_ring_track world_split_learn(struct world *world, struct kwm_ring *ring, int64_t t);
+kwm_status world_split_theta(struct world *world);
+
+/* All parameters and noises as a table shows them, whoever has them. values belong to the view; collective. */
+struct world_view {
+  int n, d, m; /* parameters of what learns; states and outputs of the filter of states */
+  const double *theta, *prior, *variances, *q, *r;
+  double *memory;
+};
+kwm_status world_look(struct world *world, struct world_view *view);
 
 /* world_fit.c: log scales of q and r by the filter's own likelihood over at most 2000 training steps (statespace: the
    first ones, from the prior on; koopman: the last ones), with deviations from its curvature: world->noise. */
@@ -88,15 +117,20 @@ void world_apply_noise(struct world *world, struct kwm_tracker *tracker, const d
 /* The same of a known system, as means over the outputs: what a fit should find. */
 void world_true_noise(const struct world *world, double *logs);
 
-/* What a tracked step adds to the counts and their row. */
-void world_count(struct world_counts *counts, const struct kwm_track *track, int m);
+/* What a tracked step adds to the counts and their row; squares of its m innovations. */
+void world_count(struct world_counts *counts, const struct kwm_track *track, double squares);
+double world_squares(const struct kwm_track *track, int m);
 
 /* world_encoder.c: koopman with world.lift network. learn: the losses of the steps t - ahead .. t, every few steps.
-   solve: lift.A <- [K B], Q (size, size) <- the lifts' mean square distance from K z + B u over the training part. */
+   solve: lift.A <- [K B] as learned or (world.refit) by least squares on the learned lift, Q (size, size) <- the lifts'
+   mean square distance from K z + B u over the training part. */
 bool world_is_network(const struct kwm_config *config);
 kwm_status world_encoder_open(struct world *world);
 struct kwm_track world_encoder_learn(struct world *world, struct kwm_tracker *tracker, int64_t t);
-void world_encoder_solve(struct world *world, double *Q);
+kwm_status world_encoder_solve(struct world *world, double *Q);
+
+/* lift.A <- [K B] by least squares over the training part. KWM_ERR_NUMERIC: its data do not determine them. */
+kwm_status world_regress_lift(const struct world *world, struct kwm_lift *lift);
 
 /* The filter that learns and one step of it; koopman's dictionaries have none (world_regress). */
 struct kwm_tracker *world_learner(struct world *world);
@@ -129,14 +163,16 @@ struct world_frozen {
   struct kwm_space inner;
   const double *theta;
 };
-void world_frozen_space(struct world_frozen *frozen, const struct world *world, struct kwm_space *space);
+void world_frozen_space(struct world_frozen *frozen, const struct kwm_space *inner, const double *theta,
+                        struct kwm_space *space);
 
 /* One way of predicting: a filter, a lift from the raw window, or the last value. */
-enum world_kind { WORLD_TRACKER, WORLD_LIFT, WORLD_LAST };
+enum world_kind { WORLD_TRACKER, WORLD_RING, WORLD_LIFT, WORLD_LAST };
 struct world_method {
   const char *name;
   enum world_kind kind;
   struct kwm_tracker tracker, scratch;
+  struct kwm_ring ring, ahead; /* of all ranks */
   struct kwm_lift lift;
   bool states; /* the tracker's states are the true ones, or (normalised) those of the series */
   bool lifts;  /* begins from the window */
@@ -150,13 +186,14 @@ struct world_score {
   double *errors, *inside50, *inside90, *count; /* (horizon) */
 };
 
-/* world_methods.c: the learned model, then what it is compared with; returns their number. */
+/* world_methods.c: the learned model, then, on rank 0, what it is compared with. */
 enum { WORLD_METHODS_MAX = 8 };
 struct world_methods {
   int n;
   struct world_method method[WORLD_METHODS_MAX];
   struct world_known known;
-  struct world_frozen frozen;
+  struct world_frozen frozen, *windows; /* windows, held: (split.ring.count) */
+  struct kwm_space *held;
   struct kwm_space spaces[WORLD_METHODS_MAX];
   double *memory;
 };
@@ -168,7 +205,8 @@ kwm_status world_score(const struct world *world, struct world_method *method, i
                        struct world_score *score, kwm_metrics *trajectory);
 
 /* world_eval.c: all methods over the test part: forecast.tsv, trajectory.tsv, spectrum.tsv in dir ("": none); printed
-   if `prints`. best <- the learned model's numbers. */
+   if `prints`. result <- the learned model's numbers. Rank 0 alone, or, with a split model, all, of which the others
+   filter and write nothing. */
 struct world_result {
   double filtered, nis, nees, rmse_1, rmse_10, coverage50, coverage90;
 };

@@ -85,7 +85,11 @@ static void residuals(struct world *world, double *Q) {
   for (int i = 0; i < size * size && count > 0; i++) Q[i] /= count;
 }
 
-void world_encoder_solve(struct world *world, double *Q) {
-  kwm_encoder_matrix(&world->encoder, world->learner.z, world->lift.A, NULL);
+kwm_status world_encoder_solve(struct world *world, double *Q) {
+  if (world->config->world.refit)
+    KWM_TRY(world_regress_lift(world, &world->lift));
+  else
+    kwm_encoder_matrix(&world->encoder, world->learner.z, world->lift.A, NULL);
   residuals(world, Q);
+  return KWM_OK;
 }

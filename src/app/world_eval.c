@@ -50,8 +50,10 @@ static kwm_status one_method(struct world *world, struct world_method *method, c
       .errors = memory, .inside50 = memory + horizon, .inside90 = memory + 2 * horizon, .count = memory + 3 * horizon};
   kwm_metrics *trajectory = NULL;
   memset(memory, 0, (size_t)(4 * horizon) * sizeof *memory);
-  if (result != NULL && dir[0] != '\0') KWM_TRY(open_trajectory(world, dir, &trajectory));
-  const kwm_status status = world_score(world, method, first, world->series.n, &score, trajectory);
+  kwm_status status = KWM_OK;
+  if (result != NULL && dir[0] != '\0') status = open_trajectory(world, dir, &trajectory);
+  if (method->kind == WORLD_RING) status = kwm_agree(world->run->layout.world, status);
+  if (status == KWM_OK) status = world_score(world, method, first, world->series.n, &score, trajectory);
   kwm_metrics_close(&trajectory);
   KWM_TRY(status);
   const struct share share = share_of(world, &score);
@@ -108,8 +110,8 @@ static kwm_status spectrum(struct world *world, FILE *to, const char *lead) {
     linear = (struct kwm_lift){.spec = {.m = world->series.m < size ? world->series.m : size}, .size = size};
     status = kwm_alloc((void **)&linear.A, (size_t)(size * (size + 2 + world->series.k)) * sizeof(double), "Jacobian");
     double *const x = status == KWM_OK ? linear.A + size * size : NULL;
-    if (status == KWM_OK)
-      world->space.step(world->space.context, x, x + 2 * size, world->tracker.z, x + size, linear.A, NULL);
+    const double *const theta = world->is_split ? world->split.theta : world->tracker.z;
+    if (status == KWM_OK) world->space.step(world->space.context, x, x + 2 * size, theta, x + size, linear.A, NULL);
   }
   if (status == KWM_OK) status = kwm_lift_spectrum(&linear, values, values + 2 * size, &facts);
   if (status == KWM_OK) {
@@ -151,9 +153,11 @@ static kwm_status close_part(const char *dir, const char *name, FILE *file) {
 kwm_status world_evaluate(struct world *world, const char *dir, bool prints, struct world_result *result) {
   struct world_methods *methods;
   FILE *forecasts = NULL, *values = NULL;
+  if (world->is_split) KWM_TRY(world_split_theta(world));
   KWM_TRY(kwm_alloc((void **)&methods, sizeof *methods, "methods"));
   kwm_status status = open_part(dir, "forecast.tsv", &forecasts);
   if (status == KWM_OK) status = world_methods_open(methods, world);
+  if (world->is_split) status = kwm_agree(world->run->layout.world, status);
   if (forecasts != NULL) fprintf(forecasts, "method\thorizon\trmse\tcoverage_50\tcoverage_90\tcount\n");
   if (status == KWM_OK) status = all_methods(world, methods, dir, prints, forecasts, result);
   const kwm_status closed = close_part(dir, "forecast.tsv", forecasts);
@@ -173,7 +177,8 @@ kwm_status world_evaluate(struct world *world, const char *dir, bool prints, str
 static kwm_status open_at(struct world *world, struct kwm_run *run, kwm_ckpt *ckpt) {
   struct kwm_layout all;
   kwm_par_world(&all);
-  const bool block = strcmp(run->config.world.cov, "block") == 0;
+  const bool split = strcmp(run->config.model.kind, "statespace") == 0 && run->config.world.segments > 0;
+  const bool block = split || strcmp(run->config.world.cov, "dense") != 0;
   run->config.layout.replicas = block ? 1 : all.size; /* rank 0 works; the others hold the file open with it */
   run->config.layout.owners = block ? all.size : 1;
   if (!block && run->config.world.streams < all.size) run->config.layout.replicas = 1;
@@ -182,6 +187,7 @@ static kwm_status open_at(struct world *world, struct kwm_run *run, kwm_ckpt *ck
             all.size);
   KWM_TRY(world_open(world, run));
   KWM_TRY(world_load(world, ckpt));
+  if (world->is_split) return world_split_theta(world);
   if (!world->koopman) return KWM_OK;
   KWM_TRY(world_merge(world));
   KWM_TRY(world_solve(world));
@@ -191,7 +197,7 @@ static kwm_status open_at(struct world *world, struct kwm_run *run, kwm_ckpt *ck
 
 static kwm_status evaluate(struct world *world, kwm_ckpt *ckpt, const char *dir) {
   struct world_result result;
-  if (world->run->layout.rank != 0) return KWM_OK;
+  if (world->run->layout.rank != 0) return world->is_split ? world_evaluate(world, "", false, &result) : KWM_OK;
   printf("checkpoint\t%s\nstep\t%lld\n", kwm_ckpt_path(ckpt), (long long)world->step);
   return world_evaluate(world, dir, true, &result);
 }
@@ -223,11 +229,20 @@ kwm_status kwm_world_plan(struct kwm_run *run) {
   struct world *world;
   KWM_TRY(kwm_alloc((void **)&world, sizeof *world, "world model"));
   const kwm_status status = world_open(world, run);
+  double filter = 0, bytes = (double)kwm_mem_bytes(); /* of the rank that has most */
+  if (status == KWM_OK) {
+    filter = (double)(world->is_split ? kwm_ring_bytes(&world->split.ring) : world_learner(world)->bytes);
+    kwm_par_max_world(&run->layout, 1, &filter);
+    kwm_par_max_world(&run->layout, 1, &bytes);
+  }
   if (status == KWM_OK && run->layout.rank == 0) {
     printf("steps\t%lld\noutputs\t%d\ninputs\t%d\nstates\t%d\nparameters\t%d\n", (long long)world->steps,
            world->series.m, world->series.k, world->koopman ? world->lift.size : world->space.d,
            world_parameters(world));
-    printf("bytes\t%zu\n", kwm_mem_bytes());
+    if (world->is_split)
+      printf("segments\t%lld\nwindow\t%d\nsegments_per_rank\t%d\n", (long long)run->config.world.segments,
+             world->split.cuts[0].size, world->split.count);
+    printf("filter_bytes\t%.0f\nbytes\t%.0f\n", filter, bytes);
   }
   world_close(world);
   kwm_free(world);

@@ -130,7 +130,7 @@ kwm_status world_solve(struct world *world) {
   const int d = world->lift.size;
   double trace = 0;
   if (world->network)
-    world_encoder_solve(world, world->residual);
+    KWM_TRY(world_encoder_solve(world, world->residual));
   else
     KWM_TRY(solve_dictionary(world, world->residual));
   world->solved = true;

@@ -53,9 +53,10 @@ static void frozen_observe(const void *context, const double *x, const double *t
   frozen->inner.observe(frozen->inner.context, x, frozen->theta, y, Hx, NULL);
 }
 
-void world_frozen_space(struct world_frozen *frozen, const struct world *world, struct kwm_space *space) {
-  *frozen = (struct world_frozen){.inner = world->space, .theta = world->tracker.z};
-  *space = world->space;
+void world_frozen_space(struct world_frozen *frozen, const struct kwm_space *inner, const double *theta,
+                        struct kwm_space *space) {
+  *frozen = (struct world_frozen){.inner = *inner, .theta = theta};
+  *space = *inner;
   space->n = 0;
   space->context = frozen;
   space->step = frozen_step;
@@ -79,7 +80,7 @@ static kwm_status add_learned(struct world_methods *methods, struct world *world
   struct kwm_tracker_spec spec = world->tracker.spec;
   struct world_method *method;
   *space = world->space;
-  if (!online) world_frozen_space(&methods->frozen, world, space);
+  if (!online) world_frozen_space(&methods->frozen, &world->space, world->tracker.z, space);
   spec.space = space;
   if (!online && spec.method != KWM_TRACKER_UNSCENTED) spec.method = KWM_TRACKER_JOINT;
   if (!online) spec.adapt = spec.walk = 0, spec.forgetting = 1;
@@ -97,12 +98,40 @@ static kwm_status add_learned(struct world_methods *methods, struct world *world
   return KWM_OK;
 }
 
+/* The segments' models with the parameters that they have learned, noises and first states with them. */
+static kwm_status add_split(struct world_methods *methods, struct world *world) {
+  const struct kwm_ring *const from = &world->split.ring;
+  struct world_method *const method = &methods->method[methods->n++];
+  const size_t count = (size_t)from->count;
+  struct kwm_ring_spec spec = from->spec;
+  method->name = "learned";
+  method->kind = WORLD_RING;
+  KWM_TRY(kwm_alloc((void **)&methods->windows, count * sizeof *methods->windows, "held segments"));
+  KWM_TRY(kwm_alloc((void **)&methods->held, count * sizeof *methods->held, "held segments"));
+  for (int s = 0; s < from->count; s++)
+    world_frozen_space(&methods->windows[s], &from->spec.spaces[s], from->trackers[s].z, &methods->held[s]);
+  spec.spaces = methods->held;
+  spec.held = from;
+  spec.tracker = (struct kwm_tracker_spec){.method = KWM_TRACKER_JOINT, .iterations = 1};
+  KWM_TRY(kwm_ring_create(&method->ring, &spec));
+  KWM_TRY(kwm_ring_create(&method->ahead, &spec));
+  for (int s = 0; s < from->count; s++) {
+    const struct kwm_tracker *const learned = &from->trackers[s];
+    struct kwm_tracker *const tracker = &method->ring.trackers[s];
+    memcpy(tracker->q, learned->q, (size_t)learned->d * sizeof(double));
+    memcpy(tracker->r, learned->r, (size_t)learned->m * sizeof(double));
+    memcpy(tracker->start, learned->start, (size_t)learned->d * sizeof(double));
+    memcpy(tracker->spread, learned->spread, (size_t)learned->d * sizeof(double));
+  }
+  return KWM_OK;
+}
+
 static kwm_status add_known(struct world_methods *methods, struct world *world, const char *name,
                             enum kwm_tracker_method kind) {
-  enum { STATES_MAX = 200 };
+  const int most = kind == KWM_TRACKER_UNSCENTED ? 50 : 200; /* sigma points, states of a dense filter */
   const struct kwm_system *const system = &world->system;
   struct kwm_space *const space = &methods->spaces[methods->n];
-  if (!world->known || system->d > STATES_MAX) return KWM_OK;
+  if (!world->known || system->d > most) return KWM_OK;
   world_known_space(&methods->known, world, methods->memory, space);
   const struct kwm_tracker_spec spec = {.space = space, .method = kind, .iterations = 1};
   struct world_method *method;
@@ -115,12 +144,13 @@ static kwm_status add_known(struct world_methods *methods, struct world *world, 
   return KWM_OK;
 }
 
-static kwm_status learn_lift(const struct world *world, struct kwm_lift *lift) {
+kwm_status world_regress_lift(const struct world *world, struct kwm_lift *lift) {
   const struct kwm_series *const series = &world->series;
   const int size = lift->size, k = series->k;
   struct kwm_regression regression;
   double *memory;
-  KWM_TRY(kwm_alloc((void **)&memory, (size_t)(lift->window + 2 * size + k) * sizeof *memory, "autoregression"));
+  KWM_TRY(
+      kwm_alloc((void **)&memory, (size_t)(lift->window + 2 * size + k) * sizeof *memory, "least squares on a lift"));
   kwm_status status = kwm_regression_create(&regression, size + k, size, 1e-12);
   double *const window = memory, *const z = window + lift->window, *const next = z + size + k;
   for (int64_t t = 1; t < series->train && status == KWM_OK; t++) {
@@ -132,25 +162,29 @@ static kwm_status learn_lift(const struct world *world, struct kwm_lift *lift) {
     kwm_regression_add(&regression, z, next, 1);
   }
   if (status == KWM_OK && !kwm_regression_solve(&regression, lift->A, NULL))
-    status = KWM_RAISE(KWM_ERR_NUMERIC, "autoregression: wanted data that determine it, found a singular regression");
+    status = KWM_RAISE(KWM_ERR_NUMERIC,
+                       "least squares on a lift: wanted data that determine K, found a singular regression");
   kwm_regression_destroy(&regression);
   kwm_free(memory);
   return status;
 }
 
 static kwm_status add_lift(struct world_methods *methods, const struct world *world, const char *name, int delays) {
-  struct world_method *const method = &methods->method[methods->n++];
+  enum { ELEMENTS_MAX = 1000 };
   const struct kwm_lift_spec spec = {.m = world->series.m, .k = world->series.k, .delays = delays, .degree = 1};
+  if ((int64_t)spec.m * (delays + 1) > ELEMENTS_MAX) return KWM_OK;
+  struct world_method *const method = &methods->method[methods->n++];
   method->name = name;
   method->kind = WORLD_LIFT;
   KWM_TRY(kwm_lift_init(&method->lift, &spec));
-  return learn_lift(world, &method->lift);
+  return world_regress_lift(world, &method->lift);
 }
 
 kwm_status world_methods_open(struct world_methods *methods, struct world *world) {
   memset(methods, 0, sizeof *methods);
   KWM_TRY(kwm_alloc((void **)&methods->memory, (size_t)(world->series.k + 1) * sizeof(double), "inputs"));
-  KWM_TRY(add_learned(methods, world));
+  KWM_TRY(world->is_split ? add_split(methods, world) : add_learned(methods, world));
+  if (world->run->layout.rank > 0) return KWM_OK;
   if (world->network)
     methods->method[methods->n++] =
         (struct world_method){.name = "window", .kind = WORLD_LIFT, .lift = world->lift, .lends = true};
@@ -166,8 +200,12 @@ void world_methods_close(struct world_methods *methods) {
   for (int i = 0; i < methods->n; i++) {
     kwm_tracker_destroy(&methods->method[i].tracker);
     kwm_tracker_destroy(&methods->method[i].scratch);
+    kwm_ring_destroy(&methods->method[i].ring);
+    kwm_ring_destroy(&methods->method[i].ahead);
     if (!methods->method[i].lends) kwm_lift_fini(&methods->method[i].lift);
   }
+  kwm_free(methods->windows);
+  kwm_free(methods->held);
   kwm_free(methods->memory);
   memset(methods, 0, sizeof *methods);
 }

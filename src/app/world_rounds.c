@@ -29,7 +29,7 @@ static kwm_status track_stream(struct world *world, struct kwm_tracker *tracker,
   struct world_counts counts = {0};
   for (int64_t t = first; t < end; t++) {
     const struct kwm_track track = world_learn(world, tracker, t);
-    world_count(&counts, &track, world->series.m);
+    world_count(&counts, &track, world_squares(&track, world->series.m));
   }
   const bool sound = kwm_tracker_part(tracker, part);
   memcpy(part + information, tracker->q, (size_t)tracker->d * sizeof(double));

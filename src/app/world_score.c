@@ -47,6 +47,17 @@ static void forecast_tracker(struct scorer *s, int64_t t, int64_t end) {
   }
 }
 
+static void forecast_ring(struct scorer *s, int64_t t, int64_t end) {
+  struct kwm_ring *const ahead = &s->method->ahead;
+  kwm_ring_copy(ahead, &s->method->ring);
+  for (int64_t h = 0; h < s->world->config->world.horizon && same_trajectory(s->world, t + h + 1, end); h++) {
+    if (h > 0) kwm_ring_share(ahead, true);
+    kwm_ring_predict(ahead, input(&s->world->series, t + h));
+    kwm_ring_outputs(ahead, true, s->y, s->variance);
+    judge(s, t + h + 1, h, true);
+  }
+}
+
 static void forecast_lift(struct scorer *s, int64_t t, int64_t end) {
   const struct kwm_lift *const lift = &s->method->lift;
   const struct kwm_series *const series = &s->world->series;
@@ -101,6 +112,19 @@ static bool track(struct scorer *s, int64_t t, bool first) {
   return sound && track.verdict != KWM_TRACKED_NUMERIC;
 }
 
+/* The same of a split model. */
+static bool track_ring(struct scorer *s, int64_t t, bool first) {
+  const struct kwm_series *const series = &s->world->series;
+  struct kwm_ring *const ring = &s->method->ring;
+  if (first || series->starts[t])
+    kwm_ring_begin(ring);
+  else
+    kwm_ring_predict(ring, input(series, t - 1));
+  const struct kwm_track track = kwm_ring_update(ring, series->y + t * series->m).track;
+  if (track.verdict == KWM_TRACKED) s->score->nis += track.nis, s->score->nis_dof += track.observed;
+  return track.verdict != KWM_TRACKED_NUMERIC;
+}
+
 /* s->y: the filtered outputs, or the observed ones. */
 static void judge_filtered(struct scorer *s, int64_t t) {
   const struct kwm_series *const series = &s->world->series;
@@ -125,17 +149,25 @@ static kwm_status write_step(struct scorer *s, int64_t t, kwm_metrics *table) {
   return kwm_metrics_row(table, row);
 }
 
+/* Ranks that share a method leave together: a table that can't be written is said in the end. */
 static kwm_status score_steps(struct scorer *s, int64_t first, int64_t end, kwm_metrics *trajectory) {
   enum { SHOWN = 400 };
-  struct kwm_tracker *const tracker = &s->method->tracker;
+  const bool ring = s->method->kind == WORLD_RING;
+  kwm_status written = KWM_OK;
   for (int64_t t = first; t < end; t++) {
-    if (s->method->kind == WORLD_TRACKER) {
-      KWM_CHECK(track(s, t, t == first), KWM_ERR_NUMERIC, "%s: step %lld: wanted a finite state, found another",
-                s->method->name, (long long)t);
-      kwm_tracker_outputs(tracker, false, s->y, s->variance);
+    if (ring || s->method->kind == WORLD_TRACKER) {
+      KWM_CHECK(ring ? track_ring(s, t, t == first) : track(s, t, t == first), KWM_ERR_NUMERIC,
+                "%s: step %lld: wanted a finite state, found another", s->method->name, (long long)t);
+      if (ring)
+        kwm_ring_outputs(&s->method->ring, false, s->y, s->variance);
+      else
+        kwm_tracker_outputs(&s->method->tracker, false, s->y, s->variance);
       judge_filtered(s, t);
-      if (trajectory != NULL && t < first + SHOWN) KWM_TRY(write_step(s, t, trajectory));
-      forecast_tracker(s, t, end);
+      if (trajectory != NULL && t < first + SHOWN && written == KWM_OK) written = write_step(s, t, trajectory);
+      if (ring)
+        forecast_ring(s, t, end);
+      else
+        forecast_tracker(s, t, end);
     } else {
       last_values(s, t);
       judge_filtered(s, t);
@@ -145,7 +177,7 @@ static kwm_status score_steps(struct scorer *s, int64_t first, int64_t end, kwm_
         forecast_last(s, t, end);
     }
   }
-  return KWM_OK;
+  return written;
 }
 
 kwm_status world_score(const struct world *world, struct world_method *method, int64_t first, int64_t end,

@@ -1,5 +1,5 @@
 /* A world model to and from its checkpoints. Everything is small and the same on all ranks but for koopman's streams,
-   which are brought together before: rank 0 writes. */
+   which are brought together before: rank 0 writes. Segments of a split model are written by their owners. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,8 @@ static kwm_status array(const struct file *file, const char *name, int64_t rows,
   return kwm_ckpt_put(file->ckpt, name, KWM_F64, n_dims, dims, 0, file->first ? rows : 0, data);
 }
 
-/* Roots of all blocks one after the other, each rank's own: of a block of n parameters Y_b (n, n), then X_b (d, n). */
+/* Roots of all blocks one after the other, each rank's own: of a block of n parameters Y_b (n, n), then X_b (d, n), or,
+   in low rank, C_b (n, rank). /cov/block/state: D, or Z (src/filter/factors.c). */
 static kwm_status blocks(struct kwm_tracker *tracker, const struct file *file) {
   const struct kwm_tracker_roots roots = kwm_tracker_roots(tracker);
   const char *const name = "/cov/block/factors";
@@ -42,7 +43,7 @@ static kwm_status statespace(struct world *world, const struct file *file) {
   struct kwm_tracker *const tracker = &world->tracker;
   KWM_TRY(array(file, "/params/theta", tracker->n, 0, tracker->z));
   KWM_TRY(array(file, "/state/mean", tracker->d, 0, tracker->z + tracker->n));
-  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
+  if (strcmp(world->config->world.cov, "dense") != 0) {
     KWM_TRY(blocks(tracker, file));
     KWM_TRY(array(file, "/cov/block/state", tracker->d, tracker->d, tracker->D));
     KWM_TRY(array(file, "/filter/process_noise", tracker->d, 0, tracker->q));
@@ -54,6 +55,43 @@ static kwm_status statespace(struct world *world, const struct file *file) {
   KWM_TRY(array(file, "/filter/process_noise", tracker->d, 0, tracker->q));
   KWM_TRY(array(file, "/filter/observation_noise", tracker->m, 0, tracker->r));
   return array(file, "/filter/tracked", 1, 0, &tracker->steps);
+}
+
+/* A row of every segment, each rank's own, and for those who read it what it has of all. */
+static kwm_status split(struct world *world, const struct file *file) {
+  struct kwm_ring *const ring = &world->split.ring;
+  const int64_t width = kwm_ring_width(ring), dims[2] = {ring->spec.segments, width};
+  const char *const name = "/cov/segments/trackers";
+  double *rows;
+  kwm_status status = kwm_alloc((void **)&rows, (size_t)(ring->count * width) * sizeof *rows, "segments");
+  KWM_TRY(kwm_agree(world->run->layout.world, status));
+  if (file->writes) {
+    kwm_ring_pack(ring, width, rows);
+    status = kwm_ckpt_put(file->ckpt, name, KWM_F64, 2, dims, ring->begin, ring->count, rows);
+  } else {
+    status = kwm_ckpt_get(file->ckpt, name, KWM_F64, 2, dims, ring->begin, ring->count, rows);
+    if (status == KWM_OK) kwm_ring_unpack(ring, width, rows);
+    if (status == KWM_OK) kwm_ring_share(ring, false);
+  }
+  kwm_free(rows);
+  return status;
+}
+
+static kwm_status split_means(struct world *world, const struct file *file) {
+  struct kwm_ring *const ring = &world->split.ring;
+  const int64_t d = ring->spec.d, m = ring->spec.m, n = d * ring->spec.params;
+  double *memory;
+  if (!file->writes) return KWM_OK;
+  kwm_status status = kwm_alloc((void **)&memory, (size_t)(n + 2 * d + m) * sizeof *memory, "segments");
+  KWM_TRY(kwm_agree(world->run->layout.world, status));
+  const struct kwm_ring_view view = {.theta = memory, .x = memory + n, .q = memory + n + d, .r = memory + n + 2 * d};
+  kwm_ring_gather(ring, &view);
+  status = array(file, "/params/theta", n, 0, view.theta);
+  if (status == KWM_OK) status = array(file, "/state/mean", d, 0, view.x);
+  if (status == KWM_OK) status = array(file, "/filter/process_noise", d, 0, view.q);
+  if (status == KWM_OK) status = array(file, "/filter/observation_noise", m, 0, view.r);
+  kwm_free(memory);
+  return status;
 }
 
 static kwm_status network(struct world *world, const struct file *file) {
@@ -84,7 +122,12 @@ static kwm_status koopman(struct world *world, const struct file *file) {
 }
 
 static kwm_status all(struct world *world, const struct file *file) {
-  KWM_TRY(world->network ? network(world, file) : world->koopman ? koopman(world, file) : statespace(world, file));
+  if (world->is_split) {
+    KWM_TRY(split(world, file));
+    KWM_TRY(split_means(world, file));
+  } else {
+    KWM_TRY(world->network ? network(world, file) : world->koopman ? koopman(world, file) : statespace(world, file));
+  }
   KWM_TRY(array(file, "/history/noise", 4, 0, world->noise));
   KWM_TRY(array(file, "/series/mean", world->series.m + world->series.k, 0, world->series.mean));
   KWM_TRY(array(file, "/series/scale", world->series.m + world->series.k, 0, world->series.scale));
@@ -103,6 +146,7 @@ static kwm_status meta(struct world *world, kwm_ckpt *ckpt) {
 }
 
 bool world_finite(const struct world *world) {
+  if (world->is_split) return kwm_ring_finite(&world->split.ring);
   double sum = 0;
   const struct kwm_tracker *const learner = world->network ? &world->learner : &world->tracker;
   for (int i = 0; i < learner->N && (world->network || !world->koopman); i++) sum += fabs(learner->z[i]);

@@ -26,7 +26,14 @@ struct training {
   struct kwm_loop loop;
 };
 
-void world_count(struct world_counts *counts, const struct kwm_track *track, int m) {
+double world_squares(const struct kwm_track *track, int m) {
+  double sum = 0;
+  for (int i = 0; i < m && track->verdict == KWM_TRACKED; i++)
+    if (!isnan(track->e[i])) sum += track->e[i] * track->e[i];
+  return sum;
+}
+
+void world_count(struct world_counts *counts, const struct kwm_track *track, double squares) {
   counts->row_steps++;
   if (track->verdict == KWM_TRACKED_NOTHING) return;
   if (track->verdict != KWM_TRACKED) {
@@ -37,11 +44,8 @@ void world_count(struct world_counts *counts, const struct kwm_track *track, int
   counts->nis += track->nis, counts->row_nis += track->nis;
   counts->nis_dof += track->observed, counts->row_dof += track->observed;
   counts->likelihood += track->likelihood, counts->row_likelihood += track->likelihood;
-  for (int i = 0; i < m; i++) {
-    if (isnan(track->e[i])) continue;
-    counts->squares += track->e[i] * track->e[i], counts->row_squares += track->e[i] * track->e[i];
-    counts->outputs++, counts->row_outputs++;
-  }
+  counts->squares += squares, counts->row_squares += squares;
+  counts->outputs += track->observed, counts->row_outputs += track->observed;
 }
 
 /* ---- tables, rank 0 */
@@ -79,16 +83,15 @@ static double mean_of(int n, const double *values) {
 }
 
 /* What is left of the parameters' prior variance. */
-static double trace_left(struct world *world, const double *variances) {
+static double trace_left(const struct world_view *view) {
   double left = 0, prior = 0;
-  const struct kwm_tracker *const learner = world_learner(world);
-  for (int i = 0; i < learner->n; i++) left += variances[i], prior += learner->prior[i];
+  for (int i = 0; i < view->n; i++) left += view->variances[i], prior += view->prior[i];
   return left / prior; /* NaN: there is no prior */
 }
 
-static kwm_status write_rows(struct world *world, struct tables *tables, double rate, const double *variances) {
+static kwm_status write_rows(const struct world *world, struct tables *tables, double rate,
+                             const struct world_view *view) {
   const struct world_counts *const c = &world->counts;
-  const struct kwm_tracker *const tracker = &world->tracker;
   const struct kwm_nis nis = {.sum = c->row_nis, .dof = c->row_dof, .steps = c->row_steps};
   const bool judged = c->row_dof > 0;
   const struct kwm_band band = judged ? kwm_nis_band(&nis, 0.95) : (struct kwm_band){NAN, NAN};
@@ -101,16 +104,16 @@ static kwm_status write_rows(struct world *world, struct tables *tables, double 
                                   band.lower,
                                   band.upper,
                                   judged ? -c->row_likelihood / c->row_dof : NAN,
-                                  world->koopman ? NAN : sqrt(mean_of(tracker->d, tracker->q)),
-                                  world->koopman ? NAN : sqrt(mean_of(tracker->m, tracker->r)),
+                                  world->koopman ? NAN : sqrt(mean_of(view->d, view->q)),
+                                  world->koopman ? NAN : sqrt(mean_of(view->m, view->r)),
                                   c->skipped,
-                                  trace_left(world, variances)};
+                                  trace_left(view)};
   if (tables->metrics != NULL) KWM_TRY(kwm_metrics_row(tables->metrics, values));
   if (tables->parameters == NULL) return KWM_OK;
   double row[2 * PARAMETERS_SHOWN + 1] = {(double)world->step};
   for (int i = 0; i < tables->shown; i++) {
-    row[2 * i + 1] = tracker->z[i];
-    row[2 * i + 2] = sqrt(variances[i]);
+    row[2 * i + 1] = view->theta[i];
+    row[2 * i + 2] = sqrt(view->variances[i]);
   }
   return kwm_metrics_row(tables->parameters, row);
 }
@@ -125,12 +128,10 @@ static kwm_status row(void *self, bool evaluated) {
     if (world->regression.count > world->regression.k) KWM_TRY(world_solve(world));
   }
   const double rate = (double)(world->step - training->last_row) / c->row_seconds;
-  const struct kwm_tracker *const learner = world_learner(world);
-  double *variances;
-  KWM_TRY(kwm_alloc((void **)&variances, (size_t)(learner->n + 1) * sizeof *variances, "variances"));
-  kwm_tracker_variances(learner, variances);
-  const kwm_status written = write_rows(world, &training->tables, rate, variances);
-  kwm_free(variances);
+  struct world_view view;
+  KWM_TRY(world_look(world, &view));
+  const kwm_status written = write_rows(world, &training->tables, rate, &view);
+  kwm_free(view.memory);
   const int64_t left = world->steps - world->step;
   char nis[32] = "";
   if (c->row_dof > 0) snprintf(nis, sizeof nis, "  nis %.2f", c->row_nis / c->row_dof);
@@ -144,15 +145,25 @@ static kwm_status row(void *self, bool evaluated) {
 /* ---- the loop */
 
 /* Everything is the same on all ranks. A gated step is counted, and no trouble. */
-static void describe(struct world *world, const struct kwm_track *track, struct kwm_loop_step *step) {
+static void describe(struct world *world, const struct kwm_ring_track *one, struct kwm_loop_step *step) {
+  const struct kwm_track *const track = &one->track;
   const bool bad = track->verdict == KWM_TRACKED_NUMERIC;
   world->skips_in_a_row = bad ? world->skips_in_a_row + 1 : 0;
   if (!bad) return;
-  step->verdict = world_finite(world) ? KWM_STEP_INDEFINITE : KWM_STEP_NOT_FINITE;
+  step->verdict = one->lost ? KWM_STEP_NOT_FINITE : KWM_STEP_INDEFINITE;
   step->place = step->verdict == KWM_STEP_INDEFINITE ? "S" : "the state";
   snprintf(step->numbers, sizeof step->numbers,
            "nis %.3g of %d outputs (world.prior, world.process_noise and world.gate may help)", track->nis,
            track->observed);
+}
+
+/* Whatever the model, as of a ring. */
+static struct kwm_ring_track learn(struct world *world, int64_t t) {
+  if (world->is_split) return world_split_learn(world, &world->split.ring, t);
+  const struct kwm_track track = world_learn(world, world_learner(world), t);
+  return (struct kwm_ring_track){.track = track,
+                                 .squares = world_squares(&track, world->series.m),
+                                 .lost = track.verdict == KWM_TRACKED_NUMERIC && !world_finite(world)};
 }
 
 static kwm_status one_step(void *self, struct kwm_loop_step *step) {
@@ -166,11 +177,11 @@ static kwm_status one_step(void *self, struct kwm_loop_step *step) {
     world_regress(world, &world->streams[0], t);
     world->counts.row_steps++;
   } else {
-    struct kwm_track track = world_learn(world, world_learner(world), t);
+    struct kwm_ring_track one = learn(world, t);
     if (kwm_fault_ordered("indefinite", "learn", world->step, world->run->layout.rank))
-      track.verdict = KWM_TRACKED_NUMERIC;
-    world_count(&world->counts, &track, world->series.m);
-    describe(world, &track, step);
+      one.track.verdict = KWM_TRACKED_NUMERIC;
+    world_count(&world->counts, &one.track, one.squares);
+    describe(world, &one, step);
   }
   world->step += done;
   return KWM_OK;
@@ -203,7 +214,11 @@ static bool means_finite(void *self) {
 
 static void inflate(void *self) {
   struct world *const world = ((struct training *)self)->world;
-  kwm_tracker_inflate(world_learner(world), world->config->change.inflation);
+  const double factor = world->config->change.inflation;
+  if (world->is_split)
+    kwm_ring_inflate(&world->split.ring, factor);
+  else
+    kwm_tracker_inflate(world_learner(world), factor);
 }
 
 static kwm_status begin(void *self) {
@@ -225,7 +240,8 @@ static kwm_status conclude(void *self) {
   KWM_TRY(kwm_loop_save(&training->loop, world->step));
   kwm_watch_phase(world->run->watch, "evaluate", world->step);
   kwm_status status = KWM_OK;
-  if (world->run->layout.rank == 0) status = world_evaluate(world, config->output, false, &training->result);
+  const bool first = world->run->layout.rank == 0;
+  if (first || world->is_split) status = world_evaluate(world, first ? config->output : "", false, &training->result);
   return kwm_agree(world->run->layout.world, status);
 }
 

@@ -16,17 +16,22 @@
 
 /* ---- which blocks, where */
 
-static int64_t numbers_of(int64_t n, int64_t d) {
-  return n * (n + d);
+bool blocks_method(enum kwm_tracker_method method) {
+  return method == KWM_TRACKER_BLOCK || method == KWM_TRACKER_LOWRANK;
+}
+
+/* Of a block's root with what is kept of its covariance with x. */
+static int64_t numbers_of(const struct kwm_tracker_spec *spec, int64_t n) {
+  return n * (n + (spec->method == KWM_TRACKER_LOWRANK ? spec->rank : spec->space->d));
 }
 
 /* First block of owner `rank`: blocks in order, each owner about the same work. */
 static int first_of(const struct kwm_tracker_spec *spec, int rank, int ranks) {
   double all = 0, sum = 0;
   int b = 0;
-  for (int k = 0; k < spec->n_blocks; k++) all += (double)numbers_of(spec->blocks[k], spec->space->d);
+  for (int k = 0; k < spec->n_blocks; k++) all += (double)numbers_of(spec, spec->blocks[k]);
   for (; b < spec->n_blocks && sum < all * rank / ranks * (1 - 1e-12); b++)
-    sum += (double)numbers_of(spec->blocks[b], spec->space->d);
+    sum += (double)numbers_of(spec, spec->blocks[b]);
   return b;
 }
 
@@ -37,7 +42,7 @@ void blocks_range(const struct kwm_tracker_spec *spec, struct tracker_blocks *ra
   *range = (struct tracker_blocks){.first = first_of(spec, rank, ranks)};
   range->count = last - range->first;
   for (int b = 0; b < spec->n_blocks; b++) {
-    const int64_t numbers = numbers_of(spec->blocks[b], spec->space->d);
+    const int64_t numbers = numbers_of(spec, spec->blocks[b]);
     if (b < range->first) range->theta += spec->blocks[b], range->before += numbers;
     if (b >= range->first && b < last) range->numbers += numbers;
     if (spec->blocks[b] > range->widest) range->widest = spec->blocks[b];
@@ -65,12 +70,12 @@ struct blocks_step blocks_step(const struct kwm_tracker *tracker) {
   return step;
 }
 
-bool blocks_next(const struct kwm_tracker *tracker, const struct blocks_step *step, struct block *block) {
+bool blocks_next(const struct kwm_tracker *tracker, const struct tracker_blocks *range, struct block *block) {
   const bool begins = block->Y == NULL;
-  block->first = begins ? step->range.theta : block->first + block->n;
-  block->Y = begins ? tracker->Y : block->Y + numbers_of(block->n, tracker->d);
-  block->index = begins ? step->range.first : block->index + 1;
-  if (block->index == step->range.first + step->range.count) return false;
+  block->first = begins ? range->theta : block->first + block->n;
+  block->Y = begins ? tracker->Y : block->Y + numbers_of(&tracker->spec, block->n);
+  block->index = begins ? range->first : block->index + 1;
+  if (block->index == range->first + range->count) return false;
   block->n = tracker->spec.blocks[block->index];
   block->X = block->Y + block->n * block->n;
   return true;
@@ -84,9 +89,20 @@ void blocks_sum(const struct kwm_tracker *tracker, int64_t n, double *values) {
 void blocks_crossed(const struct kwm_tracker *tracker, const struct blocks_step *step) {
   const int64_t d = tracker->d;
   memset(step->sums, 0, (size_t)(d * d) * sizeof(double));
-  for (struct block b = {0}; blocks_next(tracker, step, &b);)
+  for (struct block b = {0}; blocks_next(tracker, &step->range, &b);)
     kwm_gemm_f64(false, true, d, d, b.n, 1, b.X, b.n, b.X, b.n, 1, step->sums, d);
   blocks_sum(tracker, d * d, step->sums);
+}
+
+void blocks_share_means(struct kwm_tracker *tracker) {
+  struct tracker_blocks range;
+  if (tracker->spec.layout == NULL || tracker->spec.layout->owners == 1) return;
+  blocks_range(&tracker->spec, &range);
+  int64_t end = range.theta;
+  for (int b = 0; b < range.count; b++) end += tracker->spec.blocks[range.first + b];
+  memset(tracker->z, 0, (size_t)range.theta * sizeof(double));
+  memset(tracker->z + end, 0, (size_t)(tracker->n - end) * sizeof(double));
+  blocks_sum(tracker, tracker->n, tracker->z);
 }
 
 /* ---- beginning */
@@ -95,14 +111,14 @@ void blocks_prior(struct kwm_tracker *tracker) {
   const struct blocks_step step = blocks_step(tracker);
   memset(tracker->Y, 0, (size_t)step.range.numbers * sizeof(double));
   memset(tracker->D, 0, (size_t)tracker->d * (size_t)tracker->d * sizeof(double));
-  for (struct block b = {0}; blocks_next(tracker, &step, &b);)
+  for (struct block b = {0}; blocks_next(tracker, &step.range, &b);)
     for (int64_t i = 0; i < b.n; i++) b.Y[i * (b.n + 1)] = sqrt(tracker->prior[b.first + i]);
 }
 
 void blocks_begin(struct kwm_tracker *tracker) {
   const int64_t d = tracker->d;
   const struct blocks_step step = blocks_step(tracker);
-  for (struct block b = {0}; blocks_next(tracker, &step, &b);) memset(b.X, 0, (size_t)(d * b.n) * sizeof(double));
+  for (struct block b = {0}; blocks_next(tracker, &step.range, &b);) memset(b.X, 0, (size_t)(d * b.n) * sizeof(double));
   memset(tracker->D, 0, (size_t)(d * d) * sizeof(double));
   for (int64_t i = 0; i < d; i++) {
     tracker->D[i * (d + 1)] = tracker->spread[i];
@@ -117,7 +133,7 @@ static void walk(struct kwm_tracker *tracker, const struct blocks_step *step) {
   const int64_t d = tracker->d;
   blocks_crossed(tracker, step);
   for (int64_t k = 0; k < d * d; k++) tracker->D[k] += step->sums[k];
-  for (struct block b = {0}; blocks_next(tracker, step, &b);) {
+  for (struct block b = {0}; blocks_next(tracker, &step->range, &b);) {
     const int64_t n = b.n;
     kwm_gemm_f64(false, true, d, n, n, 1, b.X, n, b.Y, n, 0, step->rows, n);
     kwm_gemm_f64(false, true, n, n, n, 1, b.Y, n, b.Y, n, 0, step->square, n);
@@ -134,7 +150,7 @@ static void walk(struct kwm_tracker *tracker, const struct blocks_step *step) {
 
 static void forget(struct kwm_tracker *tracker, const struct blocks_step *step) {
   const double scale = 1 / sqrt(tracker->spec.forgetting);
-  for (struct block b = {0}; blocks_next(tracker, step, &b);)
+  for (struct block b = {0}; blocks_next(tracker, &step->range, &b);)
     for (int64_t i = 0; i < b.n; i++) {
       double *const row = b.Y + i * b.n, variance = 0;
       for (int64_t j = 0; j < b.n; j++) variance += row[j] * row[j];
@@ -144,7 +160,7 @@ static void forget(struct kwm_tracker *tracker, const struct blocks_step *step) 
 
 void blocks_inflate(struct kwm_tracker *tracker, double factor) {
   const struct blocks_step step = blocks_step(tracker);
-  for (struct block block = {0}; blocks_next(tracker, &step, &block);)
+  for (struct block block = {0}; blocks_next(tracker, &step.range, &block);)
     for (int64_t i = 0; i < block.n; i++) {
       double *const row = block.Y + i * block.n, variance = 0;
       for (int64_t j = 0; j < block.n; j++) variance += row[j] * row[j];
@@ -162,7 +178,7 @@ bool blocks_predict(struct kwm_tracker *tracker, const double *u) {
   tracker_work(tracker, &work);
   space->step(space->context, x, u, tracker->z, work.v, work.Fx, work.Ft);
   memcpy(x, work.v, (size_t)d * sizeof *x);
-  for (struct block b = {0}; blocks_next(tracker, &step, &b);) {
+  for (struct block b = {0}; blocks_next(tracker, &step.range, &b);) {
     kwm_gemm_f64(false, false, d, b.n, d, 1, work.Fx, d, b.X, b.n, 0, step.rows, b.n);
     for (int64_t i = 0; i < d; i++) /* most rows of F_b are zero where a block moves one state */
       for (int64_t l = 0; l < b.n; l++) {
@@ -183,15 +199,38 @@ bool blocks_predict(struct kwm_tracker *tracker, const double *u) {
 /* ---- views */
 
 void kwm_tracker_variances(const struct kwm_tracker *tracker, double *variances) {
-  if (tracker->spec.method != KWM_TRACKER_BLOCK) {
+  if (!blocks_method(tracker->spec.method)) {
     for (int i = 0; i < tracker->n; i++) variances[i] = kwm_tracker_variance(tracker, i);
     return;
   }
-  const struct blocks_step step = blocks_step(tracker);
+  const int64_t rank = tracker->spec.method == KWM_TRACKER_LOWRANK ? tracker->spec.rank : 0;
+  struct tracker_blocks range;
+  blocks_range(&tracker->spec, &range);
   memset(variances, 0, (size_t)tracker->n * sizeof *variances);
-  for (struct block b = {0}; blocks_next(tracker, &step, &b);)
+  for (struct block b = {0}; blocks_next(tracker, &range, &b);) {
     for (int64_t k = 0; k < b.n * b.n; k++) variances[b.first + k / b.n] += b.Y[k] * b.Y[k];
+    for (int64_t k = 0; k < b.n * rank; k++) variances[b.first + k / rank] += b.X[k] * b.X[k];
+  }
   blocks_sum(tracker, tracker->n, variances);
+}
+
+double blocks_variance(const struct kwm_tracker *tracker, int i) {
+  KWM_ASSERT(tracker->spec.method == KWM_TRACKER_BLOCK);
+  const struct blocks_step step = blocks_step(tracker);
+  double sum = tracker->D[(int64_t)i * (tracker->d + 1)];
+  KWM_ASSERT(i >= 0 && step.range.numbers == step.range.all);
+  for (struct block b = {0}; blocks_next(tracker, &step.range, &b);)
+    for (int64_t j = 0; j < b.n; j++) sum += b.X[i * b.n + j] * b.X[i * b.n + j];
+  return sum;
+}
+
+void blocks_adopt(struct kwm_tracker *tracker, int i, double share, double more) {
+  const struct blocks_step step = blocks_step(tracker);
+  const int64_t d = tracker->d;
+  for (struct block b = {0}; share < 1 && blocks_next(tracker, &step.range, &b);)
+    for (int64_t j = 0; j < b.n; j++) b.X[i * b.n + j] *= share;
+  for (int64_t j = 0; j < d; j++) tracker->D[i * d + j] *= share, tracker->D[j * d + i] *= share;
+  tracker->D[i * (d + 1)] += more;
 }
 
 struct kwm_tracker_roots kwm_tracker_roots(const struct kwm_tracker *tracker) {

@@ -19,7 +19,7 @@ static double project(const struct kwm_tracker *tracker, const struct blocks_ste
   const double *const hx = h + tracker->n;
   double *const sums = step->sums, alpha = 1;
   memset(sums, 0, (size_t)(d + 1) * sizeof *sums);
-  for (struct block b = {0}; deep && blocks_next(tracker, step, &b);)
+  for (struct block b = {0}; deep && blocks_next(tracker, &step->range, &b);)
     for (int64_t j = 0; j < b.n; j++) { /* w = (Y_bᵀh_b)_j: X_b w in L, w² + w X_bᵀh_x in α beside hᵀL */
       double w = 0, both = 0;
       for (int64_t i = 0; i < b.n; i++) w += b.Y[i * b.n + j] * h[b.first + i];
@@ -59,7 +59,7 @@ static void observe_row(struct kwm_tracker *tracker, const struct blocks_step *s
                         bool deep) {
   const int64_t d = tracker->d;
   const double alpha = project(tracker, step, h, deep);
-  for (struct block b = {0}; blocks_next(tracker, step, &b);) {
+  for (struct block b = {0}; blocks_next(tracker, &step->range, &b);) {
     const double squares = block_project(tracker, step, h, &b, deep), *const f = step->f;
     if (!(squares > 0)) continue;
     const double left = sqrt(fmax(1 - squares / alpha, 1e-12)), g = (1 - left) / squares, inverse = g / left;
@@ -108,7 +108,7 @@ static void innovation(struct kwm_tracker *tracker, const struct blocks_step *st
     row[i] = project(tracker, step, h, deep);
     work->s[rows[i]] = tracker->r[rows[i]] * row[i];
     memset(sums, 0, (size_t)count * sizeof *sums);
-    for (struct block b = {0}; deep && blocks_next(tracker, step, &b);) {
+    for (struct block b = {0}; deep && blocks_next(tracker, &step->range, &b);) {
       block_project(tracker, step, h, &b, true);
       for (int k = 0; k < i; k++)
         for (int64_t l = 0; l < b.n; l++) sums[k] += work->H[k * N + b.first + l] * step->Yf[l];
@@ -119,16 +119,6 @@ static void innovation(struct kwm_tracker *tracker, const struct blocks_step *st
       for (int64_t l = 0; l < d; l++) row[k] += work->H[k * N + n + l] * step->L[l];
     }
   }
-}
-
-/* Means of all blocks on every rank, from their owners'. */
-static void share_means(struct kwm_tracker *tracker, const struct blocks_step *step) {
-  if (tracker->spec.layout == NULL || tracker->spec.layout->owners == 1) return;
-  int64_t end = step->range.theta;
-  for (int b = 0; b < step->range.count; b++) end += tracker->spec.blocks[step->range.first + b];
-  memset(tracker->z, 0, (size_t)step->range.theta * sizeof(double));
-  memset(tracker->z + end, 0, (size_t)(tracker->n - end) * sizeof(double));
-  blocks_sum(tracker, tracker->n, tracker->z);
 }
 
 /* z and P by the rows, each with the innovation that the rows before have left. */
@@ -144,7 +134,7 @@ static void correct(struct kwm_tracker *tracker, const struct blocks_step *step,
     for (int64_t j = n; j < N; j++) moved += h[j] * (tracker->z[j] - step->mean[j]);
     observe_row(tracker, step, h, work->a[i] - moved, deep);
   }
-  share_means(tracker, step);
+  blocks_share_means(tracker);
 }
 
 struct kwm_track blocks_update(struct kwm_tracker *tracker, const double *y) {

@@ -12,18 +12,23 @@
 #include "blocks.h"
 #include "root.h"
 
+/* Of W; blocks' projections are their own. */
+static int64_t projected(const struct kwm_tracker_spec *spec) {
+  return blocks_method(spec->method) ? 0 : spec->space->m * (int64_t)(spec->space->n + spec->space->d);
+}
+
 int64_t tracker_work_size(const struct kwm_tracker_spec *spec) {
   const int64_t n = spec->space->n, d = spec->space->d, m = spec->space->m, N = n + d;
   const int64_t points = 2 * N + 1,
                 wide = spec->method == KWM_TRACKER_UNSCENTED ? (N + m) * (points + N + m) : 2 * d * d;
-  return 5 * m + 2 * m * N + m * m + d * d + d * n + m * d + m * n + wide + 4 * (N > m ? N : m);
+  return 5 * m + m * N + projected(spec) + m * m + d * d + d * n + m * d + m * n + wide + 4 * (N > m ? N : m);
 }
 
 void tracker_work(const struct kwm_tracker *tracker, struct tracker_work *work) {
   const int64_t n = tracker->n, d = tracker->d, m = tracker->m, N = tracker->N;
   double *at = tracker->work;
   work->e = at, at += m, work->s = at, at += m, work->a = at, at += m, work->b = at, at += m, work->y = at, at += m;
-  work->H = at, at += m * N, work->W = at, at += m * N, work->A = at, at += m * m;
+  work->H = at, at += m * N, work->W = at, at += projected(&tracker->spec), work->A = at, at += m * m;
   work->Fx = at, at += d * d, work->Ft = at, at += d * n, work->Hx = at, at += m * d, work->Ht = at, at += m * n;
   const int64_t longer = N > m ? N : m;
   work->u = at, at += longer, work->v = at, at += longer, work->w = at, at += longer, work->t = at, at += longer;
@@ -32,13 +37,14 @@ void tracker_work(const struct kwm_tracker *tracker, struct tracker_work *work) 
 
 kwm_status kwm_tracker_create(struct kwm_tracker *tracker, const struct kwm_tracker_spec *spec) {
   const int64_t n = spec->space->n, d = spec->space->d, m = spec->space->m, N = n + d;
-  const bool block = spec->method == KWM_TRACKER_BLOCK;
+  const bool block = blocks_method(spec->method), low = spec->method == KWM_TRACKER_LOWRANK;
   struct tracker_blocks range = {0};
   memset(tracker, 0, sizeof *tracker);
   if (block) blocks_range(spec, &range);
   const int64_t roots = block ? range.numbers + d * d : N * N, slopes = block ? 0 : d * n;
   const int64_t kept = N + roots + d + m + n + 2 * d + slopes;
-  const int64_t numbers = kept + tracker_work_size(spec) + (block ? blocks_work_size(spec) : 0);
+  const int64_t own = low ? factors_work_size(spec) : block ? blocks_work_size(spec) : 0;
+  const int64_t numbers = kept + tracker_work_size(spec) + own;
   double *at;
   KWM_TRY(kwm_alloc((void **)&at, (size_t)numbers * sizeof *at, "tracker"));
   *tracker = (struct kwm_tracker){.spec = *spec,
@@ -60,20 +66,12 @@ void kwm_tracker_destroy(struct kwm_tracker *tracker) {
   memset(tracker, 0, sizeof *tracker);
 }
 
-void kwm_tracker_prior(struct kwm_tracker *tracker) {
-  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
-    blocks_prior(tracker);
-    return;
-  }
+static void joint_prior(struct kwm_tracker *tracker) {
   memset(tracker->Y, 0, (size_t)tracker->N * (size_t)tracker->N * sizeof(double));
   for (int i = 0; i < tracker->n; i++) tracker->Y[(int64_t)i * tracker->N + i] = sqrt(tracker->prior[i]);
 }
 
-void kwm_tracker_begin(struct kwm_tracker *tracker) {
-  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
-    blocks_begin(tracker);
-    return;
-  }
+static void joint_begin(struct kwm_tracker *tracker) {
   const int n = tracker->n, d = tracker->d, N = tracker->N;
   for (int j = 0; j < N; j++)
     memset(tracker->Y + (int64_t)j * N + (j > n ? j : n), 0, (size_t)(N - (j > n ? j : n)) * 8);
@@ -105,11 +103,7 @@ void tracker_walk(struct kwm_tracker *tracker, const struct tracker_work *work) 
   }
 }
 
-void kwm_tracker_inflate(struct kwm_tracker *tracker, double factor) {
-  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
-    blocks_inflate(tracker, factor);
-    return;
-  }
+static void joint_inflate(struct kwm_tracker *tracker, double factor) {
   for (int i = 0; i < tracker->n; i++) {
     const double room = tracker->prior[i] / kwm_tracker_variance(tracker, i);
     const double share = sqrt(fmax(1, fmin(factor, room)));
@@ -157,10 +151,7 @@ static bool all_finite(int n, const double *values) {
   return isfinite(sum);
 }
 
-bool kwm_tracker_predict(struct kwm_tracker *tracker, const double *u) {
-  if (tracker->spec.method == KWM_TRACKER_UNSCENTED) return unscented_predict(tracker, u);
-  if (tracker->spec.method == KWM_TRACKER_DUAL) return dual_predict(tracker, u);
-  if (tracker->spec.method == KWM_TRACKER_BLOCK) return blocks_predict(tracker, u);
+static bool joint_predict(struct kwm_tracker *tracker, const double *u) {
   const struct kwm_space *const space = tracker->spec.space;
   struct tracker_work work;
   double *const x = tracker->z + tracker->n;
@@ -292,15 +283,19 @@ static bool iterate(struct kwm_tracker *tracker, const struct tracker_work *work
 
 struct kwm_track tracker_density(const struct kwm_tracker *tracker, const struct tracker_work *work, int count,
                                  const int *rows) {
-  struct kwm_track track = {.observed = count, .e = work->e, .s = work->s};
+  struct kwm_track track = {.e = work->e, .s = work->s};
+  const int judged = tracker->spec.judged;
+  int last = count; /* the first rows of a Cholesky factor are the factor of the first rows */
+  while (judged > 0 && last > 0 && rows[last - 1] >= judged) last--;
   memcpy(work->b, work->a, (size_t)count * sizeof(double));
   root_forward(count, work->A, work->b);
-  track.nis = 2 * half_square(count, work->b);
+  track.observed = last;
+  track.nis = 2 * half_square(last, work->b);
   track.likelihood = -track.nis / 2;
-  for (int i = 0; i < count; i++)
+  for (int i = 0; i < last; i++)
     track.likelihood -= log(work->A[(int64_t)i * count + i]) + log(2 * M_PI * tracker->r[rows[i]]) / 2;
   track.verdict = isfinite(track.nis) ? KWM_TRACKED : KWM_TRACKED_NUMERIC;
-  if (tracker->spec.gate > 0 && track.nis > tracker->spec.gate * count) track.verdict = KWM_TRACKED_GATED;
+  if (tracker->spec.gate > 0 && track.nis > tracker->spec.gate * last) track.verdict = KWM_TRACKED_GATED;
   return track;
 }
 
@@ -313,10 +308,7 @@ struct kwm_track tracker_report(const struct kwm_tracker *tracker, const struct 
   return tracker_density(tracker, work, count, rows);
 }
 
-struct kwm_track kwm_tracker_update(struct kwm_tracker *tracker, const double *y) {
-  if (tracker->spec.method == KWM_TRACKER_UNSCENTED) return unscented_update(tracker, y);
-  if (tracker->spec.method == KWM_TRACKER_DUAL) return dual_update(tracker, y);
-  if (tracker->spec.method == KWM_TRACKER_BLOCK) return blocks_update(tracker, y);
+static struct kwm_track joint_update(struct kwm_tracker *tracker, const double *y) {
   const int N = tracker->N;
   struct tracker_work work;
   int rows[TRACKER_ROWS_MAX];
@@ -343,4 +335,40 @@ struct kwm_track kwm_tracker_update(struct kwm_tracker *tracker, const double *y
   for (int i = 0; i < count; i++) root_observe(N, tracker->Y, from, work.H + (int64_t)i * N, work.u, work.v);
   tracker->steps++;
   return track;
+}
+
+/* ---- methods */
+
+static const struct {
+  void (*prior)(struct kwm_tracker *tracker);
+  void (*begin)(struct kwm_tracker *tracker);
+  void (*inflate)(struct kwm_tracker *tracker, double factor);
+  bool (*predict)(struct kwm_tracker *tracker, const double *u);
+  struct kwm_track (*update)(struct kwm_tracker *tracker, const double *y);
+} methods[] = {
+    [KWM_TRACKER_JOINT] = {joint_prior, joint_begin, joint_inflate, joint_predict, joint_update},
+    [KWM_TRACKER_UNSCENTED] = {joint_prior, joint_begin, joint_inflate, unscented_predict, unscented_update},
+    [KWM_TRACKER_DUAL] = {joint_prior, joint_begin, joint_inflate, dual_predict, dual_update},
+    [KWM_TRACKER_BLOCK] = {blocks_prior, blocks_begin, blocks_inflate, blocks_predict, blocks_update},
+    [KWM_TRACKER_LOWRANK] = {factors_prior, factors_begin, factors_inflate, factors_predict, factors_update},
+};
+
+void kwm_tracker_prior(struct kwm_tracker *tracker) {
+  methods[tracker->spec.method].prior(tracker);
+}
+
+void kwm_tracker_begin(struct kwm_tracker *tracker) {
+  methods[tracker->spec.method].begin(tracker);
+}
+
+void kwm_tracker_inflate(struct kwm_tracker *tracker, double factor) {
+  methods[tracker->spec.method].inflate(tracker, factor);
+}
+
+bool kwm_tracker_predict(struct kwm_tracker *tracker, const double *u) {
+  return methods[tracker->spec.method].predict(tracker, u);
+}
+
+struct kwm_track kwm_tracker_update(struct kwm_tracker *tracker, const double *y) {
+  return methods[tracker->spec.method].update(tracker, y);
 }

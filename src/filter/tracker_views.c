@@ -2,8 +2,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "root.h"
-#include "tracker_state.h"
 
 void kwm_tracker_outputs(struct kwm_tracker *tracker, bool noise, double *y, double *variance) {
   const struct kwm_space *const space = tracker->spec.space;
@@ -36,9 +36,27 @@ void kwm_tracker_covariance(const struct kwm_tracker *tracker, double *P) {
 }
 
 double kwm_tracker_variance(const struct kwm_tracker *tracker, int i) {
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) return blocks_variance(tracker, i - tracker->n);
   double sum = 0;
   for (int j = 0; j <= i; j++) sum += tracker->Y[(int64_t)j * tracker->N + i] * tracker->Y[(int64_t)j * tracker->N + i];
   return sum;
+}
+
+void kwm_tracker_adopt(struct kwm_tracker *tracker, int i, double mean, double variance) {
+  const int n = tracker->n, N = tracker->N;
+  const double now = kwm_tracker_variance(tracker, n + i), share = variance < now ? sqrt(variance / now) : 1;
+  tracker->z[n + i] = mean;
+  if (tracker->spec.method == KWM_TRACKER_BLOCK) {
+    blocks_adopt(tracker, i, share, fmax(variance - now, 0));
+    return;
+  }
+  for (int j = 0; j <= n + i; j++) tracker->Y[(int64_t)j * N + n + i] *= share;
+  if (!(variance > now)) return;
+  struct tracker_work work;
+  tracker_work(tracker, &work);
+  memset(work.u, 0, (size_t)N * sizeof(double));
+  work.u[n + i] = sqrt(variance - now);
+  root_add(N, tracker->Y, n + i, work.u);
 }
 
 void kwm_tracker_copy(struct kwm_tracker *to, const struct kwm_tracker *from) {

@@ -20,6 +20,7 @@ KOOPMAN = ["model.kind=koopman", "system.kind=slow", "system.episode=20", "syste
 NETWORK = ["model.kind=koopman", "world.lift=network", "world.correction=lift", "world.states=4", "world.hidden=8", "world.decoder=6",
            "world.ahead=6", "system.kind=vanderpol", "system.steps=2000", "report.every=100"]
 TIMES = {"seconds", "steps_per_s"}
+WORLD_SECTIONS = ["result", "learning", "trajectory", "spectrum", "forecasts", "parameters", "configuration", "provenance"]
 
 
 def table(folder, name):
@@ -81,10 +82,7 @@ def learned():
     t.check(plan.code == 0 and "parameters\t22" in plan.out, "plan: found %s %s" % (plan.out, plan.err))
     spectrum = t.run(1, "spectra", folder)
     t.check(spectrum.code == 0 and "spectral_radius" in spectrum.out, "spectra: found %s %s" % (spectrum.out, spectrum.err))
-    lib_page.page(
-        "analysis/world", [folder], name="world",
-        sections=["result", "learning", "trajectory", "spectrum", "forecasts", "parameters", "configuration", "provenance"],
-    )
+    lib_page.page("analysis/world", [folder], name="world", sections=WORLD_SECTIONS)
     lib_page.refused(3, "metrics.tsv", t.path("nothing"), name="world")
     return folder
 
@@ -108,6 +106,10 @@ def network():
     scores, plain = evaluated(folder), evaluated(train("plain", "model.kind=koopman", "system.kind=vanderpol", "system.steps=2000"))
     mine, best = scores["koopman"]["rmse_10"], min(scores[word]["rmse_10"] for word in ("ar", "dmd"))
     t.check(mine < 0.6 * best and mine < 0.9 * plain["koopman"]["rmse_10"], "learned lift: found %s, a dictionary %s" % (scores, plain["koopman"]))
+    slow = train("refit", *NETWORK, "system.kind=slow", "system.episode=20", "world.states=3", "world.decoder=0", "world.ahead=4",
+                 "world.observation_noise=0.02", "world.refit=true")
+    found = np.array([complex(float(row["real"]), float(row["imaginary"])) for row in table(slow, "spectrum.tsv")])
+    t.check(max(abs(found - value).min() for value in (0.95, 0.6, 0.9025)) < 0.06, "world.refit: found eigenvalues %s" % found)
     still = train("stable", *NETWORK, "world.stable=true", "system.steps=1000")
     t.check(max(float(row["modulus"]) for row in table(still, "spectrum.tsv")) < 1 + 1e-9, "world.stable: wanted no growing mode")
     return folder
@@ -160,6 +162,33 @@ def owners():
     t.check(evaluated(one).keys() == evaluated(four).keys(), "owners: wanted both evaluated")
 
 
+def segments():
+    """A ring cut into segments: the same bits on any number of owners, also stopped and gone on with on fewer; and in low rank."""
+    keys = ["model.kind=statespace", "system.kind=lorenz96", "system.size=17", "system.steps=500", "world.degree=2", "world.near=2"]
+    keys += ["world.noise=adapt", "world.process_noise=0.01", "world.horizon=5", "report.every=50"]
+    cut = [*keys, "world.cov=block", "world.segments=4", "world.reach=2"]
+    one, two, four = [train("segments-%d" % n, *cut, "layout.owners=%d" % n, ranks=n) for n in (1, 2, 4)]
+    for other in (two, four):
+        same_arrays("segments", one, other)
+        for name in ("metrics.tsv", "parameters.tsv", "forecast.tsv", "spectrum.tsv", "trajectory.tsv"):
+            t.check(untimed(one, name) == untimed(other, name), "segments: wanted the same %s in %s" % (name, other))
+    train("segments-cut", *cut, "layout.owners=2", "train.max_steps=70", ranks=2)
+    less = train("segments-cut", *cut, resume=True)
+    same_arrays("segments, 2 ranks, then 1", one, less, counts=False)
+    scores = evaluated(one)
+    t.check(scores["learned"]["rmse_1"] < scores["persistence"]["rmse_1"], "segments: found %s" % scores)
+    child = t.run(2, "eval", one)
+    t.check(child.code == 0 and "learned" in child.out, "segments on 2 ranks: %s %s" % (child.code, child.err))
+    low = [*keys, "world.cov=lowrank", "world.rank=10", "system.steps=200"]
+    whole = train("low", *low)
+    spread = train("low-2", *low, "layout.owners=2", ranks=2)
+    with h5py.File(t.newest(whole), "r") as a, h5py.File(t.newest(spread), "r") as b:
+        t.check(np.allclose(a["params/theta"][...], b["params/theta"][...], rtol=1e-6, atol=1e-9), "lowrank on 2 ranks: wanted the same means")
+    train("low-cut", *low, "train.max_steps=70")
+    same_arrays("lowrank", whole, train("low-cut", *low, resume=True), counts=False)
+    return one
+
+
 def files():
     """A series of the user's own, with gaps: CSV and HDF5 say the same."""
     rng = np.random.default_rng(1)
@@ -187,9 +216,9 @@ def files():
         file.write("time,a\n" + "".join("%g,%g\n" % (k + (k > 50), np.sin(k)) for k in range(100)))
 
 
-def refused(code, texts, *words):
+def refused(code, texts, *words, ranks=1):
     output = t.path("refused")
-    child = t.run(1, "train", t.path("empty.yaml"), "--output", output, *words)
+    child = t.run(ranks, "train", t.path("empty.yaml"), "--output", output, *words)
     one = len(child.err.splitlines()) == 1 and child.err.startswith("kwm: error: ")
     t.check(child.code == code and one, "%s: wanted exit %d and one line, found %s:\n%s" % (words, code, child.code, child.err))
     t.check(all(text in child.err for text in texts), "%s: wanted %s in:\n%s" % (words, texts, child.err))
@@ -207,7 +236,16 @@ def bad_input(folder):
     refused(2, ["world.states"], kind, "system.kind=duffing", "world.states=1")
     refused(2, ["world.streams"], kind, "system.kind=duffing", "world.streams=4")
     refused(2, ["world.cov"], kind, "system.kind=duffing", "world.cov=block", "world.method=dual")
+    refused(2, ["world.refit"], "model.kind=koopman", "system.kind=duffing", "world.refit=true")
     refused(2, ["world.near"], kind, "system.kind=duffing", "world.near=1")
+    ring = [kind, "system.kind=lorenz96", "system.size=12", "world.near=1", "world.noise=adapt", "world.segments=3", "world.reach=3"]
+    refused(2, ["world.segments", "3 to the 12 states"], *ring, "world.segments=2")
+    refused(2, ["world.segments", "reach + world.near"], *ring, "world.near=2")
+    refused(2, ["world.near above 0"], *ring, "world.near=0")
+    refused(2, ["world.segments", "world.noise"], *ring, "world.noise=fit")
+    refused(2, ["layout.owners", "3 segments"], *ring, "layout.owners=4", ranks=4)
+    refused(2, ["world.cov lowrank"], *ring, "world.cov=lowrank")
+    refused(2, ["world.rank", "2 states"], kind, "system.kind=duffing", "world.cov=lowrank", "world.rank=3")
     refused(2, ["learner"], kind, "system.kind=duffing", "learner=adam")
     refused(2, ["layout"], kind, "system.kind=duffing", "layout.replicas=2", "world.streams=2", "system.episode=50")
     child = t.run(1, "train", t.path("empty.yaml"), "--output", folder, "--resume", *STATESPACE, "world.degree=2")
@@ -225,6 +263,7 @@ resumed("network", network(), NETWORK, 400)
 resumed("koopman", noisy, [*KOOPMAN, "system.observation_noise=0.01"], 300)
 ranks()
 owners()
+lib_page.page("segments", [segments()], name="world", sections=WORLD_SECTIONS)
 files()
 bad_input(whole)
 t.finish()

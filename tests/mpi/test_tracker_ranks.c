@@ -5,7 +5,7 @@
 
 enum { STEPS = 40 };
 
-static void check(enum kwm_readout readout) {
+static void check(enum kwm_tracker_method method, enum kwm_readout readout) {
   struct block_case it;
   struct kwm_tracker spread, alone;
   struct kwm_layout layout;
@@ -14,7 +14,8 @@ static void check(enum kwm_readout readout) {
   block_case_begin(&it, readout);
   const int n = it.model.n, N = n + BLOCK_D;
   struct kwm_tracker_spec spec = {.space = &it.space,
-                                  .method = KWM_TRACKER_BLOCK,
+                                  .method = method,
+                                  .rank = 2,
                                   .iterations = 1,
                                   .walk = 1e-4,
                                   .adapt = 0.01,
@@ -48,8 +49,9 @@ static void check(enum kwm_readout readout) {
 
 static void test_same_filter(void **state) {
   (void)state;
-  check(KWM_READOUT_IDENTITY);
-  check(KWM_READOUT_LINEAR);
+  check(KWM_TRACKER_BLOCK, KWM_READOUT_IDENTITY);
+  check(KWM_TRACKER_BLOCK, KWM_READOUT_LINEAR);
+  check(KWM_TRACKER_LOWRANK, KWM_READOUT_IDENTITY);
 }
 
 static const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_filter)};

@@ -28,6 +28,12 @@ static void check_one(enum kwm_readout readout, double walk, double forgetting, 
     block_case_outputs(t, y);
     /* Up to the prior, where rounding would decide what is forgotten next. */
     if (t == STEPS / 2 && forgetting == 1) kwm_tracker_inflate(&joint, 3), kwm_tracker_inflate(&block, 3);
+    for (int i = 0; i < 2 && t % 7 == 3; i++) { /* others know the first state better, the second one worse */
+      const double mean = joint.z[n + i] + 0.1, variance = kwm_tracker_variance(&joint, n + i) * (i == 0 ? 0.7 : 1.2);
+      kwm_tracker_adopt(&joint, i, mean, variance);
+      kwm_tracker_adopt(&block, i, mean, variance);
+      assert_close(kwm_tracker_variance(&block, n + i), variance, 1e-10, 0);
+    }
     assert_true(kwm_tracker_predict(&joint, NULL) && kwm_tracker_predict(&block, NULL));
     const struct kwm_track a = kwm_tracker_update(&joint, y), b = kwm_tracker_update(&block, y);
     assert_true(a.verdict == b.verdict && a.observed == b.observed);
@@ -170,6 +176,62 @@ static void test_blocks_against_textbook(void **state) {
   check_several(KWM_READOUT_LINEAR);
 }
 
+/* What others know of a state: P <- s P s of its row and column, or P_ii + what is more. */
+static void test_adopt(void **state) {
+  (void)state;
+  struct block_case it;
+  struct kwm_tracker joint;
+  block_case_begin(&it, KWM_READOUT_IDENTITY);
+  const int n = it.model.n, N = n + BLOCK_D;
+  const struct kwm_tracker_spec spec = {.space = &it.space, .method = KWM_TRACKER_JOINT, .iterations = 1};
+  block_case_tracker(&it, &spec, &joint);
+  double *const P = dense_new(N * N), *const found = dense_new(N * N), y[BLOCK_M];
+  for (int t = 0; t < 5; t++) {
+    block_case_outputs(t, y);
+    assert_true(kwm_tracker_predict(&joint, NULL));
+    kwm_tracker_update(&joint, y);
+  }
+  for (int i = 0; i < 2; i++) {
+    const int row = n + 2 * i;
+    kwm_tracker_covariance(&joint, P);
+    const double before = P[row * (N + 1)], share = i == 0 ? 0.5 : 1;
+    kwm_tracker_adopt(&joint, 2 * i, 3, i == 0 ? before / 4 : before + 2);
+    kwm_tracker_covariance(&joint, found);
+    for (int j = 0; j < N; j++) P[row * N + j] *= share, P[j * N + row] *= share;
+    if (i == 1) P[row * (N + 1)] += 2;
+    assert_below(dense_error(N * N, found, P), 1e-13);
+    assert_true(joint.z[row] == 3);
+  }
+  kwm_tracker_destroy(&joint);
+  kwm_statespace_fini(&it.model);
+  free(P), free(found);
+}
+
+/* NIS and likelihood of the first two outputs, whatever the third shows. */
+static void test_judged(void **state) {
+  (void)state;
+  struct block_case it;
+  struct kwm_tracker some, first;
+  double y[BLOCK_M];
+  block_case_begin(&it, KWM_READOUT_IDENTITY);
+  struct kwm_tracker_spec spec = {
+      .space = &it.space, .method = KWM_TRACKER_BLOCK, .iterations = 1, .n_blocks = it.n_blocks, .blocks = it.sizes};
+  block_case_tracker(&it, &spec, &first);
+  spec.judged = 2;
+  block_case_tracker(&it, &spec, &some);
+  assert_true(kwm_tracker_predict(&some, NULL) && kwm_tracker_predict(&first, NULL));
+  block_case_outputs(0, y);
+  const struct kwm_track a = kwm_tracker_update(&some, y);
+  y[2] = NAN;
+  const struct kwm_track b = kwm_tracker_update(&first, y);
+  assert_true(a.verdict == KWM_TRACKED && a.observed == 2 && b.observed == 2);
+  assert_close(a.nis, b.nis, 1e-12, 0);
+  assert_close(a.likelihood, b.likelihood, 1e-12, 0);
+  kwm_tracker_destroy(&some);
+  kwm_tracker_destroy(&first);
+  kwm_statespace_fini(&it.model);
+}
+
 /* Memory without the blocks' coupling, and blocks that make up θ whatever the model. */
 static void test_sizes(void **state) {
   (void)state;
@@ -192,6 +254,7 @@ static void test_sizes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_one_block_is_joint),
-                                     cmocka_unit_test(test_blocks_against_textbook), cmocka_unit_test(test_sizes)};
+                                     cmocka_unit_test(test_blocks_against_textbook), cmocka_unit_test(test_adopt),
+                                     cmocka_unit_test(test_judged), cmocka_unit_test(test_sizes)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
