@@ -67,7 +67,7 @@ void kwm_device_drop(kwm_device *device, int64_t n, int64_t m, int64_t w, int64_
 void kwm_device_add(kwm_device *device, int64_t n, const float *x, float *y);
 
 /* Devices talk to each other without the host (cuda with NCCL): a group of `size` processes, each calling with its
-   `rank` and the identity that one of them made. exchange: all messages to and from `peer` of the group at once.
+   `rank` and the identity that one of them made. exchange: a message to `peer` of the group and one from it.
    join is collective; false from offers: there is no such way, and what is sent goes through the host (kwm/par.h). */
 enum { KWM_DEVICE_IDENTITY = 128 };
 bool kwm_device_offers(const kwm_device *device);
@@ -78,4 +78,4 @@ struct kwm_device_message {
   const float *send;
   float *receive;
 };
-void kwm_device_exchange(kwm_device *device, int peer, int count, const struct kwm_device_message *messages);
+void kwm_device_exchange(kwm_device *device, int peer, const struct kwm_device_message *message);

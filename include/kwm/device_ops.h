@@ -25,7 +25,7 @@ struct kwm_device_ops {
   /* between devices; NULL: not offered */
   bool (*identity)(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);
   bool (*join)(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);
-  void (*exchange)(kwm_device *d, int peer, int count, const struct kwm_device_message *messages);
+  void (*exchange)(kwm_device *d, int peer, const struct kwm_device_message *message);
 
   /* dense algebra (kwm/backend.h). eigen: V (n, n) <- vectors in columns, ascending, of the symmetric matrix whose
      upper triangle is in A (n, n), worked out in double precision; false: no convergence, or not finite; waits. */

@@ -50,12 +50,11 @@ struct kwm_score {
 /* What the filter keeps of one parameter group. kl to product are (total), all owners', the same everywhere. */
 struct kwm_filter_group {
   struct kwm_filter_part part;
-  kwm_cov cov;               /* zeroed with a joint covariance */
-  float *anchor;             /* (count, params) initial means; NULL without forgetting */
-  float *kept;               /* (count, params) means before kwm_filter_move; NULL without line_search */
-  struct kwm_treesum sum;    /* information form: evidence over chunks */
-  float *evidence, *scratch; /* summed evidence (borrowed from sum), and room for the replicas' sum */
-  float *staging;            /* device: room on the host for the same sum; NULL where devices talk to each other */
+  kwm_cov cov;         /* zeroed with a joint covariance */
+  float *anchor;       /* (count, params) initial means; NULL without forgetting */
+  float *kept;         /* (count, params) means before kwm_filter_move; NULL without line_search */
+  int64_t evidence_at; /* information form: where in the filter's sums this group's evidence begins */
+  float *evidence;     /* summed; borrowed from the filter's sums */
   struct kwm_score score;
   double *kl;           /* predicted KL of every block */
   double *expected;     /* its expectation under the model, if trust_expected asks for it */
@@ -73,6 +72,9 @@ struct kwm_filter {
   struct kwm_filter_spec spec;
   int n_groups;
   struct kwm_filter_group group[KWM_FILTER_GROUPS];
+  struct kwm_treesum sum;    /* information form: evidence of all groups beside each other, over chunks; a level of
+                                the tree over replicas is one message of it */
+  float *scratch, *staging;  /* room for the replicas' sum; device: on the host, too; NULL where devices talk */
   struct kwm_joint *joint; /* one exact covariance of everything, in place of the groups' */
   bool shared;             /* one S for all groups, or for those in the innovation form */
   int64_t blocks;          /* of all groups */

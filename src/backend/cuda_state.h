@@ -71,7 +71,7 @@ void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, 
 /* cuda_nccl.c, with KWM_NCCL. leave: accepts that nothing was joined. */
 bool cuda_identity(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);
 bool cuda_join(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);
-void cuda_exchange(kwm_device *d, int peer, int count, const struct kwm_device_message *messages);
+void cuda_exchange(kwm_device *d, int peer, const struct kwm_device_message *message);
 void cuda_leave(kwm_device *d);
 
 /* cuda_ops.c: the table. cuda.c: its entries on memory. */

@@ -137,6 +137,6 @@ kwm_status kwm_device_join(kwm_device *device, const unsigned char identity[KWM_
   return KWM_OK;
 }
 
-void kwm_device_exchange(kwm_device *device, int peer, int count, const struct kwm_device_message *messages) {
-  device->ops->exchange(device, peer, count, messages);
+void kwm_device_exchange(kwm_device *device, int peer, const struct kwm_device_message *message) {
+  device->ops->exchange(device, peer, message);
 }
