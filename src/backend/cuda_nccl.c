@@ -43,8 +43,8 @@ void cuda_exchange(kwm_device *d, int peer, const struct kwm_device_message *mes
   const struct cuda_state *const state = cuda_state_of(d);
   const ncclComm_t group = state->group;
   CUDA_MUST(nccl, ncclGroupStart());
-  CUDA_MUST(nccl, ncclSend(message->send, (size_t)message->n, ncclFloat, peer, group, state->stream));
-  CUDA_MUST(nccl, ncclRecv(message->receive, (size_t)message->n, ncclFloat, peer, group, state->stream));
+  CUDA_MUST(nccl, ncclSend(message->send, (size_t)message->n, ncclFloat, peer, group, cuda_stream(d)));
+  CUDA_MUST(nccl, ncclRecv(message->receive, (size_t)message->n, ncclFloat, peer, group, cuda_stream(d)));
   CUDA_MUST(nccl, ncclGroupEnd());
 }
 

@@ -78,6 +78,10 @@ void kwm_device_zero(kwm_device *device, void *at, size_t bytes) {
     device->ops->zero(device, at, bytes);
 }
 
+void kwm_device_begin(kwm_device *device) {
+  if (device != NULL && device->ops->begin != NULL) device->ops->begin(device);
+}
+
 void kwm_device_wait(kwm_device *device) {
   if (device != NULL) device->ops->wait(device);
 }

@@ -125,7 +125,7 @@ static const struct CMUnitTest tests[] = {
 int main(int argc, char **argv) {
   const char *const name = getenv("KWM_TEST_BACKEND") != NULL ? getenv("KWM_TEST_BACKEND") : "shadow";
   MPI_Init(&argc, &argv);
-  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank()};
+  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank(), .graphs = true};
   const int missing = kwm_device_open(&test_device, name, &spec) != KWM_OK;
   int all = 0;
   if (world_rank() != 0 && freopen("/dev/null", "w", stdout) == NULL) return 1;
