@@ -176,7 +176,7 @@ static inline bool case_tf32(void) {
 /* main of a test of devices. */
 #define DEVICE_TEST_MAIN(tests)                                                                                        \
   int main(void) {                                                                                                     \
-    const struct kwm_device_spec device_spec_ = {.tf32 = case_tf32()};                                                 \
+    const struct kwm_device_spec device_spec_ = {.tf32 = case_tf32(), .graphs = true};                                 \
     const char *const device_name_ = getenv("KWM_TEST_BACKEND") != NULL ? getenv("KWM_TEST_BACKEND") : "shadow";       \
     if (kwm_device_open(&test_device, device_name_, &device_spec_) != KWM_OK) {                                        \
       printf("skipped: %s\n", kwm_error_message());                                                                    \

@@ -234,7 +234,7 @@ static inline bool pair_dense(struct kwm_layout *layout, const struct net_shape 
   }
 
 static inline int pair_main(int (*pair_tests)(void)) {
-  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank()};
+  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank(), .graphs = true};
   const char *const name = getenv("KWM_TEST_BACKEND") != NULL ? getenv("KWM_TEST_BACKEND") : "shadow";
   int rank = 0, all = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);

@@ -22,6 +22,7 @@ struct kwm_config {
   char *output;      /* run directory; "" until given */
   char *backend;     /* cpu | cuda | shadow: where training runs */
   char *precision;   /* float | tf32: of the matrix products on a device */
+  bool graphs;       /* calls that come again go to a GPU as one */
   char *learner;     /* kalman | sgd | adam | kfac | ewc | si */
   char *sensitivity; /* forward (gated) | stage | adjoint (dense) */
   bool reproducible;

@@ -26,6 +26,7 @@ typedef struct kwm_device {
 struct kwm_device_spec {
   int local_rank; /* of this process among those on the host: which of the host's devices it takes */
   bool tf32;      /* cuda: matrix products on tensor cores, inputs rounded to 10 bits of mantissa */
+  bool graphs;    /* cuda: sequences of calls that come again go to the GPU as one; the same bits either way */
 };
 
 /* NAME "cpu": *device <- NULL. "cuda" without a GPU, or in a build without CUDA: KWM_ERR_SYSTEM, in words. */
@@ -43,11 +44,13 @@ kwm_status kwm_device_share(kwm_device *device, void **at, size_t bytes, const c
 void kwm_device_free(kwm_device *device, void *at);
 
 /* put: host -> device; what is put may be changed at once. get: device -> host, waits for all that was asked before.
-   copy, zero: within the device. None accepts overlaps. */
+   copy, zero: within the device. None accepts overlaps. begin: what was asked for before begins now, if it has not,
+   while the host does something that takes a while. */
 void kwm_device_put(kwm_device *device, void *to, const void *from, size_t bytes);
 void kwm_device_get(kwm_device *device, void *to, const void *from, size_t bytes);
 void kwm_device_copy(kwm_device *device, void *to, const void *from, size_t bytes);
 void kwm_device_zero(kwm_device *device, void *at, size_t bytes);
+void kwm_device_begin(kwm_device *device);
 void kwm_device_wait(kwm_device *device);
 
 /* rows of `width` floats within the device, `to` and `from` floats from row to row. */
@@ -67,7 +70,7 @@ void kwm_device_drop(kwm_device *device, int64_t n, int64_t m, int64_t w, int64_
 void kwm_device_add(kwm_device *device, int64_t n, const float *x, float *y);
 
 /* Devices talk to each other without the host (cuda with NCCL): a group of `size` processes, each calling with its
-   `rank` and the identity that one of them made. exchange: all messages to and from `peer` of the group at once.
+   `rank` and the identity that one of them made. exchange: a message to `peer` of the group and one from it.
    join is collective; false from offers: there is no such way, and what is sent goes through the host (kwm/par.h). */
 enum { KWM_DEVICE_IDENTITY = 128 };
 bool kwm_device_offers(const kwm_device *device);
@@ -78,4 +81,4 @@ struct kwm_device_message {
   const float *send;
   float *receive;
 };
-void kwm_device_exchange(kwm_device *device, int peer, int count, const struct kwm_device_message *messages);
+void kwm_device_exchange(kwm_device *device, int peer, const struct kwm_device_message *message);

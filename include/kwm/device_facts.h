@@ -28,6 +28,14 @@ struct kwm_device_observation {
   double *facts; /* (n, KWM_FACTS) */
 };
 
+/* An eigenproblem; how many may be solved beside each other. */
+enum { KWM_EIGENS_MAX = 2 };
+struct kwm_device_eigen {
+  int64_t n;
+  const float *A; /* (n, n) symmetric, upper triangle read */
+  float *V;       /* (n, n) <- eigenvectors in columns, ascending */
+};
+
 /* Jacobian rows of units: J (n, m, 2, count), S (n, 2, params, count), e (n, m). */
 struct kwm_device_units {
   int64_t n, m, count, params;

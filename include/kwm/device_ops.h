@@ -20,18 +20,19 @@ struct kwm_device_ops {
   void (*copy_rows)(kwm_device *d, int64_t rows, size_t width, void *to, size_t pitch_to, const void *from,
                     size_t pitch_from); /* bytes */
   void (*zero)(kwm_device *d, void *at, size_t bytes);
+  void (*begin)(kwm_device *d); /* NULL: everything begins when it is asked for */
   void (*wait)(kwm_device *d);
 
   /* between devices; NULL: not offered */
   bool (*identity)(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);
   bool (*join)(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);
-  void (*exchange)(kwm_device *d, int peer, int count, const struct kwm_device_message *messages);
+  void (*exchange)(kwm_device *d, int peer, const struct kwm_device_message *message);
 
-  /* dense algebra (kwm/backend.h). eigen: V (n, n) <- vectors in columns, ascending, of the symmetric matrix whose
-     upper triangle is in A (n, n), worked out in double precision; false: no convergence, or not finite; waits. */
+  /* dense algebra (kwm/backend.h). eigen: of all problems, worked out in
+     double precision; false: no convergence, or not finite; waits. */
   void (*gemm)(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
-  bool (*eigen)(kwm_device *d, int64_t n, const float *A, float *V);
+  bool (*eigen)(kwm_device *d, int count, const struct kwm_device_eigen *of);
 
   /* the same in double (kwm/backend.h: gemm_f64, gram_f64, symm_f64 with beta 0, triangular_solve_f64); factor: the
      upper triangle of W (n, n) is positive definite; W is overwritten; waits */
@@ -41,9 +42,9 @@ struct kwm_device_ops {
   void (*symm_f64)(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
   void (*solve_lower_f64)(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
   bool (*factor_f64)(kwm_device *d, int64_t n, double *W);
-  /* S (n, n), of which the lower triangle is read, <- its factor L there; x (n) <- S⁻¹x; waits; false: not positive
-     definite */
-  bool (*factor_solve_f64)(kwm_device *d, int64_t n, double *S, double *x);
+  /* S (n, n), of which the lower triangle is read, <- its factor L there; x, x_host (n) <- S⁻¹x; waits; false: not
+     positive definite */
+  bool (*factor_solve_f64)(kwm_device *d, int64_t n, double *S, double *x, double *x_host);
 
   /* elementwise: y += scale x; x <- x² */
   void (*add_scaled)(kwm_device *d, int64_t n, float scale, const float *x, float *y);

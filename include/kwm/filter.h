@@ -50,12 +50,11 @@ struct kwm_score {
 /* What the filter keeps of one parameter group. kl to product are (total), all owners', the same everywhere. */
 struct kwm_filter_group {
   struct kwm_filter_part part;
-  kwm_cov cov;               /* zeroed with a joint covariance */
-  float *anchor;             /* (count, params) initial means; NULL without forgetting */
-  float *kept;               /* (count, params) means before kwm_filter_move; NULL without line_search */
-  struct kwm_treesum sum;    /* information form: evidence over chunks */
-  float *evidence, *scratch; /* summed evidence (borrowed from sum), and room for the replicas' sum */
-  float *staging;            /* device: room on the host for the same sum; NULL where devices talk to each other */
+  kwm_cov cov;         /* zeroed with a joint covariance */
+  float *anchor;       /* (count, params) initial means; NULL without forgetting */
+  float *kept;         /* (count, params) means before kwm_filter_move; NULL without line_search */
+  int64_t evidence_at; /* information form: where in the filter's sums this group's evidence begins */
+  float *evidence;     /* summed; borrowed from the filter's sums */
   struct kwm_score score;
   double *kl;           /* predicted KL of every block */
   double *expected;     /* its expectation under the model, if trust_expected asks for it */
@@ -66,17 +65,18 @@ struct kwm_filter_group {
   double process_noise; /* q of the next step */
 };
 
-struct kwm_joint;
 struct kwm_filter {
   struct kwm_layout *layout; /* borrowed */
   kwm_device *device;        /* borrowed from the covariances: where they, means, anchors and evidence are */
   struct kwm_filter_spec spec;
   int n_groups;
   struct kwm_filter_group group[KWM_FILTER_GROUPS];
-  struct kwm_joint *joint; /* one exact covariance of everything, in place of the groups' */
-  bool shared;             /* one S for all groups, or for those in the innovation form */
-  int64_t blocks;          /* of all groups */
-  double *facts;           /* (6, blocks): kl, expected, slope, moved, product, gain */
+  struct kwm_treesum sum;   /* information form: evidence of all groups, one behind the other, over chunks */
+  float *scratch, *staging; /* room for the replicas' sum; device: on the host, too; NULL where devices talk */
+  struct kwm_joint *joint;  /* one exact covariance of everything, in place of the groups' */
+  bool shared;              /* one S for all groups, or for those in the innovation form */
+  int64_t blocks;           /* of all groups */
+  double *facts;            /* (6, blocks): kl, expected, slope, moved, product, gain */
   int64_t rows_max;
   double *S, *w;             /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
   double *S_there, *w_there; /* the same on the device; NULL: S is the host's (shared_device.c) */
@@ -85,8 +85,8 @@ struct kwm_filter {
   double noise;              /* ρ: R = ρ I */
   int64_t steps;             /* finished steps (skipped ones included) */
   bool inflates;             /* at the next predict */
-  bool failed_here;          /* something lost definiteness or finiteness on this rank in this step */
-  int failed_part;           /* the first group that did, -1: S */
+  bool failed_here;          /* something on this rank lost definiteness or finiteness in this step: */
+  int failed_part;           /* this group first; -1: S */
 };
 
 /* Takes ownership of the covariances in cov[] (this rank's shares), all on one device, without score_test, or on the
@@ -111,6 +111,8 @@ size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int
 
 /* Covariance facts of group g (joint: all as group 0), to and from a checkpoint; collective like kwm_cov_*. */
 void kwm_filter_health(const struct kwm_filter *filter, int g, struct kwm_health *health);
+kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
+kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
 
 /* P (n, n) <- the joint covariance, one rank; values (n), on every rank <- its eigenvalues, collective. */
 void kwm_filter_covariance(const struct kwm_filter *filter, double *P);
@@ -120,8 +122,6 @@ kwm_status kwm_filter_spectrum(const struct kwm_filter *filter, double *values);
    Collective, false on all ranks if it fails on one: joint, lowrank, or no positive definite P. */
 bool kwm_filter_predictive(struct kwm_filter *filter, const struct kwm_lin *lin, double *C);
 
-kwm_status kwm_filter_save(const struct kwm_filter *filter, kwm_ckpt *ckpt, bool writes);
-kwm_status kwm_filter_load(struct kwm_filter *filter, kwm_ckpt *ckpt);
 void kwm_filter_predict(struct kwm_filter *filter); /* P <- time update of every block */
 
 /* The world has changed: the next predict forgets spec.inflation times what was learned, Λ <- Λ0 + (Λ - Λ0)/inflation,

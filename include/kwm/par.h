@@ -40,14 +40,13 @@ bool kwm_par_any(struct kwm_layout *layout, bool flag);
 void kwm_par_sum_replicas(struct kwm_layout *layout, int64_t n, float *values, float *scratch);
 void kwm_par_sum_replicas_f64(struct kwm_layout *layout, int64_t n, double *values, double *scratch);
 
-/* The same for several sums on a device (NULL: the host) at once, between the devices where they talk, else through the
-   host. scratch (n) is the device's; staging (2 n) the host's, unused where they talk. count <= KWM_SUMS_MAX. */
-enum { KWM_SUMS_MAX = 32 };
+/* The same for a sum on a device (NULL: the host), between the devices where they talk, a message for each level of the
+   tree, else through the host. scratch (n) is the device's; staging (2 n) the host's, unused where they talk. */
 struct kwm_sum {
   int64_t n;
   float *values, *scratch, *staging;
 };
-void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, int count, const struct kwm_sum *sums);
+void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, const struct kwm_sum *sum);
 
 /* Collective over mates: values (n) summed over a stage's owners, pairwise in a tree that begins at `owner`, with whom
    the sum lies; the others' values are overwritten. scratch: (n). broadcast: what `owner` has, to all. f64: the same

@@ -41,6 +41,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(output, "", ANY("text"), "run directory"),
   KEY(backend, "cpu", ONE_OF("cpu, cuda, shadow"), "where training runs; shadow: plain loops that play a device, for tests"),
   KEY(precision, "float", ONE_OF("float, tf32, bfloat16"), "cuda: inputs of matrix products; tf32 keeps 10 bits of mantissa, bfloat16 in a transformer's read-out 7"),
+  KEY(graphs, "true", ANY("true, false"), "cuda: sequences of calls that come again go to the GPU as one; the same bits either way"),
   KEY(learner, "kalman", ONE_OF("kalman, sgd, adam, kfac, ewc, si"), "how parameters are corrected"),
   KEY(sensitivity, "forward", ONE_OF("forward, stage, adjoint"), "how the Jacobian is obtained"),
   KEY(reproducible, "true", ANY("true, false"), "sums in a fixed order; all backends always do"),

@@ -18,8 +18,8 @@ void kwm_run_say_device(const struct kwm_run *run) {
 kwm_status kwm_run_open_device(struct kwm_run *run) {
   const struct kwm_config *const config = &run->config;
   if (strcmp(config->backend, "cpu") == 0) return KWM_OK;
-  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank(),
-                                       .tf32 = strcmp(config->precision, "float") != 0};
+  const struct kwm_device_spec spec = {
+      .local_rank = kwm_par_local_rank(), .tf32 = strcmp(config->precision, "float") != 0, .graphs = config->graphs};
   const kwm_status status = kwm_agree(run->layout.world, kwm_device_open(&run->device, config->backend, &spec));
   if (status != KWM_OK) {
     kwm_device_close(run->device);

@@ -70,6 +70,8 @@ static kwm_status take_memory(struct cuda_state *state) {
 static kwm_status start(kwm_device *d, const struct kwm_device_spec *spec) {
   struct cuda_state *const state = cuda_state_of(d);
   OPEN_TRY(cuda, cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "a stream");
+  state->replay = cuda_replay_open(spec->graphs);
+  KWM_CHECK(state->replay != NULL, KWM_ERR_SYSTEM, "backend cuda: wanted memory for calls, found none");
   KWM_TRY(take_memory(state));
   OPEN_TRY(blas, cublasCreate(&state->blas), "cuBLAS");
   OPEN_TRY(blas, cublasSetStream(state->blas, state->stream), "cuBLAS on a stream");
@@ -101,10 +103,13 @@ void cuda_close(kwm_device *d) {
   struct cuda_state *const state = cuda_state_of(d);
   if (state != NULL) {
     if (state->stream != NULL) cudaStreamSynchronize(state->stream);
+    cuda_replay_close(state->replay);
 #ifdef KWM_NCCL
     cuda_leave(d);
 #endif
     if (state->solver != NULL) cusolverDnDestroy(state->solver);
+    if (state->second.solver != NULL) cusolverDnDestroy(state->second.solver);
+    if (state->second.stream != NULL) cudaStreamDestroy(state->second.stream);
     if (state->blas != NULL) cublasDestroy(state->blas);
     cudaFree(state->room);
     cudaFree(state->blas_room);
@@ -133,6 +138,7 @@ void *cuda_alloc(kwm_device *d, size_t bytes, bool shared) {
 void cuda_free(kwm_device *d, void *at) {
   struct cudaPointerAttributes attributes;
   cuda_wait(d);
+  cuda_replay_forget(d);
   CUDA_MUST(cuda, cudaPointerGetAttributes(&attributes, at));
   if (attributes.type == cudaMemoryTypeHost)
     CUDA_MUST(cuda, cudaFreeHost(at));
@@ -157,31 +163,54 @@ void cuda_put(kwm_device *d, void *to, const void *from_host, size_t bytes) {
     const size_t left = bytes - done, piece = left < RING_BYTES ? left : RING_BYTES;
     char *const at = ring_take(d, piece);
     memcpy(at, (const char *)from_host + done, piece);
-    CUDA_MUST(cuda, cudaMemcpyAsync((char *)to + done, at, piece, cudaMemcpyDefault, cuda_state_of(d)->stream));
+    CUDA_MUST(cuda, cudaMemcpyAsync((char *)to + done, at, piece, cudaMemcpyDefault, cuda_stream(d)));
     done += piece;
   }
 }
 
 void cuda_get(kwm_device *d, void *to_host, const void *from, size_t bytes) {
-  CUDA_MUST(cuda, cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDefault, cuda_state_of(d)->stream));
+  CUDA_MUST(cuda, cudaMemcpyAsync(to_host, from, bytes, cudaMemcpyDefault, cuda_stream(d)));
   cuda_wait(d);
 }
 
+struct copy_rows_call {
+  int64_t rows;
+  size_t width, pitch_to, pitch_from;
+  void *to;
+  const void *from;
+};
+
 /* As one piece where it is one: a pitch has a limit, which the length of a copy does not have. */
+static void play_copy_rows(kwm_device *d, const void *call) {
+  const struct copy_rows_call *const c = call;
+  const cudaStream_t stream = cuda_stream(d);
+  const size_t rows = (size_t)c->rows;
+  if (rows == 1 || (c->pitch_to == c->width && c->pitch_from == c->width))
+    CUDA_MUST(cuda, cudaMemcpyAsync(c->to, c->from, c->width * rows, cudaMemcpyDefault, stream));
+  else
+    CUDA_MUST(cuda,
+              cudaMemcpy2DAsync(c->to, c->pitch_to, c->from, c->pitch_from, c->width, rows, cudaMemcpyDefault, stream));
+}
+
 void cuda_copy_rows(kwm_device *d, int64_t rows, size_t width, void *to, size_t pitch_to, const void *from,
                     size_t pitch_from) {
-  const cudaStream_t stream = cuda_state_of(d)->stream;
-  const bool whole = rows == 1 || (pitch_to == width && pitch_from == width);
-  if (whole)
-    CUDA_MUST(cuda, cudaMemcpyAsync(to, from, width * (size_t)rows, cudaMemcpyDefault, stream));
-  else
-    CUDA_MUST(cuda, cudaMemcpy2DAsync(to, pitch_to, from, pitch_from, width, (size_t)rows, cudaMemcpyDefault, stream));
+  CUDA_ASK(d, copy_rows, rows, width, pitch_to, pitch_from, to, from);
+}
+
+struct zero_call {
+  void *at;
+  size_t bytes;
+};
+
+static void play_zero(kwm_device *d, const void *call) {
+  const struct zero_call *const c = call;
+  CUDA_MUST(cuda, cudaMemsetAsync(c->at, 0, c->bytes, cuda_stream(d)));
 }
 
 void cuda_zero(kwm_device *d, void *at, size_t bytes) {
-  CUDA_MUST(cuda, cudaMemsetAsync(at, 0, bytes, cuda_state_of(d)->stream));
+  CUDA_ASK(d, zero, at, bytes);
 }
 
 void cuda_wait(kwm_device *d) {
-  CUDA_MUST(cuda, cudaStreamSynchronize(cuda_state_of(d)->stream));
+  CUDA_MUST(cuda, cudaStreamSynchronize(cuda_stream(d)));
 }

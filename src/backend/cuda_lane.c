@@ -25,7 +25,7 @@ static cudaEvent_t event_of(kwm_mark *mark) {
 }
 
 static cudaStream_t stream_of(kwm_device *d, kwm_lane *lane) {
-  return lane == NULL ? cuda_state_of(d)->stream : lane_of(lane)->stream;
+  return lane == NULL ? cuda_stream(d) : lane_of(lane)->stream;
 }
 
 /* What may fail and did is forgotten, so that later checks do not find it. */
@@ -69,7 +69,7 @@ static void unpin(kwm_device *d, void *at) {
 
 static void copy(kwm_device *d, kwm_lane *lane, void *to, const void *from, size_t bytes) {
   const struct cuda_lane *const its = lane_of(lane);
-  CUDA_MUST(cuda, cudaEventRecord(its->asked, cuda_state_of(d)->stream));
+  CUDA_MUST(cuda, cudaEventRecord(its->asked, cuda_stream(d)));
   CUDA_MUST(cuda, cudaStreamWaitEvent(its->stream, its->asked, 0));
   CUDA_MUST(cuda, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, its->stream));
 }

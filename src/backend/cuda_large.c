@@ -13,14 +13,26 @@ static int processors_of(const kwm_device *d) {
   return processors;
 }
 
+struct gram_call {
+  int64_t n, k;
+  double alpha, beta;
+  const double *A;
+  double *C;
+};
+
+static void play_gram(kwm_device *d, const void *call) {
+  const struct gram_call *const c = call;
+  const int64_t rows = c->alpha == 0 ? 0 : c->k;
+  if (rows < GRAM_MANY)
+    CUDA_LAUNCH(d, large_gram, c->n, rows, c->alpha, c->A, c->beta, c->C);
+  else
+    CUDA_MUST(blas, cublasDsyrk_64(cuda_blas(d), CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, c->n, c->k, &c->alpha, c->A, c->n,
+                                   &c->beta, c->C, c->n));
+}
+
 /* alpha 0 takes no notice of A, as with BLAS. */
 void cuda_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C) {
-  const int64_t rows = alpha == 0 ? 0 : k;
-  if (rows < GRAM_MANY)
-    CUDA_LAUNCH(d, large_gram, n, rows, alpha, A, beta, C);
-  else
-    CUDA_MUST(blas, cublasDsyrk_64(cuda_state_of(d)->blas, CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, n, k, &alpha, A, n,
-                                   &beta, C, n));
+  CUDA_ASK(d, gram, n, k, alpha, beta, A, C);
 }
 
 /* False: there is no memory for it. */
@@ -32,11 +44,22 @@ static bool symm_few(kwm_device *d, int64_t m, int64_t n, const double *A, const
   return true;
 }
 
-void cuda_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C) {
+struct symm_call {
+  int64_t m, n;
+  const double *A, *B;
+  double *C;
+};
+
+static void play_symm(kwm_device *d, const void *call) {
+  const struct symm_call *const c = call;
   const double one = 1, zero = 0;
-  if (m <= CUDA_LARGE_FEW && symm_few(d, m, n, A, B, C)) return;
-  CUDA_MUST(blas, cublasDsymm_64(cuda_state_of(d)->blas, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_LOWER, n, m, &one, A, n, B,
-                                 n, &zero, C, n));
+  if (c->m <= CUDA_LARGE_FEW && symm_few(d, c->m, c->n, c->A, c->B, c->C)) return;
+  CUDA_MUST(blas, cublasDsymm_64(cuda_blas(d), CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_LOWER, c->n, c->m, &one, c->A, c->n,
+                                 c->B, c->n, &zero, c->C, c->n));
+}
+
+void cuda_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C) {
+  CUDA_ASK(d, symm, m, n, A, B, C);
 }
 
 static int64_t smaller(int64_t a, int64_t b) {
@@ -63,8 +86,8 @@ static void solve_by_rows(kwm_device *d, int64_t n, int64_t k, const double *L, 
 static void multiply(kwm_device *d, int64_t N, double alpha, const double *A, const double *B, double *C) {
   const int64_t size = CUDA_LARGE_SOLVE, apart = INVERSE * (N + 1);
   const double zero = 0;
-  CUDA_MUST(blas, cublasDgemmStridedBatched_64(cuda_state_of(d)->blas, CUBLAS_OP_N, CUBLAS_OP_N, size, size, size,
-                                               &alpha, B, N, apart, A, N, apart, &zero, C, N, apart, N / INVERSE));
+  CUDA_MUST(blas, cublasDgemmStridedBatched_64(cuda_blas(d), CUBLAS_OP_N, CUBLAS_OP_N, size, size, size, &alpha, B, N,
+                                               apart, A, N, apart, &zero, C, N, apart, N / INVERSE));
 }
 
 /* Blocks (INVERSE, INVERSE) on the diagonal of inverse (N, N) <- inverses of those of L (n, n), in a frame of the unit
@@ -94,6 +117,17 @@ static bool solve_by_inverses(kwm_device *d, int64_t n, int64_t k, const double 
   return true;
 }
 
+struct solve_call {
+  int64_t n, k;
+  const double *L;
+  double *B;
+};
+
+static void play_solve(kwm_device *d, const void *call) {
+  const struct solve_call *const c = call;
+  if (c->n <= INVERSE || !solve_by_inverses(d, c->n, c->k, c->L, c->B)) solve_by_rows(d, c->n, c->k, c->L, c->B);
+}
+
 void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B) {
-  if (n <= INVERSE || !solve_by_inverses(d, n, k, L, B)) solve_by_rows(d, n, k, L, B);
+  CUDA_ASK(d, solve, n, k, L, B);
 }

@@ -328,27 +328,27 @@ static __global__ void __launch_bounds__(GRAM_THREADS, GRAM_BLOCKS)
   });
 }
 
-/* The same for few rows A (k, n), k <= FEW and perhaps 0, by ordinary arithmetic: a warp has 8 rows of the tile, a lane
-   two neighbours of each. */
-template <bool PAIRED>
+/* The same for few rows A (k, n), k <= ROWS, perhaps 0, by ordinary arithmetic: a warp has 8 rows of the tile, a lane
+   two neighbours of each. Rows beyond the last count as 0: a loop of known length is a fifth faster. */
+template <int ROWS, bool PAIRED>
 static __global__ void __launch_bounds__(THREADS, 3)
     large_gram_few(int64_t n, int k, double alpha, const double *A, double beta, double *C) {
-  __shared__ __align__(16) double left[FEW * TILE], right[FEW * TILE];
+  __shared__ __align__(16) double left[ROWS * TILE], right[ROWS * TILE];
   const struct place at = gram_place(n, blockIdx.x);
   const int row = (int)threadIdx.x / WARP * 8, column = (int)threadIdx.x % WARP * 2;
   double2 c[8];
 #pragma unroll
   for (int i = 0; i < 8; i++) c[i] = load_pair<PAIRED>(n, C, at.strip + row + i, at.column + column);
-  for (int e = (int)threadIdx.x; e < k * TILE; e += THREADS) {
+  for (int e = (int)threadIdx.x; e < ROWS * TILE; e += THREADS) {
     const int64_t r = e / TILE, i = at.strip + e % TILE, j = at.column + e % TILE;
-    left[e] = i < n ? alpha * A[r * n + i] : 0;
-    right[e] = j < n ? A[r * n + j] : 0;
+    left[e] = r < k && i < n ? alpha * A[r * n + i] : 0;
+    right[e] = r < k && j < n ? A[r * n + j] : 0;
   }
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < 8; i++) c[i].x = beta == 0 ? 0 : beta * c[i].x, c[i].y = beta == 0 ? 0 : beta * c[i].y;
 #pragma unroll 2
-  for (int r = 0; r < k; r++) {
+  for (int r = 0; r < ROWS; r++) {
     const double2 b = *(const double2 *)&right[r * TILE + column];
 #pragma unroll
     for (int i = 0; i < 8; i += 2) {
@@ -388,7 +388,8 @@ void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double
   const unsigned width = ceiling(n, TILE), tiles = width * (width + 1) / 2;
   const bool pairs = paired(n, A, C);
   if (k <= FEW) {
-    const auto kernel = pairs ? large_gram_few<true> : large_gram_few<false>;
+    const auto fewer = pairs ? large_gram_few<FEW / 2, true> : large_gram_few<FEW / 2, false>;
+    const auto kernel = k <= FEW / 2 ? fewer : pairs ? large_gram_few<FEW, true> : large_gram_few<FEW, false>;
     kernel<<<tiles, THREADS, 0, stream>>>(n, (int)k, alpha, A, beta, C);
     return;
   }

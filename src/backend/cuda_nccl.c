@@ -39,15 +39,12 @@ bool cuda_join(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY],
   return true;
 }
 
-void cuda_exchange(kwm_device *d, int peer, int count, const struct kwm_device_message *messages) {
+void cuda_exchange(kwm_device *d, int peer, const struct kwm_device_message *message) {
   const struct cuda_state *const state = cuda_state_of(d);
   const ncclComm_t group = state->group;
   CUDA_MUST(nccl, ncclGroupStart());
-  for (int k = 0; k < count; k++) {
-    const struct kwm_device_message *const message = &messages[k];
-    CUDA_MUST(nccl, ncclSend(message->send, (size_t)message->n, ncclFloat, peer, group, state->stream));
-    CUDA_MUST(nccl, ncclRecv(message->receive, (size_t)message->n, ncclFloat, peer, group, state->stream));
-  }
+  CUDA_MUST(nccl, ncclSend(message->send, (size_t)message->n, ncclFloat, peer, group, cuda_stream(d)));
+  CUDA_MUST(nccl, ncclRecv(message->receive, (size_t)message->n, ncclFloat, peer, group, cuda_stream(d)));
   CUDA_MUST(nccl, ncclGroupEnd());
 }
 

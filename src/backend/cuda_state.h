@@ -6,11 +6,20 @@
 #include <stddef.h>
 
 #include "cuda_kernels.h"
+#include "cuda_replay.h"
 
+/* Where one of cuSOLVER's problems is solved. */
+struct cuda_seat {
+  cudaStream_t stream;
+  cusolverDnHandle_t solver;
+};
+
+/* stream, blas and solver: by cuda_stream and the like, which put on the stream what was asked for before. */
 struct cuda_state {
   cudaStream_t stream;
   cublasHandle_t blas;
   cusolverDnHandle_t solver;
+  struct cuda_replay *replay;
   void *blas_room; /* cuBLAS's workspace: a fixed one, so that equal calls give equal bits */
 
   struct cuda_scratch scratch;
@@ -22,12 +31,29 @@ struct cuda_state {
   void *room; /* scratch of what is done in one call, as large as was ever asked for */
   size_t room_bytes;
 
+  struct cuda_seat second; /* beside its own; NULL until it is needed */
+
   void *group; /* NCCL's communicator */
 };
-enum { CUDA_INFO, CUDA_NOT_FINITE, CUDA_REPORT };
+enum { CUDA_INFO, CUDA_INFO_SECOND, CUDA_NOT_FINITE, CUDA_REPORT };
 
 static inline struct cuda_state *cuda_state_of(const kwm_device *d) {
   return d->state;
+}
+
+static inline cudaStream_t cuda_stream(kwm_device *d) {
+  cuda_flush(d);
+  return cuda_state_of(d)->stream;
+}
+
+static inline cublasHandle_t cuda_blas(kwm_device *d) {
+  cuda_flush(d);
+  return cuda_state_of(d)->blas;
+}
+
+static inline cusolverDnHandle_t cuda_solver(kwm_device *d) {
+  cuda_flush(d);
+  return cuda_state_of(d)->solver;
 }
 
 /* Most operations return nothing, and a device that fails in one of them is lost: one line, then the process ends. All
@@ -47,7 +73,7 @@ const char *cuda_words_solver(int error);
 /* Starts a kernel on the device's stream. */
 #define CUDA_LAUNCH(d, name, ...)                                                                                      \
   do {                                                                                                                 \
-    cuda_##name(__VA_ARGS__, cuda_state_of(d)->stream);                                                                \
+    cuda_##name(__VA_ARGS__, cuda_stream(d));                                                                          \
     CUDA_MUST(cuda, cudaPeekAtLastError());                                                                            \
   } while (0)
 
@@ -56,9 +82,13 @@ void cuda_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int
                const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
 void cuda_gemm_f64(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, double alpha,
                    const double *A, int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
-bool cuda_eigen(kwm_device *d, int64_t n, const float *A, float *V);
+bool cuda_eigen(kwm_device *d, int count, const struct kwm_device_eigen *of); /* cuda_eigen.c */
 bool cuda_factor_f64(kwm_device *d, int64_t n, double *W);
-bool cuda_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x);
+bool cuda_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x, double *x_host);
+
+/* What factorisations say from the first on; good: waits for them. */
+void cuda_clear_report(kwm_device *d);
+bool cuda_good_report(kwm_device *d);
 
 /* Scratch, until somebody else asks for it. NULL: there is not so much memory. */
 double *cuda_room(kwm_device *d, size_t doubles);
@@ -71,7 +101,7 @@ void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, 
 /* cuda_nccl.c, with KWM_NCCL. leave: accepts that nothing was joined. */
 bool cuda_identity(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);
 bool cuda_join(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);
-void cuda_exchange(kwm_device *d, int peer, int count, const struct kwm_device_message *messages);
+void cuda_exchange(kwm_device *d, int peer, const struct kwm_device_message *message);
 void cuda_leave(kwm_device *d);
 
 /* cuda_ops.c: the table. cuda.c: its entries on memory. */

@@ -88,7 +88,7 @@ struct operand {
 
 static cublasMath_t math_of(kwm_device *d) {
   cublasMath_t mode;
-  CUDA_MUST(blas, cublasGetMathMode(cuda_state_of(d)->blas, &mode));
+  CUDA_MUST(blas, cublasGetMathMode(cuda_blas(d), &mode));
   return mode;
 }
 
@@ -98,7 +98,7 @@ static cublasMath_t begin_products(kwm_device *d, const struct kwm_attention *a,
   const cublasMath_t before = math_of(d);
   bool vectors = a->size * (int64_t)sizeof(float) % VECTOR == 0 && a->context * (int64_t)sizeof(float) % VECTOR == 0;
   for (int k = 0; k < 4; k++) vectors = vectors && (uintptr_t)arrays[k] % VECTOR == 0;
-  if (!vectors) CUDA_MUST(blas, cublasSetMathMode(cuda_state_of(d)->blas, CUBLAS_DEFAULT_MATH));
+  if (!vectors) CUDA_MUST(blas, cublasSetMathMode(cuda_blas(d), CUBLAS_DEFAULT_MATH));
   return before;
 }
 
@@ -106,7 +106,7 @@ static cublasMath_t begin_products(kwm_device *d, const struct kwm_attention *a,
 static void products(kwm_device *d, int64_t batch, float *const *pointers, int64_t m, int64_t n, int64_t k, float scale,
                      struct operand A, struct operand B, struct operand C) {
   const float zero = 0;
-  CUDA_MUST(blas, cublasSgemmBatched_64(cuda_state_of(d)->blas, B.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+  CUDA_MUST(blas, cublasSgemmBatched_64(cuda_blas(d), B.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
                                         A.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &scale,
                                         (const float *const *)(pointers + B.array * batch), B.ld,
                                         (const float *const *)(pointers + A.array * batch), A.ld, &zero,
@@ -143,7 +143,7 @@ static void attention(kwm_device *d, const struct kwm_attention *a, const float 
   CUDA_LAUNCH(d, tensor_soften, batch * context, context, (float)(1 / sqrt((double)size)), weights);
   products(d, batch, pointers, context, size, context, 1, (struct operand){WEIGHTS, false, context},
            (struct operand){V, false, 3 * width}, (struct operand){OUT, false, width});
-  CUDA_MUST(blas, cublasSetMathMode(cuda_state_of(d)->blas, before));
+  CUDA_MUST(blas, cublasSetMathMode(cuda_blas(d), before));
 }
 
 static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, const float *qkv, float *weights,
@@ -170,7 +170,7 @@ static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, cons
            (struct operand){SQ, false, 3 * width});
   products(d, batch, pointers, context, size, context, scale, wt, (struct operand){Q, false, 3 * width},
            (struct operand){SK, false, 3 * width});
-  CUDA_MUST(blas, cublasSetMathMode(cuda_state_of(d)->blas, before));
+  CUDA_MUST(blas, cublasSetMathMode(cuda_blas(d), before));
 }
 
 static void likely(kwm_device *d, const struct kwm_likely *of) {

@@ -15,16 +15,6 @@ static void square_product(kwm_device *d, int64_t n, bool transpose_a, const flo
   cuda_gemm(d, transpose_a, false, n, n, n, 1, A, n, B, n, 0, C, n);
 }
 
-static void clear_report(kwm_device *d) {
-  cuda_zero(d, cuda_state_of(d)->report, CUDA_REPORT * sizeof(int));
-}
-
-static bool good_report(kwm_device *d) {
-  int report[CUDA_REPORT];
-  cuda_get(d, report, cuda_state_of(d)->report, sizeof report);
-  return report[CUDA_INFO] == 0 && report[CUDA_NOT_FINITE] == 0;
-}
-
 /* In double where it is, what the improvement needs besides matrices. */
 struct facts {
   double damping;
@@ -37,20 +27,20 @@ static bool eigenvectors(kwm_device *d, int64_t n, const float *A, float *U, flo
   const struct cuda_state *const state = cuda_state_of(d);
   float *const W = scratch, *const G = scratch + n * n, *const turned = scratch + 2 * n * n;
   int length = 0;
-  CUDA_MUST(solver, cusolverDnSsyevd_bufferSize(state->solver, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER,
+  CUDA_MUST(solver, cusolverDnSsyevd_bufferSize(cuda_solver(d), CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER,
                                                 kwm_int(n), W, kwm_int(n), NULL, &length));
   const size_t values = ((size_t)n + 63) / 64 * 64;
   struct facts *const facts = cuda_tensor_room(d, sizeof *facts + 256 + (values + (size_t)length) * sizeof(float));
   float *const room = (float *)(void *)((char *)facts + 256);
-  clear_report(d);
+  cuda_clear_report(d);
   CUDA_LAUNCH(d, tensor_damping, n, A, &facts->damping);
   CUDA_LAUNCH(d, tensor_damp, n, A, &facts->damping, W, &state->report[CUDA_NOT_FINITE]);
-  if (!good_report(d)) return false;
+  if (!cuda_good_report(d)) return false;
   const cusolverStatus_t status =
-      cusolverDnSsyevd(state->solver, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, kwm_int(n), W, kwm_int(n), room,
-                       room + values, length, &state->report[CUDA_INFO]);
+      cusolverDnSsyevd(cuda_solver(d), CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, kwm_int(n), W, kwm_int(n),
+                       room, room + values, length, &state->report[CUDA_INFO]);
   CUDA_LAUNCH(d, tensor_check, n, W, &state->report[CUDA_NOT_FINITE]);
-  if (status != CUSOLVER_STATUS_SUCCESS || !good_report(d)) return false;
+  if (status != CUSOLVER_STATUS_SUCCESS || !cuda_good_report(d)) return false;
   const struct tensor_newton newton = tensor_newton_of(n, 0, 0);
   cuda_put(d, &facts->newton, &newton, sizeof newton);
   CUDA_LAUNCH(d, tensor_turn, n, W, turned);
@@ -133,7 +123,7 @@ static void improve_tf32(kwm_device *d, int64_t n, const float *A, float *U, flo
 }
 
 bool cuda_tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch) {
-  const cublasHandle_t blas = cuda_state_of(d)->blas;
+  const cublasHandle_t blas = cuda_blas(d);
   cublasMath_t before;
   bool good = true;
   CUDA_MUST(blas, cublasGetMathMode(blas, &before));

@@ -11,7 +11,7 @@ static void half_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t
                       int64_t ldc) {
   const float one = 1;
   CUDA_MUST(blas,
-            cublasGemmEx_64(cuda_state_of(d)->blas, transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+            cublasGemmEx_64(cuda_blas(d), transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
                             transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, n, m, k, &one, B, CUDA_R_16BF, ldb, A, CUDA_R_16BF,
                             lda, &beta, C, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }

@@ -78,6 +78,10 @@ void kwm_device_zero(kwm_device *device, void *at, size_t bytes) {
     device->ops->zero(device, at, bytes);
 }
 
+void kwm_device_begin(kwm_device *device) {
+  if (device != NULL && device->ops->begin != NULL) device->ops->begin(device);
+}
+
 void kwm_device_wait(kwm_device *device) {
   if (device != NULL) device->ops->wait(device);
 }
@@ -137,6 +141,6 @@ kwm_status kwm_device_join(kwm_device *device, const unsigned char identity[KWM_
   return KWM_OK;
 }
 
-void kwm_device_exchange(kwm_device *device, int peer, int count, const struct kwm_device_message *messages) {
-  device->ops->exchange(device, peer, count, messages);
+void kwm_device_exchange(kwm_device *device, int peer, const struct kwm_device_message *message) {
+  device->ops->exchange(device, peer, message);
 }

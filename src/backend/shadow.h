@@ -48,14 +48,14 @@ void shadow_wait(kwm_device *d);
 /* shadow_lin.c */
 void shadow_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                  const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
-bool shadow_eigen(kwm_device *d, int64_t n, const float *A, float *V);
+bool shadow_eigen(kwm_device *d, int count, const struct kwm_device_eigen *of);
 void shadow_gemm_f64(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, double alpha,
                      const double *A, int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
 void shadow_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C);
 void shadow_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
 void shadow_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
 bool shadow_factor_f64(kwm_device *d, int64_t n, double *W);
-bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x);
+bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x, double *x_host);
 void shadow_add_scaled(kwm_device *d, int64_t n, float scale, const float *x, float *y);
 void shadow_square(kwm_device *d, int64_t n, float *x);
 void shadow_add_squares(kwm_device *d, int64_t n, int64_t width, const float *rows, float *sums);

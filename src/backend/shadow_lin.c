@@ -15,7 +15,7 @@ void shadow_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, i
   kwm_gemm(transpose_a, transpose_b, m, n, k, alpha, left, lda, right, ldb, beta, SHADOW_MATRIX(d, C, m, n, ldc), ldc);
 }
 
-bool shadow_eigen(kwm_device *d, int64_t n, const float *A, float *V) {
+static bool eigenvectors(kwm_device *d, int64_t n, const float *A, float *V) {
   const float *const from = shadow_array(d, A, n * n, sizeof *A);
   float *const to = shadow_array(d, V, n * n, sizeof *V);
   double *W = NULL;
@@ -30,6 +30,12 @@ bool shadow_eigen(kwm_device *d, int64_t n, const float *A, float *V) {
   for (int64_t k = 0; k < n * n && good; k++) to[k] = (float)W[k];
   kwm_free(W);
   shadow_wait(d);
+  return good;
+}
+
+bool shadow_eigen(kwm_device *d, int count, const struct kwm_device_eigen *of) {
+  bool good = true;
+  for (int k = 0; k < count; k++) good = good && eigenvectors(d, of[k].n, of[k].A, of[k].V);
   return good;
 }
 
@@ -59,11 +65,12 @@ bool shadow_factor_f64(kwm_device *d, int64_t n, double *W) {
   return kwm_factor_f64(n, shadow_array(d, W, n * n, sizeof *W), n);
 }
 
-bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x) {
+bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x, double *x_host) {
   double *const L = shadow_array(d, S, n * n, sizeof *S), *const values = shadow_array(d, x, n, sizeof *x);
   shadow_wait(d);
   if (!kwm_cholesky_f64(n, L, n)) return false;
   kwm_cholesky_solve_f64(n, L, n, values);
+  memcpy(x_host, values, (size_t)n * sizeof *values);
   return true;
 }
 

@@ -166,9 +166,9 @@ static bool device_predict(kwm_cov *cov, int64_t step, const float *anchor, floa
   const float q = (float)(spec->process_noise / spec->prior_precision);
   KWM_ASSERT(!spec->framed || mean != NULL);
   state->home.prepared = false;
-  if (refresh && !(device->ops->eigen(device, spec->d_i, state->sums + at.A, state->new_U) &&
-                   device->ops->eigen(device, spec->d_o, state->sums + at.G, state->new_V)))
-    return false;
+  const struct kwm_device_eigen bases[] = {{spec->d_i, state->sums + at.A, state->new_U},
+                                           {spec->d_o, state->sums + at.G, state->new_V}};
+  if (refresh && !device->ops->eigen(device, 2, bases)) return false;
   if (lambda < 1) {
     device->ops->kron_forget(device, spec->params, lambda, d0, state->D);
     if (anchor != mean) pull(cov, 1 - lambda, anchor, mean);

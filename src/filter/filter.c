@@ -52,25 +52,27 @@ void kwm_filter_inflate(struct kwm_filter *filter) {
   filter->inflates = true;
 }
 
-static void sum_evidence(struct kwm_filter_group *group, const struct kwm_jac *jac, const struct kwm_lin *lin) {
-  for (int64_t c = 0; c < lin->chunks; c++) {
-    const struct kwm_jac chunk = kwm_jac_part(jac, lin->bounds[c], lin->bounds[c + 1] - lin->bounds[c]);
-    kwm_cov_evidence(&group->cov, &chunk, kwm_treesum_leaf(&group->sum));
-    kwm_treesum_push(&group->sum);
+/* One chunk's, of all groups, into a leaf. */
+static void take_evidence(struct kwm_filter *filter, const struct kwm_lin *lin, int64_t chunk, float *leaf) {
+  const int64_t first = lin->bounds[chunk], n = lin->bounds[chunk + 1] - first;
+  for (int g = 0; g < filter->n_groups; g++) {
+    struct kwm_filter_group *const group = &filter->group[g];
+    const struct kwm_jac jac = kwm_jac_part(&lin->jac[g], first, n);
+    if (!innovation_form(group)) kwm_cov_evidence(&group->cov, &jac, leaf + group->evidence_at);
   }
-  group->evidence = kwm_treesum_finish(&group->sum);
 }
 
-/* Over the replicas, all groups together. */
-static void sum_all_evidence(struct kwm_filter *filter) {
-  struct kwm_sum sums[KWM_FILTER_GROUPS];
-  int n = 0;
-  for (int g = 0; g < filter->n_groups; g++) {
-    const struct kwm_filter_group *const group = &filter->group[g];
-    if (!innovation_form(group))
-      sums[n++] = (struct kwm_sum){group->sum.n, group->evidence, group->scratch, group->staging};
+/* Over chunks, then over replicas. */
+static void sum_evidence(struct kwm_filter *filter, const struct kwm_lin *lin) {
+  if (filter->sum.levels == 0) return;
+  for (int64_t c = 0; c < lin->chunks; c++) {
+    take_evidence(filter, lin, c, kwm_treesum_leaf(&filter->sum));
+    kwm_treesum_push(&filter->sum);
   }
-  kwm_par_sum_replicas_device(filter->layout, filter->device, n, sums);
+  float *const total = kwm_treesum_finish(&filter->sum);
+  const struct kwm_sum sum = {filter->sum.n, total, filter->scratch, filter->staging};
+  kwm_par_sum_replicas_device(filter->layout, filter->device, &sum);
+  for (int g = 0; g < filter->n_groups; g++) filter->group[g].evidence = total + filter->group[g].evidence_at;
 }
 
 /* S <- ρ I + sum over all owners' blocks of H P Hᵀ. */
@@ -95,10 +97,9 @@ static void form_innovation_covariance(struct kwm_filter *filter, const struct k
 void kwm_filter_innovate(struct kwm_filter *filter, const struct kwm_lin *lin) {
   for (int g = 0; g < filter->n_groups; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
-    if (filter->joint == NULL && !innovation_form(group)) sum_evidence(group, &lin->jac[g], lin);
     if (filter->spec.score_test) score_take(&group->score, filter->layout, &lin->jac[g], lin);
   }
-  if (filter->joint == NULL) sum_all_evidence(filter);
+  sum_evidence(filter, lin);
   if (filter->shared) form_innovation_covariance(filter, lin);
 }
 

@@ -41,10 +41,22 @@ struct kwm_filter_part kwm_filter_part_of(const struct kwm_cov_spec *cov, float 
                                   .mean = mean};
 }
 
-static size_t evidence_bytes(const struct kwm_filter_spec *spec, int64_t replicas, const struct kwm_cov_ops *ops,
-                             const struct kwm_cov_spec *cov) {
-  if (cov->form == KWM_FORM_INNOVATION) return 0;
-  const int64_t length = ops->evidence_length(cov);
+/* Groups begin where wide loads may. */
+static int64_t aligned(int64_t floats) {
+  return (floats + 31) / 32 * 32;
+}
+
+/* Of all groups; on a device by its own structures. */
+static size_t evidence_bytes(const struct kwm_filter_spec *spec, int64_t replicas, bool on_device, int n_groups,
+                             const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs) {
+  int64_t length = 0;
+  bool any = false;
+  for (int g = 0; g < n_groups; g++) {
+    if (covs[g].form == KWM_FORM_INNOVATION) continue;
+    length += aligned((on_device ? ops[g]->device : ops[g])->evidence_length(&covs[g]));
+    any = true;
+  }
+  if (!any) return 0;
   return kwm_treesum_bytes(length, spec->chunks / replicas) + kwm_mem_rounded((size_t)length * sizeof(float));
 }
 
@@ -55,11 +67,12 @@ size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, in
   bool shared = false;
   for (int g = 0; g < n_groups; g++) {
     const struct kwm_filter_part part = kwm_filter_part_of(&covs[g], NULL);
-    bytes += evidence_bytes(spec, replicas, ops[g], &covs[g]) + part_bytes(spec, &part, replicas);
+    bytes += part_bytes(spec, &part, replicas);
     blocks += covs[g].total;
     shared = shared || covs[g].form == KWM_FORM_INNOVATION;
   }
-  return bytes + matrix_bytes(spec, shared, covs[0].m, blocks);
+  return bytes + evidence_bytes(spec, replicas, false, n_groups, ops, covs) +
+         matrix_bytes(spec, shared, covs[0].m, blocks);
 }
 
 size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t replicas, bool alone, int n_groups,
@@ -69,11 +82,11 @@ size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t repli
   size_t bytes = 0;
   for (int g = 0; g < n_groups; g++) {
     const struct kwm_filter_part part = kwm_filter_part_of(&covs[g], NULL);
-    bytes += kwm_cov_device_bytes(ops[g], &covs[g]) + part_bytes(spec, &part, replicas) +
-             evidence_bytes(spec, replicas, ops[g]->device, &covs[g]);
+    bytes += kwm_cov_device_bytes(ops[g], &covs[g]) + part_bytes(spec, &part, replicas);
     shared = shared || covs[g].form == KWM_FORM_INNOVATION;
   }
-  return bytes + (shared ? (size_t)(rows * (rows + 1)) * sizeof(double) : 0);
+  return bytes + evidence_bytes(spec, replicas, true, n_groups, ops, covs) +
+         (shared ? (size_t)(rows * (rows + 1)) * sizeof(double) : 0);
 }
 
 size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
@@ -89,14 +102,23 @@ size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int
 
 /* ---- making */
 
-static kwm_status init_evidence(struct kwm_filter *filter, struct kwm_filter_group *group) {
-  if (group->cov.spec.form == KWM_FORM_INNOVATION) return KWM_OK;
-  const int64_t length = kwm_cov_evidence_length(&group->cov);
-  const size_t bytes = (size_t)length * sizeof(float);
+/* After all parts. */
+static kwm_status init_evidence(struct kwm_filter *filter) {
   const bool staged = filter->device != NULL && !filter->layout->devices_talk && filter->layout->replicas > 1;
-  KWM_TRY(kwm_treesum_init(&group->sum, filter->device, length, filter->spec.chunks / filter->layout->replicas));
-  if (staged) KWM_TRY(kwm_alloc((void **)&group->staging, 2 * bytes, "evidence on its way"));
-  return kwm_device_alloc(filter->device, (void **)&group->scratch, bytes, "evidence");
+  int64_t length = 0;
+  bool any = false;
+  for (int g = 0; g < filter->n_groups; g++) {
+    struct kwm_filter_group *const group = &filter->group[g];
+    if (group->cov.spec.form == KWM_FORM_INNOVATION) continue;
+    group->evidence_at = length;
+    length += aligned(kwm_cov_evidence_length(&group->cov));
+    any = true;
+  }
+  if (!any) return KWM_OK;
+  const size_t bytes = (size_t)length * sizeof(float);
+  KWM_TRY(kwm_treesum_init(&filter->sum, filter->device, length, filter->spec.chunks / filter->layout->replicas));
+  if (staged) KWM_TRY(kwm_alloc((void **)&filter->staging, 2 * bytes, "evidence on its way"));
+  return kwm_device_alloc(filter->device, (void **)&filter->scratch, bytes, "evidence");
 }
 
 static kwm_status init_part(struct kwm_filter *filter, struct kwm_filter_group *group,
@@ -184,7 +206,6 @@ kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout,
     const bool innovation = group->cov.spec.form == KWM_FORM_INNOVATION;
     KWM_TRY(check_group(spec, &group->cov));
     KWM_TRY(init_part(filter, group, &part));
-    KWM_TRY(init_evidence(filter, group));
     filter->shared = filter->shared || innovation;
     covers_all = covers_all && innovation;
     rows = rows || (!innovation && group->cov.ops->collective);
@@ -193,6 +214,7 @@ kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout,
             "config: wanted layout.replicas 1 with lowrank (its evidence is the rows of all samples), found %d",
             layout->replicas);
   KWM_TRY(check_forms(filter, covers_all));
+  KWM_TRY(init_evidence(filter));
   return init_matrices(filter);
 }
 
@@ -218,13 +240,13 @@ void kwm_filter_fini(struct kwm_filter *filter) {
   for (int g = 0; g < filter->n_groups; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
     kwm_cov_destroy(&group->cov);
-    kwm_treesum_fini(&group->sum);
     score_fini(&group->score);
     kwm_device_free(filter->device, group->anchor);
     kwm_device_free(filter->device, group->kept);
-    kwm_device_free(filter->device, group->scratch);
-    kwm_free(group->staging);
   }
+  kwm_treesum_fini(&filter->sum);
+  kwm_device_free(filter->device, filter->scratch);
+  kwm_free(filter->staging);
   kwm_device_free(filter->device, filter->S_there);
   kwm_device_free(filter->device, filter->w_there);
   kwm_free(filter->facts);

@@ -1,15 +1,12 @@
 /* S on a device, where every block that shares it is there, on one rank: formed, factored and solved with where its
-   rows are. From SHARED_ROWS rows on: of fewer, the host has S there and back and factored before a device has
-   (measured: analysis/bench-gpu.txt). */
+   rows are. */
 #include "kwm/cov_ops.h"
 #include "kwm/device_ops.h"
 #include "parts.h"
 
-enum { SHARED_ROWS = 96 };
-
 int64_t shared_there_rows(const struct kwm_filter_spec *spec, bool alone, int64_t m) {
   const int64_t rows = spec->batch * m;
-  return alone && spec->adapt_noise == 0 && rows >= SHARED_ROWS ? rows : 0;
+  return alone && spec->adapt_noise == 0 ? rows : 0;
 }
 
 kwm_status shared_there_init(struct kwm_filter *filter) {
@@ -41,9 +38,7 @@ void shared_there_form(struct kwm_filter *filter, const struct kwm_lin *lin) {
 
 bool shared_there_solve(struct kwm_filter *filter, int64_t rows) {
   kwm_device *const device = filter->device;
-  if (!device->ops->factor_solve_f64(device, rows, filter->S_there, filter->w_there)) return false;
-  kwm_device_get(device, filter->w, filter->w_there, (size_t)rows * sizeof *filter->w);
-  return true;
+  return device->ops->factor_solve_f64(device, rows, filter->S_there, filter->w_there, filter->w);
 }
 
 bool shared_there_condition(struct kwm_filter *filter, struct kwm_filter_group *group, const struct kwm_jac *jac) {

@@ -74,7 +74,7 @@ static void pass(kwm_language_learner *learner, enum pass what, int owner, int64
                                   .staging = learner->staging};
     if (what == TO_OWNER) kwm_par_sum_to_owner(layout, learner->device, owner, &piece);
     if (what == FROM_OWNER) kwm_par_spread_from_owner(layout, learner->device, owner, &piece);
-    if (what == OVER_REPLICAS) kwm_par_sum_replicas_device(layout, learner->device, 1, &piece);
+    if (what == OVER_REPLICAS) kwm_par_sum_replicas_device(layout, learner->device, &piece);
   }
 }
 

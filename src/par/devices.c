@@ -70,32 +70,27 @@ static void sum_through_host(struct kwm_layout *layout, kwm_device *device, cons
 }
 
 /* Level by level with the partner of the same tree: a + b and b + a are the same bits. */
-static void sum_between(struct kwm_layout *layout, kwm_device *device, int count, const struct kwm_sum *sums) {
-  struct kwm_device_message messages[KWM_SUMS_MAX];
-  int n = 0;
-  for (int k = 0; k < count; k++)
-    if (sums[k].n > 0) messages[n++] = (struct kwm_device_message){sums[k].n, sums[k].values, sums[k].scratch};
-  for (int half = 1; half < layout->replicas && n > 0; half *= 2) {
-    kwm_device_exchange(device, device_number(layout, layout->replica ^ half, layout->owner), n, messages);
-    for (int k = 0; k < count; k++) kwm_device_add(device, sums[k].n, sums[k].scratch, sums[k].values);
+static void sum_between(struct kwm_layout *layout, kwm_device *device, const struct kwm_sum *sum) {
+  const struct kwm_device_message message = {sum->n, sum->values, sum->scratch};
+  for (int half = 1; half < layout->replicas && sum->n > 0; half *= 2) {
+    kwm_device_exchange(device, device_number(layout, layout->replica ^ half, layout->owner), &message);
+    kwm_device_add(device, sum->n, sum->scratch, sum->values);
   }
 }
 
-void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, int count, const struct kwm_sum *sums) {
-  KWM_ASSERT(count <= KWM_SUMS_MAX);
+void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, const struct kwm_sum *sum) {
   if (device != NULL && layout->replicas == 1) return;
-  if (device != NULL && layout->devices_talk) {
-    sum_between(layout, device, count, sums);
-    return;
-  }
-  for (int k = 0; k < count; k++) sum_through_host(layout, device, &sums[k]);
+  if (device != NULL && layout->devices_talk)
+    sum_between(layout, device, sum);
+  else
+    sum_through_host(layout, device, sum);
 }
 
 /* Between two owners, places counted from `root`; each sends as much as it gets, wanted or not. */
 static void exchange_mates(struct kwm_layout *layout, kwm_device *device, int root, int place, int64_t n,
                            const float *send, float *receive) {
   const struct kwm_device_message message = {n, send, receive};
-  kwm_device_exchange(device, device_number(layout, layout->replica, (place + root) % layout->owners), 1, &message);
+  kwm_device_exchange(device, device_number(layout, layout->replica, (place + root) % layout->owners), &message);
 }
 
 /* kwm_par_sum_mates' tree. */

@@ -107,6 +107,7 @@ void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const str
   KWM_ASSERT(lin->bounds[local] <= pipe->n_max);
   begin_drop(pipe, batch, start);
   pipe->ops->linearise(pipe, means, batch, start, lin);
+  kwm_device_begin(pipe->spec.device);
 }
 
 /* sums += the facts of what a device predicted; nothing on the host, which added as it went. */

@@ -36,7 +36,7 @@ static void run_gemm_f64(const struct kernel *k) {
 }
 
 static void run_eigen(const struct kernel *k) {
-  if (k->ops->eigen(k->d, k->n, k->a[0], k->a[1])) return;
+  if (k->ops->eigen(k->d, 1, &(const struct kwm_device_eigen){k->n, k->a[0], k->a[1]})) return;
   fprintf(stderr, "bench_device: eigen: wanted the eigenvectors of order %d, found no convergence\n", (int)k->n);
   exit(1);
 }
@@ -439,7 +439,7 @@ static int usage(void) {
 
 int main(int argc, char **argv) {
   struct bench b = {0};
-  struct kwm_device_spec spec = {0};
+  struct kwm_device_spec spec = {.graphs = true};
   const char *output = NULL;
   if (argc < 2 || strcmp(argv[1], "cpu") == 0) return usage();
   for (int k = 2; k < argc; k++) {

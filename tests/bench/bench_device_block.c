@@ -211,7 +211,7 @@ static void step_there(struct bench *b, int64_t turn) {
   kwm_device_zero(b->device, b->S_there, (size_t)(r * r) * sizeof *b->S_there);
   b->cov.ops->project_there(&b->cov, &b->jac, b->S_there);
   ops->add_diagonal(b->device, r, 1, b->S_there);
-  if (!ops->factor_solve_f64(b->device, r, b->S_there, b->v)) exit(1);
+  if (!ops->factor_solve_f64(b->device, r, b->S_there, b->v, b->w)) exit(1);
   if (!b->cov.ops->condition_there(&b->cov, &b->jac, b->S_there, b->v)) exit(1);
   kwm_cov_apply(&b->cov, 1, b->mean);
   kwm_device_wait(b->device);
@@ -220,7 +220,7 @@ static void step_there(struct bench *b, int64_t turn) {
   ops->add_diagonal(b->device, r, 2, b->S_there);
   kwm_device_wait(b->device);
   const double before = kwm_par_seconds();
-  if (!ops->factor_solve_f64(b->device, r, b->S_there, b->v)) exit(1);
+  if (!ops->factor_solve_f64(b->device, r, b->S_there, b->v, b->w)) exit(1);
   b->seconds[FACTOR][turn] = kwm_par_seconds() - before;
 }
 
@@ -308,7 +308,7 @@ static int64_t argument(int argc, char **argv, int k, int64_t otherwise) {
 
 int main(int argc, char **argv) {
   static struct bench b;
-  const struct kwm_device_spec spec = {0};
+  const struct kwm_device_spec spec = {.graphs = true};
   kwm_backend_kernels(argv);
   kwm_backend_start();
   b.p = argument(argc, argv, 2, 5120) / D_O * D_O;

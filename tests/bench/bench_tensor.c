@@ -312,7 +312,7 @@ static void heading(const struct bench *b, bool tf32) {
 int main(int argc, char **argv) {
   struct bench b = {0};
   struct step step = {.b = &b};
-  struct kwm_device_spec spec = {0};
+  struct kwm_device_spec spec = {.graphs = true};
   if (argc < 2 || strcmp(argv[1], "cpu") == 0) {
     fprintf(stderr, "usage: bench_tensor shadow|cuda [small] [tf32] [ROW]\n");
     return 2;

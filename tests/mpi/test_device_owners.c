@@ -46,7 +46,7 @@ static void check_on(struct kwm_layout *layout, kwm_device *device) {
     kwm_par_sum_to_owner(layout, device, owner, &sum);
     assert_all(layout->owner != owner || are(&sum, device, wanted));
     for (int i = 0; i < TERMS; i++) wanted[i] = replicas_tree(layout, owner, 0, layout->replicas, i);
-    if (layout->owner == owner) kwm_par_sum_replicas_device(layout, device, 1, &sum);
+    if (layout->owner == owner) kwm_par_sum_replicas_device(layout, device, &sum);
     assert_all(layout->owner != owner || are(&sum, device, wanted));
     kwm_par_spread_from_owner(layout, device, owner, &sum);
     assert_all(are(&sum, device, wanted));
@@ -75,16 +75,14 @@ static bool join(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY
   return joined == size;
 }
 
-static void exchange(kwm_device *d, int peer, int count, const struct kwm_device_message *messages) {
-  for (int k = 0; k < count; k++) {
-    const size_t bytes = (size_t)messages[k].n * sizeof(float);
-    float *const out = malloc(bytes), *const in = malloc(bytes);
-    if (out == NULL || in == NULL) abort();
-    kwm_device_get(d, out, messages[k].send, bytes);
-    MPI_Sendrecv(out, (int)bytes, MPI_BYTE, peer, 0, in, (int)bytes, MPI_BYTE, peer, 0, group, MPI_STATUS_IGNORE);
-    kwm_device_put(d, messages[k].receive, in, bytes);
-    free(out), free(in);
-  }
+static void exchange(kwm_device *d, int peer, const struct kwm_device_message *message) {
+  const size_t bytes = (size_t)message->n * sizeof(float);
+  float *const out = malloc(bytes), *const in = malloc(bytes);
+  if (out == NULL || in == NULL) abort();
+  kwm_device_get(d, out, message->send, bytes);
+  MPI_Sendrecv(out, (int)bytes, MPI_BYTE, peer, 0, in, (int)bytes, MPI_BYTE, peer, 0, group, MPI_STATUS_IGNORE);
+  kwm_device_put(d, message->receive, in, bytes);
+  free(out), free(in);
 }
 
 static void let_talk(kwm_device *device) {
@@ -127,7 +125,7 @@ static const struct CMUnitTest tests[] = {
 int main(int argc, char **argv) {
   const char *const name = getenv("KWM_TEST_BACKEND") != NULL ? getenv("KWM_TEST_BACKEND") : "shadow";
   MPI_Init(&argc, &argv);
-  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank()};
+  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank(), .graphs = true};
   const int missing = kwm_device_open(&test_device, name, &spec) != KWM_OK;
   int all = 0;
   if (world_rank() != 0 && freopen("/dev/null", "w", stdout) == NULL) return 1;

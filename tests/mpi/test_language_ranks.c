@@ -121,7 +121,7 @@ static void test_layouts(void **state) {
 static void test_messages(void **state) {
   (void)state;
   kwm_device *device;
-  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank()};
+  const struct kwm_device_spec spec = {.local_rank = kwm_par_local_rank(), .graphs = true};
   const int size = world_size();
   const struct case_layout layouts[] = {{size, 1, 1}, {2, 2, 1}};
   assert_ok(kwm_device_open(&device, "shadow", &spec));

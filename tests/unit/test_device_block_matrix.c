@@ -276,7 +276,7 @@ int main(int argc, char **argv) {
                                      cmocka_unit_test(test_lifted), cmocka_unit_test(test_handed_over),
                                      cmocka_unit_test(test_offered)};
   const char *const name = getenv("KWM_TEST_BACKEND");
-  const struct kwm_device_spec spec = {0};
+  const struct kwm_device_spec spec = {.graphs = true};
   MPI_Init(&argc, &argv);
   int failed = CASE_SKIPPED;
   if (kwm_device_open(&test_device, name != NULL ? name : "shadow", &spec) != KWM_OK) {

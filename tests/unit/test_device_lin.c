@@ -40,7 +40,8 @@ static void body_gemm(struct device_case *c, const int64_t *size) {
 
 static void test_gemm(void **state) {
   (void)state;
-  static const int64_t sizes[][4] = {{1, 1, 1}, {3, 1, 16}, {16, 33, 100}, {100, 10, 257}, {33, 65, 3}};
+  static const int64_t sizes[][4] = {{1, 1, 1},   {3, 1, 16},     {16, 33, 100}, {100, 10, 257},
+                                     {33, 65, 3}, {10, 10, 1000}, {90, 140, 350}};
   case_run_all(body_gemm, sizes);
 }
 
@@ -67,7 +68,7 @@ static void body_gemm_f64(struct device_case *c, const int64_t *size) {
 
 static void test_gemm_f64(void **state) {
   (void)state;
-  static const int64_t sizes[][4] = {{1, 1, 1}, {3, 33, 16}, {100, 10, 57}};
+  static const int64_t sizes[][4] = {{1, 1, 1}, {3, 33, 16}, {100, 10, 57}, {10, 17, 2100}, {100, 150, 300}};
   case_run_all(body_gemm_f64, sizes);
 }
 
@@ -151,21 +152,23 @@ static void body_factor_solve(struct device_case *c, const int64_t *size) {
     }
   assert_true(kwm_cholesky_f64(n, L, n));
   double *const there = case_copy(c, n * n, S), *const solved = case_copy(c, n, b);
-  assert_true(c->device->ops->factor_solve_f64(c->device, n, there, solved));
+  double *const on_host = case_host(c, n, sizeof *on_host);
+  assert_true(c->device->ops->factor_solve_f64(c->device, n, there, solved, on_host));
   assert_doubles(c, n, solved, x, 1e-7);
+  assert_doubles(c, n, solved, on_host, 0);
   const double *const found = case_get(c, n * n, sizeof *found, there);
   for (int64_t k = 0; k < n * n; k++)
     if (k % n <= k / n) assert_close(found[k], L[k], 1e-9, 1e-9);
   static const double bad[] = {-1, NAN};
   for (int k = 0; k < 2; k++) {
     S[n * n - 1] = bad[k];
-    assert_false(c->device->ops->factor_solve_f64(c->device, n, case_copy(c, n * n, S), case_copy(c, n, b)));
+    assert_false(c->device->ops->factor_solve_f64(c->device, n, case_copy(c, n * n, S), case_copy(c, n, b), on_host));
   }
 }
 
 static void test_factor(void **state) {
   (void)state;
-  static const int64_t sizes[][4] = {{1}, {3}, {33}, {100}};
+  static const int64_t sizes[][4] = {{1}, {3}, {33}, {100}, {128}, {140}};
   case_run_all(body_factor, sizes);
   case_run_all(body_factor_solve, sizes);
 }
@@ -173,13 +176,17 @@ static void test_factor(void **state) {
 /* Orthonormal, A V = V diag(values), values ascending. Only A's upper triangle is read. */
 static void body_eigen(struct device_case *c, const int64_t *size) {
   const int64_t n = size[0], shape[] = {n, n, n};
-  float *const A = case_normals(c, n * n, 1, 1), *const to = case_floats(c, n * n);
+  float *const A = case_normals(c, n * n, 1, 1), *const to = case_floats(c, n * n), *const twin = case_floats(c, n * n);
   double *const whole = case_wide(c, n * n, A), *const one = case_host(c, n * n, sizeof *one);
   double *const gram = case_host(c, n * n, sizeof *gram), *const AV = case_host(c, n * n, sizeof *AV);
   double *const scaled = case_host(c, n * n, sizeof *scaled), last = -INFINITY;
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < i; j++) A[i * n + j] = NAN, whole[i * n + j] = whole[j * n + i];
-  assert_true(c->device->ops->eigen(c->device, n, case_copy(c, n * n, A), to));
+  const struct kwm_device_eigen problem = {n, case_copy(c, n * n, A), twin};
+  assert_true(c->device->ops->eigen(c->device, 1, &problem));
+  const struct kwm_device_eigen both[] = {{n, problem.A, to}, problem};
+  assert_true(c->device->ops->eigen(c->device, 2, both));
+  assert_same(c, n * n, twin, case_get(c, n * n, sizeof(float), to));
   const double *const V = case_wide(c, n * n, case_get(c, n * n, sizeof(float), to));
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < n; j++) {
@@ -201,10 +208,14 @@ static void body_eigen(struct device_case *c, const int64_t *size) {
 static void body_eigen_refused(struct device_case *c, const int64_t *size) {
   const int64_t n = size[0];
   float *const A = case_normals(c, n * n, 1, 1);
-  A[n - 1] = NAN;
-  assert_false(c->device->ops->eigen(c->device, n, case_copy(c, n * n, A), case_floats(c, n * n)));
-  A[n - 1] = INFINITY;
-  assert_false(c->device->ops->eigen(c->device, n, case_copy(c, n * n, A), case_floats(c, n * n)));
+  static const float bad[] = {NAN, INFINITY};
+  const struct kwm_device_eigen good = {n, case_copy(c, n * n, A), case_floats(c, n * n)};
+  for (int k = 0; k < 4; k++) {
+    A[n - 1] = bad[k / 2];
+    struct kwm_device_eigen problems[] = {good, good};
+    problems[k % 2].A = case_copy(c, n * n, A);
+    assert_false(c->device->ops->eigen(c->device, 2, problems));
+  }
 }
 
 static void test_eigen(void **state) {
