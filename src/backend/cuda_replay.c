@@ -120,7 +120,7 @@ static void capture(kwm_device *d, struct sequence *sequence) {
   CUDA_MUST(cuda, cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
   play_all(d);
   sequence->alone = cudaStreamEndCapture(stream, &graph) != cudaSuccess ||
-                    cudaGraphInstantiate(&sequence->graph, graph, 0) != cudaSuccess;
+                    cudaGraphInstantiateWithFlags(&sequence->graph, graph, 0) != cudaSuccess;
   if (sequence->alone) sequence->graph = NULL;
   if (graph != NULL) cudaGraphDestroy(graph);
   (void)cudaGetLastError(); /* later checks must not find it */
