@@ -12,7 +12,7 @@ struct factors_step {
   double *W, *TW;             /* (d, r), (r, r) */
   double *values, *c, *first; /* (d) each */
   double *HZ;                 /* (m, d) */
-  double *B, *J, *BW, *C;     /* of a block of w: (d, w) twice, (w, r) twice */
+  double *B, *J, *BW, *C;     /* of a block of w: (d, w) twice, (w, r), (w + d, r) */
   double *wide, *XG;          /* (w, r + 2 w), (r, r + w) */
 };
 struct factors_step factors_step(const struct kwm_tracker *tracker);

@@ -106,6 +106,8 @@ def network():
     scores, plain = evaluated(folder), evaluated(train("plain", "model.kind=koopman", "system.kind=vanderpol", "system.steps=2000"))
     mine, best = scores["koopman"]["rmse_10"], min(scores[word]["rmse_10"] for word in ("ar", "dmd"))
     t.check(mine < 0.6 * best and mine < 0.9 * plain["koopman"]["rmse_10"], "learned lift: found %s, a dictionary %s" % (scores, plain["koopman"]))
+    held = evaluated(train("held", "model.kind=koopman", "world.correction=lift", "world.degree=5", "system.kind=vanderpol", "system.steps=2000"))
+    t.check(0.85 < held["koopman"]["coverage_90"] < 0.95, "held to the lift: wanted intervals as wide as they should be, found %s" % held["koopman"])
     slow = train("refit", *NETWORK, "system.kind=slow", "system.episode=20", "world.states=3", "world.decoder=0", "world.ahead=4",
                  "world.observation_noise=0.02", "world.refit=true")
     found = np.array([complex(float(row["real"]), float(row["imaginary"])) for row in table(slow, "spectrum.tsv")])
