@@ -19,8 +19,13 @@
    p)), l <- a (l + v e), v <- a² v + (1 - a²) v0, an AR(1) that is stationary at v0. It does not know of b's
    covariance, nor b of its.
 
-   full with topk or observed, and bias, run on the device, in single precision (kwm/inform.h); all others on the host.
- */
+   Blocks: with `every` above 1 so many tokens are predicted by what is known before the first of them, then taken in
+   together, in `rows` rows (or as many as there are tokens): row j is the sum of the scores of the j-th part of the block.
+   Scores are a martingale's differences, so that the outer product of their sum has the expectation of the sum of their
+   outer products. One product by W then serves all tokens of a row.
+
+   full with topk or observed, bias, and everything in blocks run on the device, in single precision (kwm/inform.h); all
+   others on the host. */
 #pragma once
 
 #include "kwm/base.h"
@@ -34,12 +39,13 @@ struct kwm_correct_spec {
   enum kwm_correct_kind kind;
   enum kwm_correct_form form;
   int64_t streams, width, classes;
-  int64_t rank;        /* lowrank: rows of U, 1 to width and KWM_CORRECT_RANK */
+  int64_t rank;        /* lowrank: rows of U, 1 to KWM_CORRECT_RANK and, one token at a time, to width */
   int64_t top;         /* topk: classes taken one by one, 1 to classes */
-  double cut;          /* lowrank: probability below which classes count by their frequencies, 0: none */
+  int64_t every, rows; /* full (observed), lowrank, bias: tokens taken in at once, 0 and 1: one; in how many rows */
+  double cut;          /* lowrank, one at a time: probability below which classes count by their frequencies, 0: none */
   double prior, noise; /* variances of b at first, and of w; after a token the mean variance is at most the prior's, so
                           that the gain stays bounded */
-  double bound;        /* nats by which one token's step may promise to lower its surprisal, 0: any */
+  double bound;        /* nats by which a step may promise to lower surprisal, for each of its tokens, 0: any */
   double decay;        /* a, above 0, up to 1 */
   double bias, bias_decay; /* v0, 0: no bias; its a */
   int64_t window;          /* tokens over which the contraction of the error is watched (55) */
@@ -51,7 +57,7 @@ struct kwm_correct_spec {
 
 typedef struct kwm_correct kwm_correct;
 
-/* KWM_ERR_USAGE: rank or top out of range, lowrank in another form. */
+/* KWM_ERR_USAGE: rank, top or rows out of range, lowrank in another form, blocks of a kind that has none. */
 kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_spec *spec);
 void kwm_correct_destroy(kwm_correct *correct); /* accepts NULL */
 /* True if it works on the device, which reads device_W, not W. */

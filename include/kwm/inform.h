@@ -29,7 +29,7 @@ struct kwm_likely {
    <- a (v - P⁺AᵀA v). Where numbers are not finite or not definite a stream begins anew: c = 0, P = prior I. */
 struct kwm_inform {
   int64_t n, r, rows;               /* kwm_inform_fits(r, rows) */
-  const float *A, *g;               /* (n, rows, r), (n, r) */
+  const float *A, *g;               /* (n, rows, r), (n, r); g NULL: the sum of A's rows */
   float decay, noise, prior, bound; /* a, q */
   float *c, *P;                     /* (n, r), (n, r, r), both triangles */
   float *watched;                   /* v (r) */
@@ -37,12 +37,41 @@ struct kwm_inform {
   float *room;                      /* (rows, r) */
 };
 
+/* The same with P = (I / prior + UᵀU)⁻¹, in whose U (at most `rank` rows) the rows A come after the `known` ones, and
+   without a bound on the mean variance. When as many more no longer fit, the leading kwm_inform_keep of its right singular
+   vectors stay: one whose variance was v = 1 / (1 / prior + s²) gets the length that makes it a^2t v + t q, t the tokens
+   `since` the last time, or 0 where that is above the prior. */
+struct kwm_inform_low {
+  int64_t n, r, rows, rank;         /* rows <= rank <= KWM_INFORM_RANK, r <= KWM_INFORM_COORDINATES */
+  int64_t tokens;                   /* that the rows are of */
+  const float *A;                   /* (n, rows, r) */
+  float decay, noise, prior, bound; /* a and q of one token; the step's bound */
+  float *c, *U;                     /* (n, r), (n, rank, r) */
+  float *watched;                   /* v (r) */
+  int32_t *known, *since, *broken;  /* (n) */
+};
+enum { KWM_INFORM_RANK = 64 };
+static inline int64_t kwm_inform_keep(int64_t rank, int64_t rows) {
+  return rank / 2 < rank - rows ? rank / 2 : rank - rows;
+}
+
+/* The innovations of blocks of tokens: of stream s and group j of its tokens sums <- Σ onehot(target) - p, p =
+   exp(logit - logit of the target - surprisal), and told, unless NULL, <- Σ p (1 - p). Token t is in group t groups /
+   steps. */
+struct kwm_tally {
+  int64_t n, steps, groups, classes, ld; /* streams; 1 <= groups <= steps; rows are ld floats apart */
+  const float *logits, *facts;           /* (steps, n, ld), (steps, n, KWM_TOKEN_FACTS) */
+  const int32_t *targets;                /* (steps, n) */
+  float *sums, *told;                    /* (n, groups, ld) both */
+};
+
 /* Biases c (n, classes) of the classes and their variances v (n, classes), which the token's innovations correct:
    v <- v / (1 + v p (1 - p)), c <- a (c + v e), v <- a² v + (1 - a²) prior. */
 struct kwm_lean {
-  int64_t n, classes;
-  const float *e;         /* (n, classes): onehot(target) - p */
-  const int32_t *targets; /* (n) */
+  int64_t n, classes, groups; /* groups: with told */
+  const float *e;             /* (n, classes): onehot(target) - p; with told (n, groups, classes) */
+  const int32_t *targets;     /* (n) */
+  const float *told;          /* as e, in place of p (1 - p), for more tokens than one; else NULL */
   float decay, prior;     /* a */
   float *c, *v;
 };

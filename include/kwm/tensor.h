@@ -69,6 +69,8 @@ struct kwm_read {
 
 struct kwm_likely;
 struct kwm_inform;
+struct kwm_inform_low;
+struct kwm_tally;
 struct kwm_lean;
 
 struct kwm_tensor_ops {
@@ -135,7 +137,11 @@ struct kwm_tensor_ops {
   /* kwm/inform.h */
   void (*likely)(kwm_device *d, const struct kwm_likely *likely);
   void (*inform)(kwm_device *d, const struct kwm_inform *inform);
+  void (*inform_low)(kwm_device *d, const struct kwm_inform_low *inform);
+  void (*tally)(kwm_device *d, const struct kwm_tally *tally);
   void (*lean)(kwm_device *d, const struct kwm_lean *lean);
+  /* x (n, width) += c (width) in every row */
+  void (*shift)(kwm_device *d, int64_t n, int64_t width, const float *c, float *x);
 };
 
 /* The table of a device; NULL: the host's. */

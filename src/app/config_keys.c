@@ -207,6 +207,8 @@ const struct kwm_key kwm_keys[] = {
   KEY(correction.form, "observed", ONE_OF("observed, topk, exact"), "what a token tells: its own row, the likeliest ones, all"),
   KEY(correction.rank, "16", CLOSED(1, 64), "lowrank: directions of which more is known than of the others"),
   KEY(correction.top, "16", CLOSED(1, 65536), "topk: words taken one by one"),
+  KEY(correction.every, "1", CLOSED(1, 4096), "eval: tokens of a stream that are taken in at once (full observed, lowrank, bias)"),
+  KEY(correction.rows, "8", CLOSED(1, 64), "eval: rows of information that they make, each of the sum of its tokens' scores"),
   KEY(correction.prior, "1", ABOVE(0, 1e6), "variance of the offset at first; later at most this on average"),
   KEY(correction.noise, "1e-4", CLOSED(0, 1e6), "process noise: variance added a token"),
   KEY(correction.decay, "1", ABOVE(0, 1), "what is kept of the offset from token to token"),

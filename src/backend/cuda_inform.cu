@@ -212,8 +212,12 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
   float *const c = of.c + blockIdx.x * of.r, *const P = of.P + blockIdx.x * of.r * of.r;
   struct column<ROWS> z = {};
   if (k < r) {
-    g[k] = of.g[blockIdx.x * of.r + k], along[k] = 0;
-    for (int j = 0; j < ROWS; j++) A[k].of[j] = j < rows ? of.A[(blockIdx.x * of.rows + j) * of.r + k] : 0.0f;
+    float sum = 0;
+    for (int j = 0; j < ROWS; j++) {
+      A[k].of[j] = j < rows ? of.A[(blockIdx.x * of.rows + j) * of.r + k] : 0.0f;
+      sum += A[k].of[j];
+    }
+    g[k] = of.g != NULL ? of.g[blockIdx.x * of.r + k] : sum, along[k] = 0;
   }
   __syncthreads();
   if (k < r) Z[k] = z = project<ROWS>(r, A, P);
@@ -280,7 +284,7 @@ void cuda_inform_take(const struct kwm_inform *of, cudaStream_t stream) {
 static __global__ void __launch_bounds__(CUDA_THREADS) lean(struct kwm_lean of) {
   const int64_t all = of.n * of.classes;
   for (int64_t k = cuda_thread(); k < all; k += cuda_stride())
-    tensor_lean_one(of.e[k], k % of.classes == of.targets[k / of.classes], of.decay, of.prior, of.c + k, of.v + k);
+    tensor_lean_one(&of, k / of.classes, k % of.classes);
 }
 
 void cuda_inform_lean(const struct kwm_lean *of, cudaStream_t stream) {

@@ -104,15 +104,19 @@ static void pass_time(const struct kwm_inform *of, float *P) {
 
 static bool take(const struct kwm_inform *of, int64_t s) {
   const int64_t r = of->r;
-  const float *const A = of->A + s * of->rows * r, *const g = of->g + s * r;
+  const float *const A = of->A + s * of->rows * r;
   float *const c = of->c + s * r, *const P = of->P + s * r * r;
-  double step[KWM_INFORM_COORDINATES], promised = 0;
+  double step[KWM_INFORM_COORDINATES], g[KWM_INFORM_COORDINATES], promised = 0;
   if (!factor(of, A, P)) return false;
   kwm_gemm(true, false, r, r, of->rows, -1, of->room, r, of->room, r, 1, P, r);
   for (int64_t k = 0; k < r; k++) {
+    g[k] = of->g != NULL ? (double)of->g[s * r + k] : 0;
+    for (int64_t j = 0; j < of->rows && of->g == NULL; j++) g[k] += (double)A[j * r + k];
+  }
+  for (int64_t k = 0; k < r; k++) {
     step[k] = 0;
-    for (int64_t i = 0; i < r; i++) step[k] += (double)P[k * r + i] * (double)g[i];
-    promised += step[k] * (double)g[k];
+    for (int64_t i = 0; i < r; i++) step[k] += (double)P[k * r + i] * g[i];
+    promised += step[k] * g[k];
   }
   const double bound = (double)of->bound, share = bound > 0 && promised > bound ? bound / promised : 1;
   for (int64_t k = 0; k < r; k++) c[k] = (float)((double)of->decay * ((double)c[k] + share * step[k]));
@@ -136,9 +140,6 @@ void tensor_inform(kwm_device *d, const struct kwm_inform *of) {
 
 void tensor_lean(kwm_device *d, const struct kwm_lean *of) {
   (void)d;
-  for (int64_t s = 0; s < of->n; s++) {
-    const int64_t row = s * of->classes;
-    for (int64_t i = 0; i < of->classes; i++)
-      tensor_lean_one(of->e[row + i], i == of->targets[s], of->decay, of->prior, of->c + row + i, of->v + row + i);
-  }
+  for (int64_t s = 0; s < of->n; s++)
+    for (int64_t i = 0; i < of->classes; i++) tensor_lean_one(of, s, i);
 }

@@ -8,7 +8,8 @@
 
 static kwm_status check(const struct kwm_correct_spec *spec) {
   KWM_ASSERT(spec->streams > 0 && spec->width > 0 && spec->classes > 1 && spec->window > 0);
-  const int64_t most = spec->width < KWM_CORRECT_RANK ? spec->width : KWM_CORRECT_RANK;
+  const bool any = correct_in_blocks(spec) || spec->width >= KWM_CORRECT_RANK;
+  const int64_t most = any ? KWM_CORRECT_RANK : spec->width;
   KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || (spec->rank >= 1 && spec->rank <= most), KWM_ERR_USAGE,
             "correction: wanted a rank from 1 to %lld, found %lld", (long long)most, (long long)spec->rank);
   KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || spec->form == KWM_CORRECT_OBSERVED, KWM_ERR_USAGE,
@@ -16,6 +17,13 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
   KWM_CHECK(spec->form != KWM_CORRECT_TOPK || (spec->top >= 1 && spec->top <= spec->classes), KWM_ERR_USAGE,
             "correction: wanted from 1 to all %lld classes one by one, found %lld", (long long)spec->classes,
             (long long)spec->top);
+  const int64_t rows = spec->kind == KWM_CORRECT_LOWRANK ? spec->rank : CORRECT_BLOCK_ROWS;
+  KWM_CHECK(!correct_in_blocks(spec) || (spec->rows >= 1 && spec->rows <= rows), KWM_ERR_USAGE,
+            "correction: wanted from 1 to %lld rows of a block, found %lld", (long long)rows, (long long)spec->rows);
+  KWM_CHECK(!correct_in_blocks(spec) || spec->kind == KWM_CORRECT_BIAS ||
+                (spec->kind != KWM_CORRECT_DIAG && spec->form == KWM_CORRECT_OBSERVED &&
+                 kwm_inform_fits(spec->width, CORRECT_BLOCK_ROWS)),
+            KWM_ERR_USAGE, "correction: wanted blocks of full or lowrank in the observed form, or of the bias, found others");
   KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0, KWM_ERR_USAGE,
             "correction: wanted a variance of the bias above 0, found %g", spec->bias);
   return KWM_OK;
@@ -27,7 +35,7 @@ static int64_t rows_of(const struct kwm_correct_spec *spec) {
 
 bool kwm_correct_on_device(const struct kwm_correct_spec *spec) {
   const bool full = spec->kind == KWM_CORRECT_FULL && kwm_inform_fits(spec->width, rows_of(spec));
-  return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS);
+  return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS || correct_in_blocks(spec));
 }
 
 const struct kwm_correct_spec *kwm_correct_spec_of(const kwm_correct *correct) {
@@ -109,7 +117,9 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
   made->r = spec->kind == KWM_CORRECT_BIAS ? 0 : spec->width;
   made->rows = spec->form == KWM_CORRECT_OBSERVED ? 1 : CORRECT_ROWS;
   if (spec->form == KWM_CORRECT_TOPK && spec->top + 1 > made->rows) made->rows = spec->top + 1;
-  const kwm_status status = kwm_correct_on_device(spec) ? correct_device_create(made) : create_here(made);
+  const kwm_status status = correct_in_blocks(spec)       ? correct_blocks_create(made)
+                            : kwm_correct_on_device(spec) ? correct_device_create(made)
+                                                          : create_here(made);
   if (status != KWM_OK) {
     kwm_correct_destroy(made);
     return status;
@@ -121,7 +131,7 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
 
 void kwm_correct_destroy(kwm_correct *correct) {
   if (correct == NULL) return;
-  if (kwm_correct_on_device(&correct->spec)) correct_device_destroy(correct);
+  if (correct_in_blocks(&correct->spec) || kwm_correct_on_device(&correct->spec)) correct_device_destroy(correct);
   void *const owned[] = {
       correct->c,       correct->P,   correct->lean, correct->spread, correct->input, correct->logits, correct->score,
       correct->facts,   correct->A,   correct->G,    correct->F,      correct->N,     correct->mean,   correct->along,
@@ -133,7 +143,7 @@ void kwm_correct_destroy(kwm_correct *correct) {
 void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const int64_t n = spec->streams, d = spec->width, v = spec->classes;
-  KWM_ASSERT(!kwm_correct_on_device(spec));
+  KWM_ASSERT(!kwm_correct_on_device(spec) && !correct_in_blocks(spec));
   for (int64_t k = 0; k < n * d; k++) correct->input[k] = y[k] + (correct->r > 0 ? (float)correct->c[k] : 0);
   kwm_gemm(false, true, n, v, d, 1, correct->input, d, spec->W, d, 0, logits, v);
   for (int64_t k = 0; k < n * v && spec->bias > 0; k++) logits[k] += correct->lean[k];
@@ -202,7 +212,9 @@ static void step_here(kwm_correct *correct, const float *y, const int32_t *targe
 
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts) {
   const int64_t n = correct->spec.streams, d = correct->spec.width;
-  if (kwm_correct_on_device(&correct->spec))
+  if (correct_in_blocks(&correct->spec))
+    correct_blocks_run(correct, steps, y, targets, facts);
+  else if (kwm_correct_on_device(&correct->spec))
     correct_device_run(correct, steps, y, targets, facts);
   else
     for (int64_t t = 0; t < steps; t++)
@@ -213,7 +225,7 @@ void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const 
 void kwm_correct_idle(kwm_correct *correct) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const double a = spec->decay, keep = spec->bias_decay;
-  KWM_ASSERT(!kwm_correct_on_device(spec));
+  KWM_ASSERT(!kwm_correct_on_device(spec) && !correct_in_blocks(spec));
   for (int64_t s = 0; s < spec->streams && correct->r > 0; s++) {
     if (spec->kind != KWM_CORRECT_LOWRANK) correct_predict(correct, s);
     for (int64_t k = 0; k < correct->r && spec->kind == KWM_CORRECT_LOWRANK; k++) correct->c[s * correct->r + k] *= a;
@@ -232,6 +244,10 @@ void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, do
   const int64_t d = correct->spec.width, v = correct->spec.classes;
   const bool diag = correct->spec.kind == KWM_CORRECT_DIAG;
   KWM_ASSERT(correct->r > 0 || (offset == NULL && P == NULL));
+  if (correct_in_blocks(&correct->spec)) {
+    correct_blocks_state(correct, s, offset, P, bias);
+    return;
+  }
   if (kwm_correct_on_device(&correct->spec)) {
     correct_device_state(correct, s, offset, P, bias);
     return;
@@ -251,6 +267,12 @@ double kwm_correct_operations(const kwm_correct *correct) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const double d = (double)spec->width, v = (double)spec->classes, m = (double)rows_of(spec);
   const double read = 2 * v * d + (spec->bias > 0 ? 10 * v : 0), all = read + 2 * v * d, q = (double)spec->rank;
+  if (correct_in_blocks(spec)) {
+    const double blocks = 1 / (double)spec->every, score = 2 * v * d * (double)spec->rows * blocks + 4 * v;
+    const double small = 8 * q * d * (double)spec->rows + 12 * q * d, dense = 3 * (double)spec->rows * d * d + 2 * d * d;
+    return read + (spec->kind == KWM_CORRECT_BIAS ? 4 * v : score) +
+           (spec->kind == KWM_CORRECT_LOWRANK ? small * blocks : spec->kind == KWM_CORRECT_FULL ? dense * blocks : 0);
+  }
   const double listed = correct->sums.tokens > 0 ? correct->sums.listed / correct->sums.tokens : 0;
   switch (spec->kind) {
   case KWM_CORRECT_BIAS: return read;
@@ -265,7 +287,7 @@ double kwm_correct_operations(const kwm_correct *correct) {
 
 double kwm_correct_bytes(const struct kwm_correct_spec *spec) {
   const double d = (double)spec->width, v = (double)spec->classes, q = (double)spec->rank;
-  const double number = kwm_correct_on_device(spec) ? sizeof(float) : sizeof(double);
+  const double number = correct_in_blocks(spec) || kwm_correct_on_device(spec) ? sizeof(float) : sizeof(double);
   const double bias = spec->bias > 0 ? 2 * v * sizeof(float) : 0;
   switch (spec->kind) {
   case KWM_CORRECT_BIAS: return (double)spec->streams * bias;

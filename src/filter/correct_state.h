@@ -4,6 +4,10 @@
 #include "kwm/correct.h"
 #include "kwm/tensor.h"
 
+enum { CORRECT_BLOCK_ROWS = 12 /* the most rows of a block */ };
+static inline bool correct_in_blocks(const struct kwm_correct_spec *spec) {
+  return spec->every > 1;
+}
 enum { CORRECT_ROWS = 128 /* rows of information taken in at once */, CORRECT_STEPS = 64 /* tokens sent at once */ };
 
 /* Of a device; all (streams, ...) but W. */
@@ -11,6 +15,9 @@ struct correct_device {
   float *y, *input, *logits, *score, *facts; /* (STEPS, streams, width), (width), (classes), (width), (STEPS, FACTS) */
   float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
+  float *sums, *told, *U;                    /* blocks: (groups, ld) twice; lowrank: (rank, width) */
+  int32_t *known, *since;                    /* lowrank: (1) */
+  int64_t ld;                                /* of logits, sums, told, bias and its variance */
 };
 
 struct kwm_correct {
@@ -46,8 +53,17 @@ void correct_low_score(kwm_correct *correct, int64_t s, const float *logits, dou
 void correct_low_update(kwm_correct *correct, int64_t s);
 void correct_low_state(const kwm_correct *correct, int64_t s, double *P);
 
-/* correct_device.c */
+/* correct_blocks.c: `steps` tokens of each stream, more than one at once; what it keeps, and the offset's covariance. */
+kwm_status correct_blocks_create(kwm_correct *correct);
+void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+void correct_blocks_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias);
+
+/* correct_device.c. watch: after `tokens` more; at a window's end the norm of the watched error, then a unit vector. */
 kwm_status correct_device_create(kwm_correct *correct);
 void correct_device_destroy(kwm_correct *correct);
 void correct_device_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+void correct_device_watch(kwm_correct *correct, int64_t tokens);
+void correct_device_count_broken(kwm_correct *correct);
+/* n floats of the device <- to doubles; accepts NULL. */
+void correct_device_get(const kwm_correct *correct, int64_t n, const float *from, double *to);
 void correct_device_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias);
