@@ -24,6 +24,11 @@
    Scores are a martingale's differences, so that the outer product of their sum has the expectation of the sum of their
    outer products. One product by W then serves all tokens of a row.
 
+   Adapting: R, the categorical's covariance, is scaled by the ratio of |onehot - p|² to its expectation, smoothed. Scores
+   of a filter whose q is right have no correlation with the steps before them; so ln q moves by adapt Σx / sqrt(Σx²), at
+   most 3 adapt, x = gᵀ(Σ 0.9^k step_k) of the run's tokens and streams: up where offsets lag behind what they follow, down
+   where they follow noise.
+
    full with topk or observed, bias, and everything in blocks run on the device, in single precision (kwm/inform.h); all
    others on the host. */
 #pragma once
@@ -47,6 +52,7 @@ struct kwm_correct_spec {
                           that the gain stays bounded */
   double bound;        /* nats by which a step may promise to lower surprisal, for each of its tokens, 0: any */
   double decay;        /* a, above 0, up to 1 */
+  double adapt;        /* full, diag: rate at which noise and R's scale follow what is seen, once a run; 0: they stay */
   double bias, bias_decay; /* v0, 0: no bias; its a */
   int64_t window;          /* tokens over which the contraction of the error is watched (55) */
   const float *W;          /* (classes, width) borrowed, the host's */
@@ -82,6 +88,7 @@ struct kwm_correct_facts {
   double contraction; /* the largest factor over a whole window by which (55)'s product took a direction of the first
                          stream's error up or down; 0: no whole window yet */
   double broken;      /* updates left out because numbers were not finite or not definite */
+  double noise, scale; /* q and R's scale at the end */
   double listed;      /* classes whose rows a cut score took */
 };
 struct kwm_correct_facts kwm_correct_facts(const kwm_correct *correct);

@@ -24,18 +24,22 @@ struct kwm_likely {
   int32_t *listed;            /* (n, top) <- the likeliest, of equal ones the lower number first */
 };
 
-/* P⁺ = (P⁻¹ + AᵀA)⁻¹ = P - ZᵀZ, Z = L⁻¹AP, LLᵀ = I + APAᵀ. Then c <- a (c + s P⁺g), s = min(1, bound / gᵀP⁺g) (bound
+/* With A and g of `weight` w, that is w AᵀA and w g: P⁺ = (P⁻¹ + AᵀA)⁻¹ = P - ZᵀZ, Z = L⁻¹AP, LLᵀ = I + APAᵀ. Then c <- a (c + s P⁺g), s = min(1, bound / gᵀP⁺g) (bound
    0: 1), and P <- t (a² P⁺ + q I), t at most 1 and such that the mean variance is at most the prior's. Of stream 0, v
    <- a (v - P⁺AᵀA v). Where numbers are not finite or not definite a stream begins anew: c = 0, P = prior I. */
 struct kwm_inform {
   int64_t n, r, rows;               /* kwm_inform_fits(r, rows) */
   const float *A, *g;               /* (n, rows, r), (n, r); g NULL: the sum of A's rows */
+  float weight;                     /* of what they tell: 1 over the scale of R */
   float decay, noise, prior, bound; /* a, q */
   float *c, *P;                     /* (n, r), (n, r, r), both triangles */
   float *watched;                   /* v (r) */
   int32_t *broken;                  /* (n) += 1 where a stream begins anew */
   float *room;                      /* (rows, r) */
+  float *trend, *pull;              /* (n, r), (n, 2) or NULL: with x = gᵀtrend, pull += (x, x²), then trend <-
+                                       KWM_INFORM_TREND trend + the step */
 };
+#define KWM_INFORM_TREND 0.9f /* what is kept of the trend from step to step */
 
 /* The same with P = (I / prior + UᵀU)⁻¹, in whose U (at most `rank` rows) the rows A come after the `known` ones, and
    without a bound on the mean variance. When as many more no longer fit, the leading kwm_inform_keep of its right singular

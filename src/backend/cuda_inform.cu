@@ -212,12 +212,14 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
   float *const c = of.c + blockIdx.x * of.r, *const P = of.P + blockIdx.x * of.r * of.r;
   struct column<ROWS> z = {};
   if (k < r) {
+    const float root = sqrtf(of.weight);
     float sum = 0;
     for (int j = 0; j < ROWS; j++) {
-      A[k].of[j] = j < rows ? of.A[(blockIdx.x * of.rows + j) * of.r + k] : 0.0f;
-      sum += A[k].of[j];
+      const float a = j < rows ? of.A[(blockIdx.x * of.rows + j) * of.r + k] : 0.0f;
+      A[k].of[j] = root * a;
+      sum += a;
     }
-    g[k] = of.g != NULL ? of.g[blockIdx.x * of.r + k] : sum, along[k] = 0;
+    g[k] = of.weight * (of.g != NULL ? of.g[blockIdx.x * of.r + k] : sum), along[k] = 0;
   }
   __syncthreads();
   if (k < r) Z[k] = z = project<ROWS>(r, A, P);
@@ -259,6 +261,12 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
   }
   const float share = of.bound > 0 && promised > of.bound ? of.bound / promised : 1.0f;
   if (k < r) c[k] = of.decay * (c[k] + share * step);
+  if (of.trend != NULL) {
+    float *const trend = of.trend + blockIdx.x * of.r, *const pull = of.pull + 2 * blockIdx.x;
+    const float x = block_sum(k < r ? g[k] * trend[k] : 0.0f);
+    if (k < r) trend[k] = KWM_INFORM_TREND * trend[k] + share * step;
+    if (k == 0) pull[0] += x, pull[1] += x * x;
+  }
   if (blockIdx.x == 0 && k < r) of.watched[k] = of.decay * (of.watched[k] - moved);
 }
 

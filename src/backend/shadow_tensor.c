@@ -162,6 +162,8 @@ static void inform(kwm_device *d, const struct kwm_inform *of) {
   open.watched = FLOATS(d, of->watched, r);
   open.broken = shadow_array(d, of->broken, n, sizeof *of->broken);
   open.room = FLOATS(d, of->room, of->rows * r);
+  open.trend = IF_GIVEN(d, of->trend, n * r);
+  open.pull = IF_GIVEN(d, of->pull, 2 * n);
   kwm_tensor_host.inform(NULL, &open);
 }
 

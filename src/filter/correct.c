@@ -24,6 +24,8 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
                 (spec->kind != KWM_CORRECT_DIAG && spec->form == KWM_CORRECT_OBSERVED &&
                  kwm_inform_fits(spec->width, CORRECT_BLOCK_ROWS)),
             KWM_ERR_USAGE, "correction: wanted blocks of full or lowrank in the observed form, or of the bias, found others");
+  KWM_CHECK(spec->adapt == 0 || spec->kind == KWM_CORRECT_FULL || spec->kind == KWM_CORRECT_DIAG, KWM_ERR_USAGE,
+            "correction: wanted full or diag to adapt, found another kind");
   KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0, KWM_ERR_USAGE,
             "correction: wanted a variance of the bias above 0, found %g", spec->bias);
   return KWM_OK;
@@ -115,11 +117,14 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
   KWM_TRY(kwm_alloc((void **)&made, sizeof *made, "correction of activations"));
   made->spec = *spec;
   made->r = spec->kind == KWM_CORRECT_BIAS ? 0 : spec->width;
+  made->noise = spec->noise;
+  made->weight = 1;
   made->rows = spec->form == KWM_CORRECT_OBSERVED ? 1 : CORRECT_ROWS;
   if (spec->form == KWM_CORRECT_TOPK && spec->top + 1 > made->rows) made->rows = spec->top + 1;
-  const kwm_status status = correct_in_blocks(spec)       ? correct_blocks_create(made)
-                            : kwm_correct_on_device(spec) ? correct_device_create(made)
-                                                          : create_here(made);
+  kwm_status status = correct_in_blocks(spec)       ? correct_blocks_create(made)
+                      : kwm_correct_on_device(spec) ? correct_device_create(made)
+                                                    : create_here(made);
+  if (status == KWM_OK) status = correct_adapt_open(made);
   if (status != KWM_OK) {
     kwm_correct_destroy(made);
     return status;
@@ -135,7 +140,8 @@ void kwm_correct_destroy(kwm_correct *correct) {
   void *const owned[] = {
       correct->c,       correct->P,   correct->lean, correct->spread, correct->input, correct->logits, correct->score,
       correct->facts,   correct->A,   correct->G,    correct->F,      correct->N,     correct->mean,   correct->along,
-      correct->watched, correct->top, correct->U,    correct->K,      correct->known, correct->usual,  correct->kept};
+      correct->watched, correct->top, correct->U,    correct->K,      correct->known, correct->usual,  correct->kept,
+      correct->trend};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_free(owned[k]);
   kwm_free(correct);
 }
@@ -219,7 +225,10 @@ void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const 
   else
     for (int64_t t = 0; t < steps; t++)
       step_here(correct, y + t * n * d, targets + t * n, facts + t * n * KWM_TOKEN_FACTS);
+  const struct kwm_correct_facts before = correct->sums;
   count(correct, steps * n, facts);
+  if (correct->spec.adapt > 0)
+    correct_adapt(correct, correct->sums.squared - before.squared, correct->sums.expected - before.expected);
 }
 
 void kwm_correct_idle(kwm_correct *correct) {
@@ -237,7 +246,10 @@ void kwm_correct_idle(kwm_correct *correct) {
 }
 
 struct kwm_correct_facts kwm_correct_facts(const kwm_correct *correct) {
-  return correct->sums;
+  struct kwm_correct_facts facts = correct->sums;
+  facts.noise = correct->noise;
+  facts.scale = 1 / correct->weight;
+  return facts;
 }
 
 void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias) {

@@ -70,7 +70,7 @@ kwm_status correct_device_create(kwm_correct *correct) {
 void correct_device_destroy(kwm_correct *correct) {
   struct correct_device *const dev = &correct->dev;
   void *const owned[] = {dev->y,       dev->input,  dev->logits, dev->score,    dev->facts,    dev->c,    dev->P,
-                         dev->A,       dev->watched, dev->room,  dev->sums,     dev->told,     dev->U,    dev->known,
+                         dev->A,       dev->watched, dev->room,  dev->sums,     dev->told,     dev->U,    dev->known,   dev->trend, dev->pull,
                          dev->since,   dev->targets, dev->listed, dev->broken,  correct->lean, correct->spread};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_device_free(correct->spec.device, owned[k]);
   correct->lean = correct->spread = NULL;
@@ -100,14 +100,17 @@ static void take(kwm_correct *correct, const int32_t *targets) {
                                     .A = spec->form == KWM_CORRECT_TOPK ? dev->A : dev->score,
                                     .g = dev->score,
                                     .decay = (float)spec->decay,
-                                    .noise = (float)spec->noise,
+                                    .weight = (float)correct->weight,
+                                    .noise = (float)correct->noise,
                                     .prior = (float)spec->prior,
                                     .bound = (float)spec->bound,
                                     .c = dev->c,
                                     .P = dev->P,
                                     .watched = dev->watched,
                                     .broken = dev->broken,
-                                    .room = dev->room};
+                                    .room = dev->room,
+                                    .trend = dev->trend,
+                                    .pull = dev->pull};
   ops->inform(spec->device, &inform);
 }
 

@@ -17,6 +17,7 @@ struct correct_device {
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
   float *sums, *told, *U;                    /* blocks: (groups, ld) twice; lowrank: (rank, width) */
   int32_t *known, *since;                    /* lowrank: (1) */
+  float *trend, *pull;                       /* what adapts: (width), (2); else NULL */
   int64_t ld;                                /* of logits, sums, told, bias and its variance */
 };
 
@@ -34,6 +35,9 @@ struct kwm_correct {
   double *K;               /* lowrank: (streams, rank, rank) UUᵀ */
   int64_t *known;          /* lowrank: (streams) rows of U so far */
   struct correct_device dev;
+  double noise, weight; /* q and 1 over R's scale, as they are now */
+  double *trend;        /* of the host, what adapts: (streams, r), inform.h's; else NULL */
+  double pull[2];       /* of the run at hand, all streams: inform.h's */
   int64_t watched_for;
   struct kwm_correct_facts sums;
 };
@@ -46,6 +50,10 @@ void correct_reset(kwm_correct *correct, int64_t s);
 void correct_predict(kwm_correct *correct, int64_t s);
 /* The error watched after a token: a vector v <- a v - moved; its norm at a window's end, then a unit vector again. */
 void correct_watch(kwm_correct *correct, const double *moved);
+
+/* correct_adapt.c: before the first token, and after a run in which |onehot - p|² was `squared`, `expected` under p. */
+kwm_status correct_adapt_open(kwm_correct *correct);
+void correct_adapt(kwm_correct *correct, double squared, double expected);
 
 /* correct_low.c. score (width) of stream s <- from logits and their logarithmic sum, by the classes above the cut. */
 void correct_low_score(kwm_correct *correct, int64_t s, const float *logits, double log_sum, int32_t target);
