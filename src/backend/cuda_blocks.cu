@@ -3,7 +3,7 @@
 #include "cuda_map.cuh"
 #include "cuda_tensor.h"
 
-static constexpr int LOW_THREADS = 512, SWEEPS = 5;
+static constexpr int LOW_THREADS = 256, SWEEPS = 4;
 
 static __device__ float warp_sum(float mine) {
   for (unsigned apart = CUDA_WARP / 2; apart > 0; apart /= 2) mine += __shfl_xor_sync(0xffffffffu, mine, apart);
@@ -236,36 +236,71 @@ void cuda_blocks_inform(const struct kwm_inform_low *of, cudaStream_t stream) {
   inform_low<<<(unsigned)of->n, LOW_THREADS, bytes, stream>>>(*of, (int)kwm_inform_keep(of->rank, of->rows));
 }
 
-/* A thread to a class of a stream's group, token after token. */
-static __global__ void __launch_bounds__(CUDA_THREADS) tally(struct kwm_tally of) {
-  const int64_t at = blockIdx.y, n = of.n, s = at / of.groups, j = at % of.groups;
-  const int64_t first = (j * of.steps + of.groups - 1) / of.groups, end = ((j + 1) * of.steps + of.groups - 1) / of.groups;
-  for (int64_t i = cuda_thread(); i < of.classes; i += cuda_stride()) {
-    float sum = 0, told = 0;
+/* What a token adds to a class. */
+static __device__ void add_token(float logit, float log_sum, bool hit, float &sum, float &told) {
+  const float p = __expf(logit - log_sum);
+  sum += (hit ? 1.0f : 0.0f) - p;
+  told += p * (1 - p);
+}
+
+static __device__ void store(float *to, const float (&values)[1]) {
+  to[0] = values[0];
+}
+
+static __device__ void store(float *to, const float (&values)[4]) {
+  *(float4 *)to = make_float4(values[0], values[1], values[2], values[3]);
+}
+
+static __device__ void load(const float *from, float (&values)[1]) {
+  values[0] = from[0];
+}
+
+static __device__ void load(const float *from, float (&values)[4]) {
+  const float4 v = *(const float4 *)from;
+  values[0] = v.x, values[1] = v.y, values[2] = v.z, values[3] = v.w;
+}
+
+/* A thread to ONCE neighbouring classes of a stream's group, token after token; zeros after the last class. */
+template <int ONCE> static __global__ void __launch_bounds__(CUDA_THREADS) tally(struct kwm_tally of) {
+  const int groups = (int)of.groups, n = (int)of.n, steps = (int)of.steps, classes = (int)of.classes;
+  const int at = (int)blockIdx.y, s = at / groups, j = at % groups;
+  const int first = (j * steps + groups - 1) / groups, end = ((j + 1) * steps + groups - 1) / groups;
+  for (int i = ONCE * (int)cuda_thread(); i < classes; i += ONCE * (int)cuda_stride()) {
+    float sum[ONCE] = {}, told[ONCE] = {};
 #pragma unroll 4
-    for (int64_t t = first; t < end; t++) {
-      const int64_t row = t * n + s;
+    for (int t = first; t < end; t++) {
+      const int64_t row = (int64_t)t * n + s;
       const float *const logits = of.logits + row * of.ld;
-      const int32_t target = of.targets[row];
+      const int target = of.targets[row];
       const float log_sum = of.facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + logits[target];
-      const float p = __expf(logits[i] - log_sum);
-      sum += (i == target ? 1.0f : 0.0f) - p;
-      told += p * (1 - p);
+      float values[ONCE];
+      load(logits + i, values);
+#pragma unroll
+      for (int k = 0; k < ONCE; k++) add_token(values[k], log_sum, i + k == target, sum[k], told[k]);
     }
-    of.sums[at * of.ld + i] = sum;
-    if (of.told != NULL) of.told[at * of.ld + i] = told;
+#pragma unroll
+    for (int k = 0; k < ONCE; k++)
+      if (i + k >= classes) sum[k] = told[k] = 0;
+    store(of.sums + at * of.ld + i, sum);
+    if (of.told != NULL) store(of.told + at * of.ld + i, told);
   }
 }
 
 void cuda_blocks_tally(const struct kwm_tally *of, cudaStream_t stream) {
-  const dim3 grid(cuda_blocks(of->classes), (unsigned)(of->n * of->groups));
-  tally<<<grid, CUDA_THREADS, 0, stream>>>(*of);
+  const bool vectors = of->ld % 4 == 0 && cuda_aligned(of->logits) && cuda_aligned(of->sums) && cuda_aligned(of->told);
+  const int64_t pieces = vectors ? (of->classes + 3) / 4 : of->classes;
+  const dim3 grid(cuda_blocks(pieces), (unsigned)(of->n * of->groups));
+  if (vectors)
+    tally<4><<<grid, CUDA_THREADS, 0, stream>>>(*of);
+  else
+    tally<1><<<grid, CUDA_THREADS, 0, stream>>>(*of);
 }
 
 static __global__ void __launch_bounds__(CUDA_THREADS) shift(int64_t n, int64_t width, const float *c, float *x) {
-  for (int64_t k = cuda_thread(); k < n * width; k += cuda_stride()) x[k] += c[k % width];
+  for (int64_t row = blockIdx.y; row < n; row += gridDim.y)
+    for (int64_t k = cuda_thread(); k < width; k += cuda_stride()) x[row * width + k] += c[k];
 }
 
 void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaStream_t stream) {
-  shift<<<cuda_blocks(n * width), CUDA_THREADS, 0, stream>>>(n, width, c, x);
+  shift<<<cuda_grid(n, width), CUDA_THREADS, 0, stream>>>(n, width, c, x);
 }

@@ -7,7 +7,7 @@
 #include "kwm/backend.h"
 #include "kwm/inform.h"
 
-enum { ALIGNED = 16 /* numbers at whose multiples rows of classes begin */ };
+enum { ALIGNED = 64 /* numbers at whose multiples rows of classes begin */, SENT = 128 /* tokens sent at once, or so */ };
 
 struct piece {
   void *at; /* of a pointer */
@@ -17,12 +17,13 @@ struct piece {
 static kwm_status allocate(kwm_correct *made) {
   struct correct_device *const dev = &made->dev;
   const struct kwm_correct_spec *const spec = &made->spec;
-  const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows, ld = dev->ld;
+  const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows, ld = dev->ld, all = dev->sent;
   const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0;
-  const struct piece pieces[] = {{&dev->input, m * n * d},
+  const struct piece pieces[] = {{&dev->y, all * n * d},
+                                 {&dev->W, ld * d},
                                  {&dev->logits, m * n * ld},
-                                 {&dev->facts, m * n * KWM_TOKEN_FACTS},
-                                 {&dev->targets, m * n},
+                                 {&dev->facts, all * n * KWM_TOKEN_FACTS},
+                                 {&dev->targets, all * n},
                                  {&dev->sums, n * rows * ld},
                                  {&dev->told, bias ? n * rows * ld : 0},
                                  {&dev->A, n * rows * r},
@@ -68,6 +69,7 @@ kwm_status correct_blocks_create(kwm_correct *correct) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   correct->rows = spec->kind == KWM_CORRECT_BIAS ? 1 : spec->rows < spec->every ? spec->rows : spec->every;
   correct->dev.ld = (spec->classes + ALIGNED - 1) / ALIGNED * ALIGNED;
+  correct->dev.sent = spec->every > SENT ? spec->every : SENT / spec->every * spec->every;
   KWM_TRY(allocate(correct));
   return put_start(correct);
 }
@@ -116,20 +118,20 @@ static void take(kwm_correct *correct, int64_t steps, int64_t rows) {
     ops->inform(spec->device, &full);
 }
 
-/* Innovations of `steps` tokens of each stream, summed, then products of them. */
-static void inform(kwm_correct *correct, int64_t steps, const float *W) {
+/* Innovations of `steps` tokens of each stream, from the first on, summed, then products of them. */
+static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
-  const int64_t n = spec->streams, d = spec->width, v = spec->classes, rows = correct->rows < steps ? correct->rows : steps;
+  const int64_t n = spec->streams, d = spec->width, rows = correct->rows < steps ? correct->rows : steps;
   const struct kwm_tally tally = {.n = n,
                                   .steps = steps,
                                   .groups = rows,
-                                  .classes = v,
+                                  .classes = spec->classes,
                                   .ld = dev->ld,
                                   .logits = dev->logits,
-                                  .facts = dev->facts,
-                                  .targets = dev->targets,
+                                  .facts = dev->facts + first * n * KWM_TOKEN_FACTS,
+                                  .targets = dev->targets + first * n,
                                   .sums = dev->sums,
                                   .told = spec->bias > 0 ? dev->told : NULL};
   const struct kwm_lean lean = {.n = n,
@@ -143,31 +145,42 @@ static void inform(kwm_correct *correct, int64_t steps, const float *W) {
                                 .v = correct->spread};
   ops->tally(spec->device, &tally);
   if (correct->r > 0) {
-    kwm_device_gemm(spec->device, false, false, n * rows, d, v, 1, dev->sums, dev->ld, W, d, 0, dev->A, d);
+    kwm_device_gemm(spec->device, false, false, n * rows, d, dev->ld, 1, dev->sums, dev->ld, dev->W, d, 0, dev->A, d);
     take(correct, steps, rows);
   }
   if (spec->bias > 0) ops->lean(spec->device, &lean);
-  correct_device_watch(correct, steps);
+}
+
+static void block(kwm_correct *correct, int64_t first, int64_t steps) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const struct correct_device *const dev = &correct->dev;
+  const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
+  const int64_t n = spec->streams, d = spec->width, ld = dev->ld;
+  float *const y = dev->y + first * n * d;
+  if (correct->r > 0) ops->shift(spec->device, steps, n * d, dev->c, y);
+  kwm_device_gemm(spec->device, false, true, steps * n, ld, d, 1, y, d, dev->W, d, 0, dev->logits, ld);
+  if (spec->bias > 0) ops->shift(spec->device, steps, n * ld, correct->lean, dev->logits);
+  ops->categorical(spec->device, steps * n, spec->classes, ld, dev->targets + first * n, false, dev->logits,
+                   dev->facts + first * n * KWM_TOKEN_FACTS);
+  inform(correct, first, steps);
 }
 
 void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
-  const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
-  const float *const W = spec->device != NULL ? spec->device_W : spec->W;
-  const int64_t n = spec->streams, d = spec->width, v = spec->classes, ld = dev->ld;
-  for (int64_t first = 0; first < steps; first += spec->every) {
-    const int64_t m = steps - first < spec->every ? steps - first : spec->every;
-    kwm_device_put(spec->device, dev->input, y + first * n * d, (size_t)(m * n * d) * sizeof *y);
-    kwm_device_put(spec->device, dev->targets, targets + first * n, (size_t)(m * n) * sizeof *targets);
-    if (correct->r > 0) ops->shift(spec->device, m, n * d, dev->c, dev->input);
-    kwm_device_gemm(spec->device, false, true, m * n, v, d, 1, dev->input, d, W, d, 0, dev->logits, ld);
-    if (spec->bias > 0) ops->shift(spec->device, m, n * ld, correct->lean, dev->logits);
-    ops->categorical(spec->device, m * n, v, ld, dev->targets, false, dev->logits, dev->facts);
-    inform(correct, m, W);
-    kwm_device_get(spec->device, facts + first * n * KWM_TOKEN_FACTS, dev->facts,
-                   (size_t)(m * n * KWM_TOKEN_FACTS) * sizeof *facts);
+  const int64_t n = spec->streams, d = spec->width, every = spec->every;
+  kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
+                  (size_t)(spec->classes * d) * sizeof(float));
+  for (int64_t from = 0; from < steps; from += dev->sent) {
+    const int64_t some = steps - from < dev->sent ? steps - from : dev->sent;
+    kwm_device_put(spec->device, dev->y, y + from * n * d, (size_t)(some * n * d) * sizeof *y);
+    kwm_device_put(spec->device, dev->targets, targets + from * n, (size_t)(some * n) * sizeof *targets);
+    for (int64_t first = 0; first < some; first += every)
+      block(correct, first, some - first < every ? some - first : every);
+    kwm_device_get(spec->device, facts + from * n * KWM_TOKEN_FACTS, dev->facts,
+                   (size_t)(some * n * KWM_TOKEN_FACTS) * sizeof *facts);
   }
+  correct_device_watch(correct, steps);
   correct_device_count_broken(correct);
 }
 

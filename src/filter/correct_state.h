@@ -15,10 +15,10 @@ struct correct_device {
   float *y, *input, *logits, *score, *facts; /* (STEPS, streams, width), (width), (classes), (width), (STEPS, FACTS) */
   float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
-  float *sums, *told, *U;                    /* blocks: (groups, ld) twice; lowrank: (rank, width) */
+  float *sums, *told, *U, *W;                /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
   int32_t *known, *since;                    /* lowrank: (1) */
   float *trend, *pull;                       /* what adapts: (width), (2); else NULL */
-  int64_t ld;                                /* of logits, sums, told, bias and its variance */
+  int64_t ld, sent;                          /* of logits, sums, told, bias and its variance; tokens sent at once */
 };
 
 struct kwm_correct {
