@@ -123,7 +123,7 @@ struct kwm_config {
   } si;
   struct { /* kwm eval, kwm generate of a transformer: an offset on the last hidden state (kwm/correct.h) */
     char *kind, *form, *split;
-    int64_t rank, top, streams, window, every, rows;
+    int64_t rank, top, streams, window, every, rows, layer;
     double prior, noise, decay, bound, cut, bias, bias_decay, adapt;
     bool curve;
   } correction;

@@ -55,6 +55,8 @@ struct kwm_correct_spec {
   double adapt;        /* full, diag: rate at which noise and R's scale follow what is seen, once a run; 0: they stay */
   double bias, bias_decay; /* v0, 0: no bias; its a */
   int64_t window;          /* tokens over which the contraction of the error is watched (55) */
+  bool outside;            /* rows of information come from outside (take), for an offset that W does not read; full
+                              (observed) or lowrank, no bias; classes: any */
   const float *W;          /* (classes, width) borrowed, the host's */
   const double *often;     /* (classes) how often each comes, for the cut; NULL: all alike */
   kwm_device *device;      /* borrowed; NULL: the host */
@@ -77,6 +79,13 @@ void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits);
    goes on. y (steps, streams, width), targets (steps, streams); facts (steps, streams, KWM_TOKEN_FACTS) <- as in
    kwm/tensor.h. All are the host's. */
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+
+/* outside: the offsets (streams, width) as they are; the place of rows (streams, *rows, width) that `steps` tokens of each
+   stream make, every at most, both where the device says; and, when they are there, with the host's facts (steps,
+   streams, KWM_TOKEN_FACTS): they are taken in, and time goes on. */
+const float *kwm_correct_offsets(const kwm_correct *correct);
+float *kwm_correct_rows(const kwm_correct *correct, int64_t steps, int64_t *rows);
+void kwm_correct_take(kwm_correct *correct, int64_t steps, const float *facts);
 
 /* Time goes on without a token that tells anything (one that the model made up itself). Of the host. */
 void kwm_correct_idle(kwm_correct *correct);

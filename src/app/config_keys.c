@@ -211,6 +211,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(correction.rows, "8", CLOSED(1, 64), "eval: rows of information that they make, each of the sum of its tokens' scores"),
   KEY(correction.prior, "1", ABOVE(0, 1e6), "variance of the offset at first; later at most this on average"),
   KEY(correction.noise, "1e-4", CLOSED(0, 1e6), "process noise: variance added a token"),
+  KEY(correction.layer, "0", CLOSED(0, 64), "eval: the layer whose output is corrected, so that later layers and what attention keeps of the token have the offset, too (full observed, lowrank; no bias); 0: what the read-out reads"),
   KEY(correction.adapt, "0", CLOSED(0, 1), "full, diag: rate at which process noise and R's scale follow the innovations, once a window of the model; 0: they stay"),
   KEY(correction.decay, "1", ABOVE(0, 1), "what is kept of the offset from token to token"),
   KEY(correction.bound, "1", CLOSED(0, 1e6), "nats by which one token's step may promise to lower its surprisal, 0: any"),

@@ -3,7 +3,7 @@
 #include "cuda_map.cuh"
 #include "cuda_tensor.h"
 
-static constexpr int LOW_THREADS = 256, SWEEPS = 4;
+static constexpr int LOW_THREADS = 256, SWEEPS = 3, TALLIED = 64;
 
 static __device__ float warp_sum(float mine) {
   for (unsigned apart = CUDA_WARP / 2; apart > 0; apart /= 2) mine += __shfl_xor_sync(0xffffffffu, mine, apart);
@@ -20,40 +20,45 @@ static __device__ float block_sum(float mine) {
   return warp_sum(lane < warps ? of_warp[lane] : 0.0f);
 }
 
-/* Of one stream: q rows, the last `rows` of them new. (q, q) each: K = UUᵀ, its factor or its rest, eigenvectors. */
+/* Of one stream: q rows, the last `rows` of them new. (q, ld) each, ld odd so that rows lie in different banks: K = UUᵀ,
+   its factor, eigenvectors. */
 struct low {
-  int r, q, old;
+  int r, q, old, ld;
   float *U, *K, *L, *Q;
 };
 
 /* K <- UUᵀ, L <- I / prior + K; a warp to an element. */
 static __device__ void multiply(const struct low &low, float lambda) {
   const int lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP, q = low.q;
-  for (int at = warp; at < q * q; at += LOW_THREADS / CUDA_WARP) {
-    const int i = at / q, j = at % q;
-    if (j > i) continue;
+  for (int at = warp; at < q * (q + 1) / 2; at += LOW_THREADS / CUDA_WARP) {
+    int i = (int)((sqrtf(8.0f * (float)at + 1) - 1) / 2);
+    if ((i + 1) * (i + 2) / 2 <= at) i++;
+    const int j = at - i * (i + 1) / 2;
+    const float *const a = low.U + (int64_t)i * low.r, *const b = low.U + (int64_t)j * low.r;
     float sum = 0;
-    for (int k = lane; k < low.r; k += CUDA_WARP) sum += low.U[(int64_t)i * low.r + k] * low.U[(int64_t)j * low.r + k];
+#pragma unroll 4
+    for (int k = lane; k < low.r; k += CUDA_WARP) sum += a[k] * b[k];
     sum = warp_sum(sum);
     if (lane != 0) continue;
-    low.K[i * q + j] = low.K[j * q + i] = sum;
-    low.L[i * q + j] = sum + (i == j ? lambda : 0.0f);
+    low.K[i * low.ld + j] = low.K[j * low.ld + i] = sum;
+    low.L[i * low.ld + j] = sum + (i == j ? lambda : 0.0f);
   }
 }
 
-/* L <- its Cholesky factor, by one warp; false: not positive definite. */
+/* L <- its Cholesky factor, column by column, by one warp; false: not positive definite. */
 static __device__ bool factor(const struct low &low) {
-  const int lane = (int)threadIdx.x, q = low.q;
+  const int lane = (int)threadIdx.x, q = low.q, ld = low.ld;
   bool good = true;
   for (int j = 0; j < q; j++) {
-    const float root = sqrtf(low.L[j * q + j]);
-    good = good && root > 0 && isfinite(root);
+    float square = low.L[j * ld + j];
+    for (int m = 0; m < j; m++) square -= low.L[j * ld + m] * low.L[j * ld + m];
+    good = good && square > 0 && isfinite(square);
+    const float over = rsqrtf(square);
     __syncwarp();
-    for (int i = j + lane; i < q; i += CUDA_WARP) low.L[i * q + j] = i == j ? root : low.L[i * q + j] / root;
-    __syncwarp();
-    for (int at = lane; at < (q - j - 1) * (q - j - 1); at += CUDA_WARP) {
-      const int i = j + 1 + at / (q - j - 1), k = j + 1 + at % (q - j - 1);
-      if (k <= i) low.L[i * q + k] -= low.L[i * q + j] * low.L[k * q + j];
+    for (int i = j + lane; i < q; i += CUDA_WARP) {
+      float sum = low.L[i * ld + j];
+      for (int m = 0; m < j; m++) sum -= low.L[i * ld + m] * low.L[j * ld + m];
+      low.L[i * ld + j] = sum * over;
     }
     __syncwarp();
   }
@@ -62,17 +67,19 @@ static __device__ bool factor(const struct low &low) {
 
 /* w (q) <- (LLᵀ)⁻¹ w, by one warp. */
 static __device__ void solve(const struct low &low, float *w) {
-  const int lane = (int)threadIdx.x % CUDA_WARP, q = low.q;
+  const int lane = (int)threadIdx.x % CUDA_WARP, q = low.q, ld = low.ld;
   for (int j = 0; j < q; j++) {
-    if (lane == 0) w[j] /= low.L[j * q + j];
+    const float of = w[j] / low.L[j * ld + j];
     __syncwarp();
-    for (int i = j + 1 + lane; i < q; i += CUDA_WARP) w[i] -= low.L[i * q + j] * w[j];
+    if (lane == 0) w[j] = of;
+    for (int i = j + 1 + lane; i < q; i += CUDA_WARP) w[i] -= low.L[i * ld + j] * of;
     __syncwarp();
   }
   for (int j = q - 1; j >= 0; j--) {
-    if (lane == 0) w[j] /= low.L[j * q + j];
+    const float of = w[j] / low.L[j * ld + j];
     __syncwarp();
-    for (int i = lane; i < j; i += CUDA_WARP) w[i] -= low.L[j * q + i] * w[j];
+    if (lane == 0) w[j] = of;
+    for (int i = lane; i < j; i += CUDA_WARP) w[i] -= low.L[j * ld + i] * of;
     __syncwarp();
   }
 }
@@ -81,8 +88,9 @@ static __device__ void solve(const struct low &low, float *w) {
 static __device__ void combine(const struct low &low, const float *share, float *w) {
   const int lane = (int)threadIdx.x % CUDA_WARP, q = low.q;
   for (int i = lane; i < q; i += CUDA_WARP) {
-    w[i] = 0;
-    for (int j = low.old; j < q; j++) w[i] += share[j - low.old] * low.K[i * q + j];
+    float sum = 0;
+    for (int j = low.old; j < q; j++) sum += share[j - low.old] * low.K[i * low.ld + j];
+    w[i] = sum;
   }
   __syncwarp();
   solve(low, w);
@@ -91,73 +99,76 @@ static __device__ void combine(const struct low &low, const float *share, float 
 
 /* The rotation that makes K_ab zero. */
 static __device__ float2 rotation(const struct low &low, int a, int b) {
-  const float off = low.K[a * low.q + b], gap = low.K[b * low.q + b] - low.K[a * low.q + a];
+  const float off = low.K[a * low.ld + b], gap = low.K[b * low.ld + b] - low.K[a * low.ld + a];
   if (off == 0) return make_float2(1, 0);
-  const float tau = gap / (2 * off), t = copysignf(1.0f, tau) / (fabsf(tau) + sqrtf(1 + tau * tau));
+  const float tau = __fdividef(gap, 2 * off), t = __fdividef(copysignf(1.0f, tau), fabsf(tau) + sqrtf(1 + tau * tau));
   const float c = rsqrtf(1 + t * t);
-  return make_float2(c, t * c);
+  return isfinite(t) ? make_float2(c, t * c) : make_float2(1, 0);
 }
 
-/* Pair p of round k among `even` numbers: each meets each once in even - 1 rounds. */
-static __device__ int2 meeting(int even, int k, int p) {
+/* Who meets whom: pair p of round k among `even` numbers, each with each once in even - 1 rounds. */
+static __device__ uchar2 meeting(int even, int k, int p) {
   const int m = even - 1, a = p == 0 ? m : (k + p) % m, b = (k - p + m) % m;
-  return a < b ? make_int2(a, b) : make_int2(b, a);
+  return make_uchar2((unsigned char)(a < b ? a : b), (unsigned char)(a < b ? b : a));
+}
+
+/* A square of K, of the pairs a and b (an odd number's missing partner is `q`), turned from both sides. */
+static __device__ void turn_square(const struct low &low, uchar2 a, uchar2 b, float2 x, float2 y) {
+  float *const first = low.K + b.x * low.ld, *const second = low.K + b.y * low.ld;
+  const bool wide = a.y < low.q, high = b.y < low.q;
+  const float m00 = first[a.x], m01 = wide ? first[a.y] : 0, m10 = high ? second[a.x] : 0,
+              m11 = wide && high ? second[a.y] : 0;
+  const float n00 = x.x * m00 - x.y * m01, n01 = x.y * m00 + x.x * m01;
+  const float n10 = x.x * m10 - x.y * m11, n11 = x.y * m10 + x.x * m11;
+  first[a.x] = y.x * n00 - y.y * n10;
+  if (wide) first[a.y] = y.x * n01 - y.y * n11;
+  if (high) second[a.x] = y.y * n00 + y.x * n10;
+  if (wide && high) second[a.y] = y.y * n01 + y.x * n11;
 }
 
 /* K <- QᵀKQ, all but diagonal; Q, orthogonal, its eigenvectors: by Jacobi's rotations, half of q at once. A square of
-   four elements to a thread, in which no other writes. */
-static __device__ void diagonalise(const struct low &low) {
+   four elements, or two of Q, to a thread, in which no other writes. `pairs` of all rounds lie in shared memory. */
+static __device__ void diagonalise(const struct low &low, uchar2 *meetings) {
   __shared__ float2 turn[KWM_INFORM_RANK / 2];
-  const int q = low.q, even = q + q % 2, pairs = even / 2;
-  for (int at = (int)threadIdx.x; at < q * q; at += LOW_THREADS) low.Q[at] = at % (q + 1) == 0 ? 1.0f : 0.0f;
-  for (int k = 0; k < SWEEPS * (even - 1); k++) {
+  const int q = low.q, even = q + q % 2, pairs = even / 2, rounds = even - 1;
+  for (int at = (int)threadIdx.x; at < q * q; at += LOW_THREADS)
+    low.Q[at / q * low.ld + at % q] = at % (q + 1) == 0 ? 1.0f : 0.0f;
+  for (int at = (int)threadIdx.x; at < rounds * pairs; at += LOW_THREADS)
+    meetings[at] = meeting(even, at / pairs, at % pairs);
+  const int mine = (int)threadIdx.x % pairs, line = (int)threadIdx.x / pairs, lines = LOW_THREADS / pairs;
+  for (int k = 0; k < SWEEPS * rounds; k++) {
+    const uchar2 *const met = meetings + k % rounds * pairs;
     __syncthreads();
-    if ((int)threadIdx.x < pairs) {
-      const int2 of = meeting(even, k % (even - 1), (int)threadIdx.x);
-      turn[threadIdx.x] = of.y < q ? rotation(low, of.x, of.y) : make_float2(1, 0);
-    }
+    if ((int)threadIdx.x < pairs)
+      turn[threadIdx.x] = met[threadIdx.x].y < q ? rotation(low, met[threadIdx.x].x, met[threadIdx.x].y) : make_float2(1, 0);
     __syncthreads();
-    for (int at = (int)threadIdx.x; at < pairs * (pairs + q); at += LOW_THREADS) {
-      const int p = at % pairs, o = at / pairs;
-      const int2 a = meeting(even, k % (even - 1), p);
-      const float2 x = turn[p];
-      const bool paired = a.y < q;
-      if (o >= pairs) {
-        if (!paired) continue;
-        float *const row = low.Q + (o - pairs) * q;
+    const uchar2 a = met[mine];
+    const float2 x = turn[mine];
+    for (int o = line; o < pairs + q && line < lines; o += lines) {
+      if (o < pairs) {
+        turn_square(low, a, met[o], x, turn[o]);
+      } else if (a.y < q) {
+        float *const row = low.Q + (o - pairs) * low.ld;
         const float u = row[a.x], v = row[a.y];
         row[a.x] = x.x * u - x.y * v, row[a.y] = x.y * u + x.x * v;
-        continue;
       }
-      const int2 b = meeting(even, k % (even - 1), o);
-      const float2 y = turn[o];
-      const bool both = b.y < q;
-      float *const first = low.K + b.x * q, *const second = low.K + b.y * q;
-      const float m00 = first[a.x], m01 = paired ? first[a.y] : 0, m10 = both ? second[a.x] : 0,
-                  m11 = paired && both ? second[a.y] : 0;
-      const float n00 = x.x * m00 - x.y * m01, n01 = x.y * m00 + x.x * m01, n10 = x.x * m10 - x.y * m11,
-                  n11 = x.y * m10 + x.x * m11;
-      first[a.x] = y.x * n00 - y.y * n10;
-      if (paired) first[a.y] = y.x * n01 - y.y * n11;
-      if (both) second[a.x] = y.y * n00 + y.x * n10;
-      if (paired && both) second[a.y] = y.y * n01 + y.x * n11;
     }
   }
   __syncthreads();
 }
 
 /* U's first `keep` rows <- the leading directions, with the noise of the time since. */
-static __device__ void compress(const struct kwm_inform_low &of, const struct low &low, int keep) {
+static __device__ void compress(const struct kwm_inform_low &of, const struct low &low, int keep, uchar2 *meetings) {
   __shared__ float scale[KWM_INFORM_RANK];
   __shared__ int from[KWM_INFORM_RANK];
   const int q = low.q, i = (int)threadIdx.x;
   const float lambda = 1 / of.prior, t = (float)of.since[blockIdx.x], a2 = powf(of.decay, 2 * t);
-  diagonalise(low);
+  diagonalise(low, meetings);
   if (i < q) {
-    const float had = low.K[i * q + i];
+    const float had = low.K[i * low.ld + i];
     const float has = 1 / (a2 / (lambda + had) + t * of.noise) - lambda;
     int place = 0;
-    for (int j = 0; j < q; j++) place += low.K[j * q + j] > had || (low.K[j * q + j] == had && j < i);
+    for (int j = 0; j < q; j++) place += low.K[j * low.ld + j] > had || (low.K[j * low.ld + j] == had && j < i);
     from[place] = i, scale[place] = had > 0 && has > 0 ? sqrtf(has / had) : 0.0f;
   }
   __syncthreads();
@@ -166,7 +177,7 @@ static __device__ void compress(const struct kwm_inform_low &of, const struct lo
     for (int j = 0; j < q; j++) old[j] = low.U[(int64_t)j * low.r + k];
     for (int j = 0; j < keep; j++) {
       float sum = 0;
-      for (int m = 0; m < q; m++) sum += low.Q[m * q + from[j]] * old[m];
+      for (int m = 0; m < q; m++) sum += low.Q[m * low.ld + from[j]] * old[m];
       low.U[(int64_t)j * low.r + k] = scale[j] * sum;
     }
   }
@@ -188,7 +199,8 @@ static __global__ void __launch_bounds__(LOW_THREADS) inform_low(struct kwm_info
   const int lane = (int)threadIdx.x % CUDA_WARP, warp = (int)threadIdx.x / CUDA_WARP;
   const float *const A = of.A + (int64_t)s * rows * r;
   float *const c = of.c + (int64_t)s * r;
-  const struct low low = {r, q, old, of.U + (int64_t)s * of.rank * r, small, small + q * q, small + 2 * q * q};
+  const int ld = q | 1;
+  const struct low low = {r, q, old, ld, of.U + (int64_t)s * of.rank * r, small, small + q * ld, small + 2 * q * ld};
   for (int k = (int)threadIdx.x; k < rows * r; k += LOW_THREADS) low.U[(int64_t)old * r + k] = A[k];
   for (int j = warp; j < rows; j += LOW_THREADS / CUDA_WARP) {
     float sum = 0;
@@ -226,12 +238,13 @@ static __global__ void __launch_bounds__(LOW_THREADS) inform_low(struct kwm_info
   }
   if (threadIdx.x == 0) of.known[s] = q, of.since[s] += (int32_t)of.tokens;
   __syncthreads();
-  if (q + rows > of.rank) compress(of, low, kept);
+  if (q + rows > of.rank) compress(of, low, kept, (uchar2 *)(small + 3 * q * ld));
 }
 
 void cuda_blocks_inform(const struct kwm_inform_low *of, cudaStream_t stream) {
   KWM_ASSERT(of->rows <= of->rank && of->rank <= KWM_INFORM_RANK);
-  const size_t bytes = (size_t)(3 * of->rank * of->rank) * sizeof(float);
+  const size_t bytes = (size_t)(3 * of->rank * (of->rank + 1)) * sizeof(float) +
+                       (size_t)((of->rank + 1) * (of->rank + 1) / 2) * sizeof(uchar2);
   cudaFuncSetAttribute(inform_low, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
   inform_low<<<(unsigned)of->n, LOW_THREADS, bytes, stream>>>(*of, (int)kwm_inform_keep(of->rank, of->rows));
 }
@@ -260,21 +273,30 @@ static __device__ void load(const float *from, float (&values)[4]) {
   values[0] = v.x, values[1] = v.y, values[2] = v.z, values[3] = v.w;
 }
 
+static __device__ float log_sum_of(const struct kwm_tally &of, int64_t row, int &target) {
+  target = of.targets[row];
+  return of.facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + of.logits[row * of.ld + target];
+}
+
 /* A thread to ONCE neighbouring classes of a stream's group, token after token; zeros after the last class. */
 template <int ONCE> static __global__ void __launch_bounds__(CUDA_THREADS) tally(struct kwm_tally of) {
   const int groups = (int)of.groups, n = (int)of.n, steps = (int)of.steps, classes = (int)of.classes;
   const int at = (int)blockIdx.y, s = at / groups, j = at % groups;
   const int first = (j * steps + groups - 1) / groups, end = ((j + 1) * steps + groups - 1) / groups;
+  __shared__ float log_sums[TALLIED];
+  __shared__ int targets[TALLIED];
+  for (int t = (int)threadIdx.x; t < end - first && t < TALLIED; t += CUDA_THREADS)
+    log_sums[t] = log_sum_of(of, (int64_t)(first + t) * n + s, targets[t]);
+  __syncthreads();
   for (int i = ONCE * (int)cuda_thread(); i < classes; i += ONCE * (int)cuda_stride()) {
     float sum[ONCE] = {}, told[ONCE] = {};
 #pragma unroll 4
     for (int t = first; t < end; t++) {
       const int64_t row = (int64_t)t * n + s;
-      const float *const logits = of.logits + row * of.ld;
-      const int target = of.targets[row];
-      const float log_sum = of.facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + logits[target];
-      float values[ONCE];
-      load(logits + i, values);
+      int target = targets[(t - first) % TALLIED];
+      float values[ONCE], log_sum = log_sums[(t - first) % TALLIED];
+      load(of.logits + row * of.ld + i, values);
+      if (t - first >= TALLIED) log_sum = log_sum_of(of, row, target);
 #pragma unroll
       for (int k = 0; k < ONCE; k++) add_token(values[k], log_sum, i + k == target, sum[k], told[k]);
     }
@@ -296,11 +318,24 @@ void cuda_blocks_tally(const struct kwm_tally *of, cudaStream_t stream) {
     tally<1><<<grid, CUDA_THREADS, 0, stream>>>(*of);
 }
 
-static __global__ void __launch_bounds__(CUDA_THREADS) shift(int64_t n, int64_t width, const float *c, float *x) {
+static __device__ float sum_of(float a, float b) {
+  return a + b;
+}
+
+static __device__ float4 sum_of(float4 a, float4 b) {
+  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+/* width in pieces of T. */
+template <class T>
+static __global__ void __launch_bounds__(CUDA_THREADS) shift(int64_t n, int64_t width, const T *c, T *x) {
   for (int64_t row = blockIdx.y; row < n; row += gridDim.y)
-    for (int64_t k = cuda_thread(); k < width; k += cuda_stride()) x[row * width + k] += c[k];
+    for (int64_t k = cuda_thread(); k < width; k += cuda_stride()) x[row * width + k] = sum_of(x[row * width + k], c[k]);
 }
 
 void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaStream_t stream) {
-  shift<<<cuda_grid(n, width), CUDA_THREADS, 0, stream>>>(n, width, c, x);
+  if (width % 4 == 0 && cuda_aligned(c) && cuda_aligned(x))
+    shift<float4><<<cuda_grid(n, width / 4), CUDA_THREADS, 0, stream>>>(n, width / 4, (const float4 *)c, (float4 *)x);
+  else
+    shift<float><<<cuda_grid(n, width), CUDA_THREADS, 0, stream>>>(n, width, c, x);
 }

@@ -24,6 +24,8 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
                 (spec->kind != KWM_CORRECT_DIAG && spec->form == KWM_CORRECT_OBSERVED &&
                  kwm_inform_fits(spec->width, CORRECT_BLOCK_ROWS)),
             KWM_ERR_USAGE, "correction: wanted blocks of full or lowrank in the observed form, or of the bias, found others");
+  KWM_CHECK(!spec->outside || (spec->kind != KWM_CORRECT_BIAS && spec->bias == 0 && spec->adapt == 0), KWM_ERR_USAGE,
+            "correction: wanted full or lowrank without bias or adapt for an offset within the model, found others");
   KWM_CHECK(spec->adapt == 0 || spec->kind == KWM_CORRECT_FULL || spec->kind == KWM_CORRECT_DIAG, KWM_ERR_USAGE,
             "correction: wanted full or diag to adapt, found another kind");
   KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0, KWM_ERR_USAGE,
@@ -231,6 +233,26 @@ void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const 
     correct_adapt(correct, correct->sums.squared - before.squared, correct->sums.expected - before.expected);
 }
 
+const float *kwm_correct_offsets(const kwm_correct *correct) {
+  KWM_ASSERT(correct->spec.outside);
+  return correct->dev.c;
+}
+
+float *kwm_correct_rows(const kwm_correct *correct, int64_t steps, int64_t *rows) {
+  KWM_ASSERT(correct->spec.outside && steps <= (correct->spec.every > 1 ? correct->spec.every : 1));
+  *rows = correct->rows < steps ? correct->rows : steps;
+  return correct->dev.A;
+}
+
+void kwm_correct_take(kwm_correct *correct, int64_t steps, const float *facts) {
+  int64_t rows;
+  (void)kwm_correct_rows(correct, steps, &rows);
+  correct_blocks_take(correct, steps, rows);
+  correct_device_watch(correct, steps);
+  correct_device_count_broken(correct);
+  count(correct, steps * correct->spec.streams, facts);
+}
+
 void kwm_correct_idle(kwm_correct *correct) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const double a = spec->decay, keep = spec->bias_decay;
@@ -280,10 +302,10 @@ double kwm_correct_operations(const kwm_correct *correct) {
   const double d = (double)spec->width, v = (double)spec->classes, m = (double)rows_of(spec);
   const double read = 2 * v * d + (spec->bias > 0 ? 10 * v : 0), all = read + 2 * v * d, q = (double)spec->rank;
   if (correct_in_blocks(spec)) {
-    const double blocks = 1 / (double)spec->every, score = 2 * v * d * (double)spec->rows * blocks + 4 * v;
-    const double small = 8 * q * d * (double)spec->rows + 12 * q * d, dense = 3 * (double)spec->rows * d * d + 2 * d * d;
-    return read + (spec->kind == KWM_CORRECT_BIAS ? 4 * v : score) +
-           (spec->kind == KWM_CORRECT_LOWRANK ? small * blocks : spec->kind == KWM_CORRECT_FULL ? dense * blocks : 0);
+    const double blocks = 1 / (double)(spec->every > 1 ? spec->every : 1), rows = (double)correct->rows;
+    const double small = 8 * q * d * rows + 12 * q * d, dense = 3 * rows * d * d + 2 * d * d;
+    const double told = spec->outside ? 0 : read + 4 * v + (spec->kind == KWM_CORRECT_BIAS ? 0 : 2 * v * d * rows * blocks);
+    return told + blocks * (spec->kind == KWM_CORRECT_LOWRANK ? small : spec->kind == KWM_CORRECT_FULL ? dense : 0);
   }
   const double listed = correct->sums.tokens > 0 ? correct->sums.listed / correct->sums.tokens : 0;
   switch (spec->kind) {

@@ -17,7 +17,8 @@ struct piece {
 static kwm_status allocate(kwm_correct *made) {
   struct correct_device *const dev = &made->dev;
   const struct kwm_correct_spec *const spec = &made->spec;
-  const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows, ld = dev->ld, all = dev->sent;
+  const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows, ld = spec->outside ? 0 : dev->ld,
+                all = spec->outside ? 0 : dev->sent;
   const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0;
   const struct piece pieces[] = {{&dev->y, all * n * d},
                                  {&dev->W, ld * d},
@@ -67,15 +68,16 @@ static kwm_status put_start(kwm_correct *made) {
 
 kwm_status correct_blocks_create(kwm_correct *correct) {
   const struct kwm_correct_spec *const spec = &correct->spec;
-  correct->rows = spec->kind == KWM_CORRECT_BIAS ? 1 : spec->rows < spec->every ? spec->rows : spec->every;
+  const int64_t every = spec->every > 1 ? spec->every : 1;
+  correct->rows = spec->kind == KWM_CORRECT_BIAS ? 1 : spec->rows < every ? spec->rows : every;
   correct->dev.ld = (spec->classes + ALIGNED - 1) / ALIGNED * ALIGNED;
-  correct->dev.sent = spec->every > SENT ? spec->every : SENT / spec->every * spec->every;
+  correct->dev.sent = every > SENT ? every : SENT / every * every;
   KWM_TRY(allocate(correct));
   return put_start(correct);
 }
 
 /* The offsets take `steps` tokens in, whose rows are in A. */
-static void take(kwm_correct *correct, int64_t steps, int64_t rows) {
+void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
@@ -146,7 +148,7 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
   ops->tally(spec->device, &tally);
   if (correct->r > 0) {
     kwm_device_gemm(spec->device, false, false, n * rows, d, dev->ld, 1, dev->sums, dev->ld, dev->W, d, 0, dev->A, d);
-    take(correct, steps, rows);
+    correct_blocks_take(correct, steps, rows);
   }
   if (spec->bias > 0) ops->lean(spec->device, &lean);
 }

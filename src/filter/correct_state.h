@@ -6,7 +6,7 @@
 
 enum { CORRECT_BLOCK_ROWS = 12 /* the most rows of a block */ };
 static inline bool correct_in_blocks(const struct kwm_correct_spec *spec) {
-  return spec->every > 1;
+  return spec->every > 1 || spec->outside;
 }
 enum { CORRECT_ROWS = 128 /* rows of information taken in at once */, CORRECT_STEPS = 64 /* tokens sent at once */ };
 
@@ -64,6 +64,7 @@ void correct_low_state(const kwm_correct *correct, int64_t s, double *P);
 /* correct_blocks.c: `steps` tokens of each stream, more than one at once; what it keeps, and the offset's covariance. */
 kwm_status correct_blocks_create(kwm_correct *correct);
 void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows);
 void correct_blocks_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias);
 
 /* correct_device.c. watch: after `tokens` more; at a window's end the norm of the watched error, then a unit vector. */
