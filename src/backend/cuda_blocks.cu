@@ -1,9 +1,10 @@
-/* What blocks of tokens tell of offsets and biases (kwm/inform.h). inform_low: a block to a stream; the small matrices
-   lie in shared memory, U stays where it is. */
+/* What blocks of tokens tell of offsets (kwm/inform.h: inform_low), a block to a stream; the small matrices lie in shared
+   memory, U stays where it is. */
 #include "cuda_map.cuh"
 #include "cuda_tensor.h"
 
-static constexpr int LOW_THREADS = 256, SWEEPS = 3, TALLIED = 64;
+static constexpr int LOW_THREADS = 256, SWEEPS = 8;
+static constexpr float NEAR = 2e-3f; /* sines of a sweep after which there is nothing left to turn */
 
 static __device__ float warp_sum(float mine) {
   for (unsigned apart = CUDA_WARP / 2; apart > 0; apart /= 2) mine += __shfl_xor_sync(0xffffffffu, mine, apart);
@@ -136,11 +137,20 @@ static __device__ void diagonalise(const struct low &low, uchar2 *meetings) {
   for (int at = (int)threadIdx.x; at < rounds * pairs; at += LOW_THREADS)
     meetings[at] = meeting(even, at / pairs, at % pairs);
   const int mine = (int)threadIdx.x % pairs, line = (int)threadIdx.x / pairs, lines = LOW_THREADS / pairs;
+  bool far = false;
   for (int k = 0; k < SWEEPS * rounds; k++) {
     const uchar2 *const met = meetings + k % rounds * pairs;
-    __syncthreads();
-    if ((int)threadIdx.x < pairs)
-      turn[threadIdx.x] = met[threadIdx.x].y < q ? rotation(low, met[threadIdx.x].x, met[threadIdx.x].y) : make_float2(1, 0);
+    if (k > 0 && k % rounds == 0) {
+      if (!__syncthreads_or(far)) break;
+      far = false;
+    } else {
+      __syncthreads();
+    }
+    if ((int)threadIdx.x < pairs) {
+      const uchar2 of = met[threadIdx.x];
+      turn[threadIdx.x] = of.y < q ? rotation(low, of.x, of.y) : make_float2(1, 0);
+      far = far || (of.y < q && fabsf(turn[threadIdx.x].y) > NEAR);
+    }
     __syncthreads();
     const uchar2 a = met[mine];
     const float2 x = turn[mine];
@@ -247,95 +257,4 @@ void cuda_blocks_inform(const struct kwm_inform_low *of, cudaStream_t stream) {
                        (size_t)((of->rank + 1) * (of->rank + 1) / 2) * sizeof(uchar2);
   cudaFuncSetAttribute(inform_low, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
   inform_low<<<(unsigned)of->n, LOW_THREADS, bytes, stream>>>(*of, (int)kwm_inform_keep(of->rank, of->rows));
-}
-
-/* What a token adds to a class. */
-static __device__ void add_token(float logit, float log_sum, bool hit, float &sum, float &told) {
-  const float p = __expf(logit - log_sum);
-  sum += (hit ? 1.0f : 0.0f) - p;
-  told += p * (1 - p);
-}
-
-static __device__ void store(float *to, const float (&values)[1]) {
-  to[0] = values[0];
-}
-
-static __device__ void store(float *to, const float (&values)[4]) {
-  *(float4 *)to = make_float4(values[0], values[1], values[2], values[3]);
-}
-
-static __device__ void load(const float *from, float (&values)[1]) {
-  values[0] = from[0];
-}
-
-static __device__ void load(const float *from, float (&values)[4]) {
-  const float4 v = *(const float4 *)from;
-  values[0] = v.x, values[1] = v.y, values[2] = v.z, values[3] = v.w;
-}
-
-static __device__ float log_sum_of(const struct kwm_tally &of, int64_t row, int &target) {
-  target = of.targets[row];
-  return of.facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + of.logits[row * of.ld + target];
-}
-
-/* A thread to ONCE neighbouring classes of a stream's group, token after token; zeros after the last class. */
-template <int ONCE> static __global__ void __launch_bounds__(CUDA_THREADS) tally(struct kwm_tally of) {
-  const int groups = (int)of.groups, n = (int)of.n, steps = (int)of.steps, classes = (int)of.classes;
-  const int at = (int)blockIdx.y, s = at / groups, j = at % groups;
-  const int first = (j * steps + groups - 1) / groups, end = ((j + 1) * steps + groups - 1) / groups;
-  __shared__ float log_sums[TALLIED];
-  __shared__ int targets[TALLIED];
-  for (int t = (int)threadIdx.x; t < end - first && t < TALLIED; t += CUDA_THREADS)
-    log_sums[t] = log_sum_of(of, (int64_t)(first + t) * n + s, targets[t]);
-  __syncthreads();
-  for (int i = ONCE * (int)cuda_thread(); i < classes; i += ONCE * (int)cuda_stride()) {
-    float sum[ONCE] = {}, told[ONCE] = {};
-#pragma unroll 4
-    for (int t = first; t < end; t++) {
-      const int64_t row = (int64_t)t * n + s;
-      int target = targets[(t - first) % TALLIED];
-      float values[ONCE], log_sum = log_sums[(t - first) % TALLIED];
-      load(of.logits + row * of.ld + i, values);
-      if (t - first >= TALLIED) log_sum = log_sum_of(of, row, target);
-#pragma unroll
-      for (int k = 0; k < ONCE; k++) add_token(values[k], log_sum, i + k == target, sum[k], told[k]);
-    }
-#pragma unroll
-    for (int k = 0; k < ONCE; k++)
-      if (i + k >= classes) sum[k] = told[k] = 0;
-    store(of.sums + at * of.ld + i, sum);
-    if (of.told != NULL) store(of.told + at * of.ld + i, told);
-  }
-}
-
-void cuda_blocks_tally(const struct kwm_tally *of, cudaStream_t stream) {
-  const bool vectors = of->ld % 4 == 0 && cuda_aligned(of->logits) && cuda_aligned(of->sums) && cuda_aligned(of->told);
-  const int64_t pieces = vectors ? (of->classes + 3) / 4 : of->classes;
-  const dim3 grid(cuda_blocks(pieces), (unsigned)(of->n * of->groups));
-  if (vectors)
-    tally<4><<<grid, CUDA_THREADS, 0, stream>>>(*of);
-  else
-    tally<1><<<grid, CUDA_THREADS, 0, stream>>>(*of);
-}
-
-static __device__ float sum_of(float a, float b) {
-  return a + b;
-}
-
-static __device__ float4 sum_of(float4 a, float4 b) {
-  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
-/* width in pieces of T. */
-template <class T>
-static __global__ void __launch_bounds__(CUDA_THREADS) shift(int64_t n, int64_t width, const T *c, T *x) {
-  for (int64_t row = blockIdx.y; row < n; row += gridDim.y)
-    for (int64_t k = cuda_thread(); k < width; k += cuda_stride()) x[row * width + k] = sum_of(x[row * width + k], c[k]);
-}
-
-void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaStream_t stream) {
-  if (width % 4 == 0 && cuda_aligned(c) && cuda_aligned(x))
-    shift<float4><<<cuda_grid(n, width / 4), CUDA_THREADS, 0, stream>>>(n, width / 4, (const float4 *)c, (float4 *)x);
-  else
-    shift<float><<<cuda_grid(n, width), CUDA_THREADS, 0, stream>>>(n, width, c, x);
 }

@@ -33,12 +33,8 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
   return KWM_OK;
 }
 
-static int64_t rows_of(const struct kwm_correct_spec *spec) {
-  return spec->form == KWM_CORRECT_OBSERVED ? 1 : spec->form == KWM_CORRECT_TOPK ? spec->top + 1 : spec->classes;
-}
-
 bool kwm_correct_on_device(const struct kwm_correct_spec *spec) {
-  const bool full = spec->kind == KWM_CORRECT_FULL && kwm_inform_fits(spec->width, rows_of(spec));
+  const bool full = spec->kind == KWM_CORRECT_FULL && kwm_inform_fits(spec->width, correct_form_rows(spec));
   return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS || correct_in_blocks(spec));
 }
 
@@ -295,39 +291,4 @@ void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, do
   }
   for (int64_t k = 0; k < d * d; k++)
     P[k] = !diag ? correct->P[s * d * d + k] : k % (d + 1) == 0 ? correct->P[s * d + k / d] : 0;
-}
-
-double kwm_correct_operations(const kwm_correct *correct) {
-  const struct kwm_correct_spec *const spec = &correct->spec;
-  const double d = (double)spec->width, v = (double)spec->classes, m = (double)rows_of(spec);
-  const double read = 2 * v * d + (spec->bias > 0 ? 10 * v : 0), all = read + 2 * v * d, q = (double)spec->rank;
-  if (correct_in_blocks(spec)) {
-    const double blocks = 1 / (double)(spec->every > 1 ? spec->every : 1), rows = (double)correct->rows;
-    const double small = 8 * q * d * rows + 12 * q * d, dense = 3 * rows * d * d + 2 * d * d;
-    const double told = spec->outside ? 0 : read + 4 * v + (spec->kind == KWM_CORRECT_BIAS ? 0 : 2 * v * d * rows * blocks);
-    return told + blocks * (spec->kind == KWM_CORRECT_LOWRANK ? small : spec->kind == KWM_CORRECT_FULL ? dense : 0);
-  }
-  const double listed = correct->sums.tokens > 0 ? correct->sums.listed / correct->sums.tokens : 0;
-  switch (spec->kind) {
-  case KWM_CORRECT_BIAS: return read;
-  case KWM_CORRECT_DIAG: return all + 4 * m * d;
-  case KWM_CORRECT_LOWRANK: return (spec->cut > 0 ? read + v + 2 * listed * d : all) + 7 * q * d + q * q * q;
-  case KWM_CORRECT_FULL: break;
-  }
-  if (m == 1) return all + 6 * d * d;
-  if (m >= d) return all + m * d * d + 2 * d * d * d + 2 * d * d;
-  return all + 3 * m * d * d + 2 * m * m * d + m * m * m / 3 + 2 * d * d;
-}
-
-double kwm_correct_bytes(const struct kwm_correct_spec *spec) {
-  const double d = (double)spec->width, v = (double)spec->classes, q = (double)spec->rank;
-  const double number = correct_in_blocks(spec) || kwm_correct_on_device(spec) ? sizeof(float) : sizeof(double);
-  const double bias = spec->bias > 0 ? 2 * v * sizeof(float) : 0;
-  switch (spec->kind) {
-  case KWM_CORRECT_BIAS: return (double)spec->streams * bias;
-  case KWM_CORRECT_DIAG: return (double)spec->streams * (bias + 2 * d * number);
-  case KWM_CORRECT_LOWRANK: return (double)spec->streams * (bias + d * number + q * d * sizeof(float) + q * q * number);
-  case KWM_CORRECT_FULL: break;
-  }
-  return (double)spec->streams * (bias + (d + d * d) * number);
 }

@@ -42,6 +42,9 @@ struct kwm_correct {
   struct kwm_correct_facts sums;
 };
 
+/* correct_cost.c: rows of information of a token. */
+int64_t correct_form_rows(const struct kwm_correct_spec *spec);
+
 /* correct_update.c: stream s takes its token in, from the innovations e = onehot(target) - p (classes). */
 void correct_update(kwm_correct *correct, int64_t s, const float *e, int32_t target);
 /* Stream s begins anew: no offset, the prior's variance. */
