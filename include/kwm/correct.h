@@ -24,6 +24,10 @@
    Scores are a martingale's differences, so that the outer product of their sum has the expectation of the sum of their
    outer products. One product by W then serves all tokens of a row.
 
+   Rows: with `readout`, in blocks, W's rows are states as well, shared by all streams: row i has a variance v_i, readout at
+   first, of every coordinate, and information p_i(1 - p_i) times the mean square of what is read: v_i falls as its word
+   is seen, and W_i += v_i Σ (onehot - p)_i y.
+
    Adapting: R, the categorical's covariance, is scaled by the ratio of |onehot - p|² to its expectation, smoothed. Scores
    of a filter whose q is right have no correlation with the steps before them; so ln q moves by adapt Σx / sqrt(Σx²), at
    most 3 adapt, x = gᵀ(Σ 0.9^k step_k) of the run's tokens and streams: up where offsets lag behind what they follow, down
@@ -54,6 +58,7 @@ struct kwm_correct_spec {
   double decay;        /* a, above 0, up to 1 */
   double adapt;        /* full, diag: rate at which noise and R's scale follow what is seen, once a run; 0: they stay */
   double bias, bias_decay; /* v0, 0: no bias; its a */
+  double readout;          /* v at first of W's rows, 0: they stay; in blocks */
   int64_t window;          /* tokens over which the contraction of the error is watched (55) */
   bool outside;            /* rows of information come from outside (take), for an offset that W does not read; full
                               (observed) or lowrank, no bias; classes: any */

@@ -69,6 +69,17 @@ struct kwm_tally {
   float *sums, *told;                    /* (n, groups, ld) both */
 };
 
+/* Rows of a read-out W as states, each with a variance v of all of its coordinates: with what `groups` parts of the tokens
+   told of each row's class, v <- v / (1 + v scale Σ told), then W and `change` += v score, score the Σ of innovation times
+   what was read. */
+struct kwm_steer {
+  int64_t rows, width, groups;
+  const float *score, *told;   /* (rows, width), (groups, rows) */
+  float scale;                 /* of a coordinate's information: the mean square of what was read */
+  float *variance;             /* (rows) */
+  float *change, *W;           /* (rows, width) */
+};
+
 /* Biases c (n, classes) of the classes and their variances v (n, classes), which the token's innovations correct:
    v <- v / (1 + v p (1 - p)), c <- a (c + v e), v <- a² v + (1 - a²) prior. */
 struct kwm_lean {

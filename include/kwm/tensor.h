@@ -71,6 +71,7 @@ struct kwm_likely;
 struct kwm_inform;
 struct kwm_inform_low;
 struct kwm_tally;
+struct kwm_steer;
 struct kwm_lean;
 
 struct kwm_tensor_ops {
@@ -140,6 +141,7 @@ struct kwm_tensor_ops {
   void (*inform_low)(kwm_device *d, const struct kwm_inform_low *inform);
   void (*tally)(kwm_device *d, const struct kwm_tally *tally);
   void (*lean)(kwm_device *d, const struct kwm_lean *lean);
+  void (*steer)(kwm_device *d, const struct kwm_steer *steer);
   /* x (n, width) += c (width) in every row */
   void (*shift)(kwm_device *d, int64_t n, int64_t width, const float *c, float *x);
 };

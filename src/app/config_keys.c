@@ -218,6 +218,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(correction.cut, "1e-4", CLOSED(0, 1), "lowrank: words less likely count by their usual frequencies, 0: none"),
   KEY(correction.bias, "0", CLOSED(0, 1e6), "variance of a bias of every word, which tokens correct too; 0: none"),
   KEY(correction.bias_decay, "0.9995", ABOVE(0, 1), "what is kept of the bias from token to token; its variance is stationary"),
+  KEY(correction.readout, "0", CLOSED(0, 1e6), "eval: variance of every word's row of the read-out, which blocks of tokens correct too (every above 1), shared by the streams; 0: they stay"),
   KEY(correction.curve, "false", ANY("true, false"), "eval: a line for the mean surprisal of every window, too"),
   KEY(correction.streams, "16", CLOSED(1, 65536), "eval: contiguous parts of the text that are read side by side"),
   KEY(correction.window, "100", CLOSED(1, 1000000000), "tokens over which the contraction of the error is watched"),

@@ -197,6 +197,7 @@ struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run 
                                    .classes = run->model.types,
                                    .rank = config->correction.rank,
                                    .top = config->correction.top,
+                                   .readout = config->correction.readout,
                                    .adapt = config->correction.adapt,
                                    .every = config->correction.every,
                                    .rows = config->correction.rows,

@@ -2,8 +2,6 @@
 #include "cuda_map.cuh"
 #include "cuda_tensor.h"
 
-static constexpr int TALLIED = 64; /* tokens of a group whose logarithmic sums are kept at hand */
-
 /* What a token adds to a class. */
 static __device__ void add_token(float logit, float log_sum, bool hit, float &sum, float &told) {
   const float p = __expf(logit - log_sum);
@@ -28,30 +26,21 @@ static __device__ void load(const float *from, float (&values)[4]) {
   values[0] = v.x, values[1] = v.y, values[2] = v.z, values[3] = v.w;
 }
 
-static __device__ float log_sum_of(const struct kwm_tally &of, int64_t row, int &target) {
-  target = of.targets[row];
-  return of.facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + of.logits[row * of.ld + target];
-}
-
 /* A thread to ONCE neighbouring classes of a stream's group, token after token; zeros after the last class. */
 template <int ONCE> static __global__ void __launch_bounds__(CUDA_THREADS) tally(struct kwm_tally of) {
   const int groups = (int)of.groups, n = (int)of.n, steps = (int)of.steps, classes = (int)of.classes;
   const int at = (int)blockIdx.y, s = at / groups, j = at % groups;
   const int first = (j * steps + groups - 1) / groups, end = ((j + 1) * steps + groups - 1) / groups;
-  __shared__ float log_sums[TALLIED];
-  __shared__ int targets[TALLIED];
-  for (int t = (int)threadIdx.x; t < end - first && t < TALLIED; t += CUDA_THREADS)
-    log_sums[t] = log_sum_of(of, (int64_t)(first + t) * n + s, targets[t]);
-  __syncthreads();
   for (int i = ONCE * (int)cuda_thread(); i < classes; i += ONCE * (int)cuda_stride()) {
     float sum[ONCE] = {}, told[ONCE] = {};
 #pragma unroll 4
     for (int t = first; t < end; t++) {
       const int64_t row = (int64_t)t * n + s;
-      int target = targets[(t - first) % TALLIED];
-      float values[ONCE], log_sum = log_sums[(t - first) % TALLIED];
-      load(of.logits + row * of.ld + i, values);
-      if (t - first >= TALLIED) log_sum = log_sum_of(of, row, target);
+      const float *const logits = of.logits + row * of.ld;
+      const int target = of.targets[row];
+      const float log_sum = of.facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + logits[target];
+      float values[ONCE];
+      load(logits + i, values);
 #pragma unroll
       for (int k = 0; k < ONCE; k++) add_token(values[k], log_sum, i + k == target, sum[k], told[k]);
     }
@@ -93,4 +82,28 @@ void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaS
     shift<float4><<<cuda_grid(n, width / 4), CUDA_THREADS, 0, stream>>>(n, width / 4, (const float4 *)c, (float4 *)x);
   else
     shift<float><<<cuda_grid(n, width), CUDA_THREADS, 0, stream>>>(n, width, c, x);
+}
+
+/* A thread to a row's variance. */
+static __global__ void __launch_bounds__(CUDA_THREADS) steer_variances(struct kwm_steer of) {
+  for (int64_t i = cuda_thread(); i < of.rows; i += cuda_stride()) {
+    float told = 0;
+#pragma unroll 8
+    for (int64_t g = 0; g < of.groups; g++) told += of.told[g * of.rows + i];
+    of.variance[i] /= 1 + of.variance[i] * of.scale * told;
+  }
+}
+
+static __global__ void __launch_bounds__(CUDA_THREADS) steer_rows(struct kwm_steer of) {
+  for (int64_t row = blockIdx.y; row < of.rows; row += gridDim.y)
+    for (int64_t k = cuda_thread(); k < of.width; k += cuda_stride()) {
+      const float step = of.variance[row] * of.score[row * of.width + k];
+      of.change[row * of.width + k] += step;
+      of.W[row * of.width + k] += step;
+    }
+}
+
+void cuda_blocks_steer(const struct kwm_steer *of, cudaStream_t stream) {
+  steer_variances<<<cuda_blocks(of->rows), CUDA_THREADS, 0, stream>>>(*of);
+  steer_rows<<<cuda_grid(of->rows, of->width), CUDA_THREADS, 0, stream>>>(*of);
 }

@@ -189,6 +189,10 @@ static void tally(kwm_device *d, const struct kwm_tally *of) {
   CUDA_LAUNCH(d, blocks_tally, of);
 }
 
+static void steer(kwm_device *d, const struct kwm_steer *of) {
+  CUDA_LAUNCH(d, blocks_steer, of);
+}
+
 static void shift(kwm_device *d, int64_t n, int64_t width, const float *c, float *x) {
   CUDA_LAUNCH(d, blocks_shift, n, width, c, x);
 }
@@ -221,5 +225,6 @@ const struct kwm_tensor_ops cuda_tensor = {
     .inform_low = inform_low,
     .tally = tally,
     .lean = lean,
+    .steer = steer,
     .shift = shift,
 };

@@ -191,6 +191,17 @@ static void tally(kwm_device *d, const struct kwm_tally *of) {
   kwm_tensor_host.tally(NULL, &open);
 }
 
+static void steer(kwm_device *d, const struct kwm_steer *of) {
+  const int64_t all = of->rows * of->width;
+  struct kwm_steer open = *of;
+  open.score = FLOATS(d, of->score, all);
+  open.told = FLOATS(d, of->told, of->groups * of->rows);
+  open.variance = FLOATS(d, of->variance, of->rows);
+  open.change = FLOATS(d, of->change, all);
+  open.W = FLOATS(d, of->W, all);
+  kwm_tensor_host.steer(NULL, &open);
+}
+
 static void shift(kwm_device *d, int64_t n, int64_t width, const float *c, float *x) {
   kwm_tensor_host.shift(NULL, n, width, FLOATS(d, c, width), FLOATS(d, x, n * width));
 }
@@ -230,5 +241,6 @@ const struct kwm_tensor_ops shadow_tensor = {
     .inform_low = inform_low,
     .tally = tally,
     .lean = lean,
+    .steer = steer,
     .shift = shift,
 };

@@ -90,6 +90,7 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .inform_low = tensor_inform_low,
     .tally = tensor_tally,
     .lean = tensor_lean,
+    .steer = tensor_steer,
     .shift = tensor_shift,
 };
 

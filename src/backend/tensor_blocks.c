@@ -132,6 +132,20 @@ void tensor_tally(kwm_device *d, const struct kwm_tally *of) {
     }
 }
 
+void tensor_steer(kwm_device *d, const struct kwm_steer *of) {
+  (void)d;
+  for (int64_t i = 0; i < of->rows; i++) {
+    float told = 0;
+    for (int64_t g = 0; g < of->groups; g++) told += of->told[g * of->rows + i];
+    of->variance[i] /= 1 + of->variance[i] * of->scale * told;
+    for (int64_t k = 0; k < of->width; k++) {
+      const float step = of->variance[i] * of->score[i * of->width + k];
+      of->change[i * of->width + k] += step;
+      of->W[i * of->width + k] += step;
+    }
+  }
+}
+
 void tensor_shift(kwm_device *d, int64_t n, int64_t width, const float *c, float *x) {
   (void)d;
   for (int64_t k = 0; k < n * width; k++) x[k] += c[k % width];

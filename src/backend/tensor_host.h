@@ -123,4 +123,5 @@ void tensor_inform(kwm_device *d, const struct kwm_inform *inform);
 void tensor_inform_low(kwm_device *d, const struct kwm_inform_low *inform);
 void tensor_tally(kwm_device *d, const struct kwm_tally *tally);
 void tensor_lean(kwm_device *d, const struct kwm_lean *lean);
+void tensor_steer(kwm_device *d, const struct kwm_steer *steer);
 void tensor_shift(kwm_device *d, int64_t n, int64_t width, const float *c, float *x);

@@ -24,11 +24,13 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
                 (spec->kind != KWM_CORRECT_DIAG && spec->form == KWM_CORRECT_OBSERVED &&
                  kwm_inform_fits(spec->width, CORRECT_BLOCK_ROWS)),
             KWM_ERR_USAGE, "correction: wanted blocks of full or lowrank in the observed form, or of the bias, found others");
+  KWM_CHECK(spec->readout == 0 || (correct_in_blocks(spec) && !spec->outside), KWM_ERR_USAGE,
+            "correction: wanted blocks of tokens, every above 1 and no layer, for the rows of the read-out, found others");
   KWM_CHECK(!spec->outside || (spec->kind != KWM_CORRECT_BIAS && spec->bias == 0 && spec->adapt == 0), KWM_ERR_USAGE,
             "correction: wanted full or lowrank without bias or adapt for an offset within the model, found others");
   KWM_CHECK(spec->adapt == 0 || spec->kind == KWM_CORRECT_FULL || spec->kind == KWM_CORRECT_DIAG, KWM_ERR_USAGE,
             "correction: wanted full or diag to adapt, found another kind");
-  KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0, KWM_ERR_USAGE,
+  KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0 || spec->readout > 0, KWM_ERR_USAGE,
             "correction: wanted a variance of the bias above 0, found %g", spec->bias);
   return KWM_OK;
 }

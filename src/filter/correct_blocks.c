@@ -19,14 +19,17 @@ static kwm_status allocate(kwm_correct *made) {
   const struct kwm_correct_spec *const spec = &made->spec;
   const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows, ld = spec->outside ? 0 : dev->ld,
                 all = spec->outside ? 0 : dev->sent;
-  const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0;
+  const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0, moves = spec->readout > 0;
   const struct piece pieces[] = {{&dev->y, all * n * d},
                                  {&dev->W, ld * d},
                                  {&dev->logits, m * n * ld},
                                  {&dev->facts, all * n * KWM_TOKEN_FACTS},
                                  {&dev->targets, all * n},
                                  {&dev->sums, n * rows * ld},
-                                 {&dev->told, bias ? n * rows * ld : 0},
+                                 {&dev->told, bias || moves ? n * rows * ld : 0},
+                                 {&dev->change, moves ? ld * d : 0},
+                                 {&dev->turned, moves ? ld * d : 0},
+                                 {&dev->vary, moves ? ld : 0},
                                  {&dev->A, n * rows * r},
                                  {&dev->c, n * r},
                                  {&dev->P, low ? 0 : n * r * r},
@@ -57,6 +60,8 @@ static kwm_status put_start(kwm_correct *made) {
   for (int64_t k = 0; k < r; k++) start[k * r + k] = (float)spec->prior;
   for (int64_t s = 0; s < n && spec->kind == KWM_CORRECT_FULL; s++)
     kwm_device_put(spec->device, made->dev.P + s * r * r, start, (size_t)(r * r) * sizeof *start);
+  for (int64_t i = 0; i < ld; i++) start[i] = (float)spec->readout;
+  if (spec->readout > 0) kwm_device_put(spec->device, made->dev.vary, start, (size_t)ld * sizeof *start);
   for (int64_t i = 0; i < ld; i++) start[i] = (float)spec->bias;
   for (int64_t s = 0; s < n && spec->bias > 0; s++)
     kwm_device_put(spec->device, made->spread + s * ld, start, (size_t)ld * sizeof *start);
@@ -135,7 +140,7 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
                                   .facts = dev->facts + first * n * KWM_TOKEN_FACTS,
                                   .targets = dev->targets + first * n,
                                   .sums = dev->sums,
-                                  .told = spec->bias > 0 ? dev->told : NULL};
+                                  .told = spec->bias > 0 || spec->readout > 0 ? dev->told : NULL};
   const struct kwm_lean lean = {.n = n,
                                 .classes = dev->ld,
                                 .groups = rows,
@@ -153,7 +158,36 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
   if (spec->bias > 0) ops->lean(spec->device, &lean);
 }
 
-static void block(kwm_correct *correct, int64_t first, int64_t steps) {
+/* The rows of W follow what they read in y; logits are there, and told. */
+static void steer(kwm_correct *correct, int64_t first, int64_t steps, double square) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const struct correct_device *const dev = &correct->dev;
+  const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
+  const int64_t n = spec->streams, d = spec->width, ld = dev->ld, rows = correct->rows < steps ? correct->rows : steps;
+  const struct kwm_steer of = {.rows = ld,
+                               .width = d,
+                               .groups = n * rows,
+                               .score = dev->turned,
+                               .told = dev->told,
+                               .scale = (float)square,
+                               .variance = dev->vary,
+                               .change = dev->change,
+                               .W = dev->W};
+  ops->categorical(spec->device, steps * n, spec->classes, ld, dev->targets + first * n, true, dev->logits,
+                   dev->facts + first * n * KWM_TOKEN_FACTS);
+  kwm_device_gemm(spec->device, true, false, ld, d, steps * n, 1, dev->logits, ld, dev->y + first * n * d, d, 0,
+                  dev->turned, d);
+  ops->steer(spec->device, &of);
+}
+
+/* The mean square of y (n). */
+static double mean_square(int64_t n, const float *y) {
+  double sum = 0;
+  for (int64_t k = 0; k < n; k++) sum += (double)y[k] * (double)y[k];
+  return sum / (double)n;
+}
+
+static void block(kwm_correct *correct, int64_t first, int64_t steps, double square) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
@@ -165,6 +199,7 @@ static void block(kwm_correct *correct, int64_t first, int64_t steps) {
   ops->categorical(spec->device, steps * n, spec->classes, ld, dev->targets + first * n, false, dev->logits,
                    dev->facts + first * n * KWM_TOKEN_FACTS);
   inform(correct, first, steps);
+  if (spec->readout > 0) steer(correct, first, steps, square);
 }
 
 void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts) {
@@ -173,12 +208,14 @@ void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, con
   const int64_t n = spec->streams, d = spec->width, every = spec->every;
   kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
                   (size_t)(spec->classes * d) * sizeof(float));
+  if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * d, dev->change, dev->W);
+  const double square = spec->readout > 0 ? mean_square(steps * n * d, y) : 0;
   for (int64_t from = 0; from < steps; from += dev->sent) {
     const int64_t some = steps - from < dev->sent ? steps - from : dev->sent;
     kwm_device_put(spec->device, dev->y, y + from * n * d, (size_t)(some * n * d) * sizeof *y);
     kwm_device_put(spec->device, dev->targets, targets + from * n, (size_t)(some * n) * sizeof *targets);
     for (int64_t first = 0; first < some; first += every)
-      block(correct, first, some - first < every ? some - first : every);
+      block(correct, first, some - first < every ? some - first : every, square);
     kwm_device_get(spec->device, facts + from * n * KWM_TOKEN_FACTS, dev->facts,
                    (size_t)(some * n * KWM_TOKEN_FACTS) * sizeof *facts);
   }

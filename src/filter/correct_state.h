@@ -17,6 +17,7 @@ struct correct_device {
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
   float *sums, *told, *U, *W;                /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
   int32_t *known, *since;                    /* lowrank: (1) */
+  float *change, *turned, *vary;             /* rows of W: (ld, width) what is added, and its score; (ld) variances */
   float *trend, *pull;                       /* what adapts: (width), (2); else NULL */
   int64_t ld, sent;                          /* of logits, sums, told, bias and its variance; tokens sent at once */
 };

@@ -78,6 +78,7 @@ def kinds(folder):
     t.check(0.9 < ratio < 1.1, "static and plain evaluation: wanted about the same, found ratio %g" % ratio)
     cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "diag") for form in ("observed", "topk", "exact")]
     cases += [["correction.kind=" + kind, "correction.every=8", "correction.bias=0.3"] for kind in ("full", "lowrank", "bias")]
+    cases += [["correction.kind=bias", "correction.bias=0.3", "correction.every=8", "correction.readout=0.01"]]
     cases += [["correction.kind=" + kind, "correction.adapt=0.1", "correction.noise=1e-6"] for kind in ("full", "diag")]
     cases += [["correction.kind=lowrank", "correction.every=8", "correction.layer=1", "correction.prior=4"]]
     cases += [["correction.kind=lowrank"], ["correction.kind=lowrank", "correction.cut=0"], ["correction.kind=bias", "correction.bias=1"]]

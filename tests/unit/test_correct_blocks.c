@@ -161,6 +161,47 @@ static void test_bias(void **state) {
   }
 }
 
+/* Rows of the read-out that follow what is seen, shared by the streams. */
+static void test_readout(void **state) {
+  (void)state;
+  struct text text;
+  make_text(&text);
+  struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_BIAS, KWM_CORRECT_OBSERVED);
+  double W[V * D], v[V];
+  spec.every = EVERY, spec.rows = ROWS, spec.readout = 0.4;
+  for (int k = 0; k < V * D; k++) W[k] = (double)text.W[k];
+  for (int i = 0; i < V; i++) v[i] = spec.readout;
+  kwm_correct *const correct = open_correct(&spec);
+  for (int first = 0; first + EVERY <= STEPS; first += EVERY) {
+    float facts[EVERY * S * KWM_TOKEN_FACTS];
+    double score[V * D] = {0}, told[V] = {0}, square = 0;
+    block(correct, &text, first, facts);
+    for (int t = 0; t < EVERY; t++)
+      for (int s = 0; s < S; s++) {
+        const float *const y = text.y[first + t] + s * D;
+        const int32_t token = text.tokens[first + t][s];
+        double p[V], sum = 0;
+        for (int i = 0; i < V; i++) {
+          double logit = 0;
+          for (int k = 0; k < D; k++) logit += W[i * D + k] * (double)y[k];
+          sum += p[i] = exp(logit);
+        }
+        assert_close((double)facts[(t * S + s) * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL], -log(p[token] / sum), 1e-3,
+                     1e-4);
+        for (int i = 0; i < V; i++) {
+          p[i] /= sum, told[i] += p[i] * (1 - p[i]);
+          for (int k = 0; k < D; k++) score[i * D + k] += ((i == token) - p[i]) * (double)y[k];
+        }
+        for (int k = 0; k < D; k++) square += (double)y[k] * (double)y[k] / (EVERY * S * D);
+      }
+    for (int i = 0; i < V; i++) {
+      v[i] /= 1 + v[i] * square * told[i];
+      for (int k = 0; k < D; k++) W[i * D + k] += v[i] * score[i * D + k];
+    }
+  }
+  kwm_correct_destroy(correct);
+}
+
 /* No score knows of a token that comes after it, be it in the same block. */
 static void test_future(void **state) {
   (void)state;
@@ -169,7 +210,7 @@ static void test_future(void **state) {
   make_text(&text);
   for (int other = 0; other < 2; other++) {
     struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_LOWRANK, KWM_CORRECT_OBSERVED);
-    spec.every = EVERY, spec.rows = ROWS, spec.rank = 2 * ROWS, spec.bias = 0.5, spec.bias_decay = 0.9;
+    spec.every = EVERY, spec.rows = ROWS, spec.rank = 2 * ROWS, spec.bias = 0.5, spec.bias_decay = 0.9, spec.readout = 0.1;
     kwm_correct *const correct = open_correct(&spec);
     for (int s = 0; s < S && other; s++) text.tokens[2 * EVERY - 1][s] = V - 1 - text.tokens[2 * EVERY - 1][s];
     block(correct, &text, 0, facts[other]);
@@ -193,10 +234,12 @@ static void test_refused(void **state) {
   assert_int_equal(kwm_correct_create(&correct, &spec), KWM_ERR_USAGE);
   spec.kind = KWM_CORRECT_LOWRANK, spec.form = KWM_CORRECT_OBSERVED, spec.rank = ROWS - 1;
   assert_int_equal(kwm_correct_create(&correct, &spec), KWM_ERR_USAGE);
+  spec.rank = ROWS, spec.every = 1, spec.readout = 1;
+  assert_int_equal(kwm_correct_create(&correct, &spec), KWM_ERR_USAGE);
 }
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_blocks), cmocka_unit_test(test_gives_up), cmocka_unit_test(test_single),
-    cmocka_unit_test(test_bias),   cmocka_unit_test(test_future),   cmocka_unit_test(test_refused),
+    cmocka_unit_test(test_bias),   cmocka_unit_test(test_readout),  cmocka_unit_test(test_future),   cmocka_unit_test(test_refused),
 };
 KWM_TEST_MAIN(tests)

@@ -81,6 +81,42 @@ static void test_lean(void **state) {
   tensor_run_all(body_lean, sizes);
 }
 
+static void body_steer(struct device_case *c, const int64_t *size) {
+  const int64_t rows = size[0], width = size[1], groups = size[2], all = rows * width;
+  const float *const score = case_normals(c, all, 1, 1), *const told = case_positive(c, groups * rows, 2);
+  const float *const spread = case_positive(c, rows, 3), *const change = case_normals(c, all, 4, 1);
+  const float *const W = case_normals(c, all, 5, 1);
+  double *const variance = case_zeros(c, rows), *const changed = case_zeros(c, all), *const after = case_zeros(c, all);
+  for (int64_t i = 0; i < rows; i++) {
+    double sum = 0;
+    for (int64_t g = 0; g < groups; g++) sum += (double)told[g * rows + i];
+    variance[i] = (double)spread[i] / (1 + (double)spread[i] * 0.25 * sum);
+  }
+  for (int64_t k = 0; k < all; k++) {
+    changed[k] = (double)change[k] + variance[k / width] * (double)score[k];
+    after[k] = (double)W[k] + variance[k / width] * (double)score[k];
+  }
+  const struct kwm_steer of = {.rows = rows,
+                               .width = width,
+                               .groups = groups,
+                               .score = case_copy(c, all, score),
+                               .told = case_copy(c, groups * rows, told),
+                               .scale = 0.25f,
+                               .variance = case_copy(c, rows, spread),
+                               .change = case_copy(c, all, change),
+                               .W = case_copy(c, all, W)};
+  case_ops(c)->steer(c->device, &of);
+  assert_floats(c, rows, of.variance, variance, CLOSE);
+  assert_floats(c, all, of.change, changed, CLOSE);
+  assert_floats(c, all, of.W, after, CLOSE);
+}
+
+static void test_steer(void **state) {
+  (void)state;
+  static const int64_t sizes[][3] = {{1, 1, 1}, {41, 5, 3}, {300, 33, 16}};
+  tensor_run_all(body_steer, sizes);
+}
+
 static void body_shift(struct device_case *c, const int64_t *size) {
   const int64_t n = size[0], width = size[1];
   const float *const x = case_normals(c, n * width, 1, 1), *const by = case_normals(c, width, 2, 1);
@@ -255,7 +291,8 @@ static void test_broken(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_tally), cmocka_unit_test(test_lean),   cmocka_unit_test(test_shift),
+    cmocka_unit_test(test_tally), cmocka_unit_test(test_lean), cmocka_unit_test(test_shift),
+    cmocka_unit_test(test_steer),
     cmocka_unit_test(test_low),   cmocka_unit_test(test_broken),
 };
 DEVICE_TEST_MAIN(tests)
