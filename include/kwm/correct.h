@@ -20,18 +20,18 @@
    covariance, nor b of its.
 
    Blocks: with `every` above 1 so many tokens are predicted by what is known before the first of them, then taken in
-   together, in `rows` rows (or as many as there are tokens): row j is the sum of the scores of the j-th part of the block.
-   Scores are a martingale's differences, so that the outer product of their sum has the expectation of the sum of their
-   outer products. One product by W then serves all tokens of a row.
+   together, in `rows` rows (or as many as there are tokens): row j is the sum of the scores of the j-th part of the
+   block. Scores are a martingale's differences, so that the outer product of their sum has the expectation of the sum
+   of their outer products. One product by W then serves all tokens of a row.
 
-   Rows: with `readout`, in blocks, W's rows are states as well, shared by all streams: row i has a variance v_i, readout at
-   first, of every coordinate, and information p_i(1 - p_i) times the mean square of what is read: v_i falls as its word
-   is seen, and W_i += v_i Σ (onehot - p)_i y.
+   Rows: with `readout`, in blocks, W's rows are states as well, shared by all streams: row i has a variance v_i,
+   readout at first, of every coordinate, and information p_i(1 - p_i) times the mean square of what is read: v_i falls
+   as its word is seen, and W_i += v_i Σ (onehot - p)_i y.
 
-   Adapting: R, the categorical's covariance, is scaled by the ratio of |onehot - p|² to its expectation, smoothed. Scores
-   of a filter whose q is right have no correlation with the steps before them; so ln q moves by adapt Σx / sqrt(Σx²), at
-   most 3 adapt, x = gᵀ(Σ 0.9^k step_k) of the run's tokens and streams: up where offsets lag behind what they follow, down
-   where they follow noise.
+   Adapting: R, the categorical's covariance, is scaled by the ratio of |onehot - p|² to its expectation, smoothed.
+   Scores of a filter whose q is right have no correlation with the steps before them; so ln q moves by adapt Σx /
+   sqrt(Σx²), at most 3 adapt, x = gᵀ(Σ 0.9^k step_k) of the run's tokens and streams: up where offsets lag behind what
+   they follow, down where they follow noise.
 
    full with topk or observed, bias, and everything in blocks run on the device, in single precision (kwm/inform.h); all
    others on the host. */
@@ -85,8 +85,8 @@ void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits);
    kwm/tensor.h. All are the host's. */
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
 
-/* outside: the offsets (streams, width) as they are; the place of rows (streams, *rows, width) that `steps` tokens of each
-   stream make, every at most, both where the device says; and, when they are there, with the host's facts (steps,
+/* outside: the offsets (streams, width) as they are; the place of rows (streams, *rows, width) that `steps` tokens of
+   each stream make, every at most, both where the device says; and, when they are there, with the host's facts (steps,
    streams, KWM_TOKEN_FACTS): they are taken in, and time goes on. */
 const float *kwm_correct_offsets(const kwm_correct *correct);
 float *kwm_correct_rows(const kwm_correct *correct, int64_t steps, int64_t *rows);
@@ -98,12 +98,12 @@ void kwm_correct_idle(kwm_correct *correct);
 struct kwm_correct_facts {
   double tokens;
   double squared,
-      expected;       /* sums of |onehot - p|² and of its expectation under p: their ratio is a categorical's NIS */
-  double contraction; /* the largest factor over a whole window by which (55)'s product took a direction of the first
-                         stream's error up or down; 0: no whole window yet */
-  double broken;      /* updates left out because numbers were not finite or not definite */
+      expected;        /* sums of |onehot - p|² and of its expectation under p: their ratio is a categorical's NIS */
+  double contraction;  /* the largest factor over a whole window by which (55)'s product took a direction of the first
+                          stream's error up or down; 0: no whole window yet */
+  double broken;       /* updates left out because numbers were not finite or not definite */
   double noise, scale; /* q and R's scale at the end */
-  double listed;      /* classes whose rows a cut score took */
+  double listed;       /* classes whose rows a cut score took */
 };
 struct kwm_correct_facts kwm_correct_facts(const kwm_correct *correct);
 

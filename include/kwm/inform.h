@@ -24,8 +24,9 @@ struct kwm_likely {
   int32_t *listed;            /* (n, top) <- the likeliest, of equal ones the lower number first */
 };
 
-/* With A and g of `weight` w, that is w AᵀA and w g: P⁺ = (P⁻¹ + AᵀA)⁻¹ = P - ZᵀZ, Z = L⁻¹AP, LLᵀ = I + APAᵀ. Then c <- a (c + s P⁺g), s = min(1, bound / gᵀP⁺g) (bound
-   0: 1), and P <- t (a² P⁺ + q I), t at most 1 and such that the mean variance is at most the prior's. Of stream 0, v
+/* With A and g of `weight` w, that is w AᵀA and w g: P⁺ = (P⁻¹ + AᵀA)⁻¹ = P - ZᵀZ, Z = L⁻¹AP, LLᵀ = I + APAᵀ. Then c <-
+   a (c + s P⁺g), s = min(1, bound / gᵀP⁺g) (bound 0: 1), and P <- t (a² P⁺ + q I), t at most 1 and such that the mean
+   variance is at most the prior's. Of stream 0, v
    <- a (v - P⁺AᵀA v). Where numbers are not finite or not definite a stream begins anew: c = 0, P = prior I. */
 struct kwm_inform {
   int64_t n, r, rows;               /* kwm_inform_fits(r, rows) */
@@ -42,9 +43,9 @@ struct kwm_inform {
 #define KWM_INFORM_TREND 0.9f /* what is kept of the trend from step to step */
 
 /* The same with P = (I / prior + UᵀU)⁻¹, in whose U (at most `rank` rows) the rows A come after the `known` ones, and
-   without a bound on the mean variance. When as many more no longer fit, the leading kwm_inform_keep of its right singular
-   vectors stay: one whose variance was v = 1 / (1 / prior + s²) gets the length that makes it a^2t v + t q, t the tokens
-   `since` the last time, or 0 where that is above the prior. */
+   without a bound on the mean variance. When as many more no longer fit, the leading kwm_inform_keep of its right
+   singular vectors stay: one whose variance was v = 1 / (1 / prior + s²) gets the length that makes it a^2t v + t q, t
+   the tokens `since` the last time, or 0 where that is above the prior. */
 struct kwm_inform_low {
   int64_t n, r, rows, rank;         /* rows <= rank <= KWM_INFORM_RANK, r <= KWM_INFORM_COORDINATES */
   int64_t tokens;                   /* that the rows are of */
@@ -69,15 +70,15 @@ struct kwm_tally {
   float *sums, *told;                    /* (n, groups, ld) both */
 };
 
-/* Rows of a read-out W as states, each with a variance v of all of its coordinates: with what `groups` parts of the tokens
-   told of each row's class, v <- v / (1 + v scale Σ told), then W and `change` += v score, score the Σ of innovation times
-   what was read. */
+/* Rows of a read-out W as states, each with a variance v of all of its coordinates: with what `groups` parts of the
+   tokens told of each row's class, v <- v / (1 + v scale Σ told), then W and `change` += v score, score the Σ of
+   innovation times what was read. */
 struct kwm_steer {
   int64_t rows, width, groups;
-  const float *score, *told;   /* (rows, width), (groups, rows) */
-  float scale;                 /* of a coordinate's information: the mean square of what was read */
-  float *variance;             /* (rows) */
-  float *change, *W;           /* (rows, width) */
+  const float *score, *told; /* (rows, width), (groups, rows) */
+  float scale;               /* of a coordinate's information: the mean square of what was read */
+  float *variance;           /* (rows) */
+  float *change, *W;         /* (rows, width) */
 };
 
 /* Biases c (n, classes) of the classes and their variances v (n, classes), which the token's innovations correct:
@@ -87,6 +88,6 @@ struct kwm_lean {
   const float *e;             /* (n, classes): onehot(target) - p; with told (n, groups, classes) */
   const int32_t *targets;     /* (n) */
   const float *told;          /* as e, in place of p (1 - p), for more tokens than one; else NULL */
-  float decay, prior;     /* a */
+  float decay, prior;         /* a */
   float *c, *v;
 };

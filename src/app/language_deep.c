@@ -27,10 +27,8 @@ kwm_status kwm_language_deep_create(struct kwm_language_deep **deep, const struc
             "correction.layer: wanted no topics beside an offset within the model, found %s", config->stream.kind);
   KWM_TRY(kwm_alloc((void **)deep, sizeof **deep, "offset within the model"));
   (*deep)->every = config->correction.every;
-  (*deep)->spec = (struct kwm_tail_spec){.device = stream->run->run->device,
-                                         .model = model,
-                                         .sequences = stream->text.streams,
-                                         .layer = (int)layer};
+  (*deep)->spec = (struct kwm_tail_spec){
+      .device = stream->run->run->device, .model = model, .sequences = stream->text.streams, .layer = (int)layer};
   KWM_TRY(kwm_tail_create(&(*deep)->tail, &(*deep)->spec));
   return open_correct(stream, correct);
 }

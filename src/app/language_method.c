@@ -185,9 +185,9 @@ static void close_sums(struct pass *pass) {
   if (pass->correct == NULL) return;
   const double deep = pass->deep != NULL ? kwm_language_deep_operations(pass->deep) : 0;
   sums[KWM_METHOD_CORRECTED].operations = moved + deep + kwm_correct_operations(pass->correct);
-  sums[KWM_METHOD_CORRECTED].bytes =
-      sums[KWM_METHOD_PLAIN].bytes + kwm_correct_bytes(kwm_correct_spec_of(pass->correct)) +
-      (pass->deep != NULL ? kwm_language_deep_bytes(pass->deep) : 0);
+  sums[KWM_METHOD_CORRECTED].bytes = sums[KWM_METHOD_PLAIN].bytes +
+                                     kwm_correct_bytes(kwm_correct_spec_of(pass->correct)) +
+                                     (pass->deep != NULL ? kwm_language_deep_bytes(pass->deep) : 0);
   sums[KWM_METHOD_CORRECTED].facts = kwm_correct_facts(pass->correct);
   if (pass->moving != NULL) sums[KWM_METHOD_CORRECTED].seconds += sums[KWM_METHOD_PLAIN].seconds;
   sums[KWM_METHOD_CACHE_CORRECTED].operations = sums[KWM_METHOD_CORRECTED].operations + cached;

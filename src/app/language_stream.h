@@ -67,8 +67,8 @@ void kwm_language_stream_fetch(struct kwm_language_stream *stream, const kwm_cor
 /* *often (types; kwm_free) <- how often each word comes in the training text. */
 kwm_status kwm_language_often(const struct kwm_language_run *run, double **often);
 
-/* language_deep.c: an offset on the output of correction.layer. KWM_ERR_USAGE: there is no such layer. run: the window at
-   hand, block by block; facts (context, streams, FACTS). operations: of a token. */
+/* language_deep.c: an offset on the output of correction.layer. KWM_ERR_USAGE: there is no such layer. run: the window
+   at hand, block by block; facts (context, streams, FACTS). operations: of a token. */
 struct kwm_language_deep;
 kwm_status kwm_language_deep_create(struct kwm_language_deep **deep, const struct kwm_language_stream *stream,
                                     kwm_correct **correct);

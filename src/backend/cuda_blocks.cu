@@ -1,5 +1,5 @@
-/* What blocks of tokens tell of offsets (kwm/inform.h: inform_low), a block to a stream; the small matrices lie in shared
-   memory, U stays where it is. */
+/* What blocks of tokens tell of offsets (kwm/inform.h: inform_low), a block to a stream; the small matrices lie in
+   shared memory, U stays where it is. */
 #include "cuda_map.cuh"
 #include "cuda_tensor.h"
 
@@ -21,8 +21,8 @@ static __device__ float block_sum(float mine) {
   return warp_sum(lane < warps ? of_warp[lane] : 0.0f);
 }
 
-/* Of one stream: q rows, the last `rows` of them new. (q, ld) each, ld odd so that rows lie in different banks: K = UUᵀ,
-   its factor, eigenvectors. */
+/* Of one stream: q rows, the last `rows` of them new. (q, ld) each, ld odd so that rows lie in different banks: K =
+   UUᵀ, its factor, eigenvectors. */
 struct low {
   int r, q, old, ld;
   float *U, *K, *L, *Q;

@@ -74,7 +74,8 @@ static __device__ float4 sum_of(float4 a, float4 b) {
 template <class T>
 static __global__ void __launch_bounds__(CUDA_THREADS) shift(int64_t n, int64_t width, const T *c, T *x) {
   for (int64_t row = blockIdx.y; row < n; row += gridDim.y)
-    for (int64_t k = cuda_thread(); k < width; k += cuda_stride()) x[row * width + k] = sum_of(x[row * width + k], c[k]);
+    for (int64_t k = cuda_thread(); k < width; k += cuda_stride())
+      x[row * width + k] = sum_of(x[row * width + k], c[k]);
 }
 
 void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaStream_t stream) {

@@ -1,5 +1,5 @@
-/* The host's information of blocks of tokens (kwm/inform.h says what): with K = UUᵀ, P g = (g - Uᵀ(λI + K)⁻¹U g) / λ, λ =
-   1 / prior. */
+/* The host's information of blocks of tokens (kwm/inform.h says what): with K = UUᵀ, P g = (g - Uᵀ(λI + K)⁻¹U g) / λ, λ
+   = 1 / prior. */
 #include <math.h>
 #include <string.h>
 
@@ -37,8 +37,7 @@ static bool apply(struct low *low, const double *share, double *step) {
   if (!kwm_solve_f64(q, 1, L, low->w)) return false;
   for (int64_t k = 0; k < r; k++) {
     double sum = 0;
-    for (int64_t i = 0; i < q; i++)
-      sum += ((i >= old ? share[i - old] : 0) - low->w[i]) * (double)low->U[i * r + k];
+    for (int64_t i = 0; i < q; i++) sum += ((i >= old ? share[i - old] : 0) - low->w[i]) * (double)low->U[i * r + k];
     step[k] = (double)of->prior * sum;
   }
   return true;
@@ -121,8 +120,10 @@ void tensor_tally(kwm_device *d, const struct kwm_tally *of) {
     for (int64_t t = 0; t < of->steps; t++) {
       const int64_t row = t * of->n + s, before = (t - 1) * of->groups / of->steps, j = t * of->groups / of->steps;
       const float *const logits = of->logits + row * of->ld;
-      float *const sums = of->sums + (s * of->groups + j) * of->ld, *const told = of->told + (s * of->groups + j) * of->ld;
-      const float aim = logits[of->targets[row]], log_sum = of->facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + aim;
+      float *const sums = of->sums + (s * of->groups + j) * of->ld, *const told =
+                                                                        of->told + (s * of->groups + j) * of->ld;
+      const float aim = logits[of->targets[row]],
+                  log_sum = of->facts[row * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL] + aim;
       const bool first = t == 0 || j != before;
       for (int64_t i = 0; i < of->classes; i++) {
         const float p = expf(logits[i] - log_sum);

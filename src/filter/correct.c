@@ -23,9 +23,11 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
   KWM_CHECK(!correct_in_blocks(spec) || spec->kind == KWM_CORRECT_BIAS ||
                 (spec->kind != KWM_CORRECT_DIAG && spec->form == KWM_CORRECT_OBSERVED &&
                  kwm_inform_fits(spec->width, CORRECT_BLOCK_ROWS)),
-            KWM_ERR_USAGE, "correction: wanted blocks of full or lowrank in the observed form, or of the bias, found others");
-  KWM_CHECK(spec->readout == 0 || (correct_in_blocks(spec) && !spec->outside), KWM_ERR_USAGE,
-            "correction: wanted blocks of tokens, every above 1 and no layer, for the rows of the read-out, found others");
+            KWM_ERR_USAGE,
+            "correction: wanted blocks of full or lowrank in the observed form, or of the bias, found others");
+  KWM_CHECK(
+      spec->readout == 0 || (correct_in_blocks(spec) && !spec->outside), KWM_ERR_USAGE,
+      "correction: wanted blocks of tokens, every above 1 and no layer, for the rows of the read-out, found others");
   KWM_CHECK(!spec->outside || (spec->kind != KWM_CORRECT_BIAS && spec->bias == 0 && spec->adapt == 0), KWM_ERR_USAGE,
             "correction: wanted full or lowrank without bias or adapt for an offset within the model, found others");
   KWM_CHECK(spec->adapt == 0 || spec->kind == KWM_CORRECT_FULL || spec->kind == KWM_CORRECT_DIAG, KWM_ERR_USAGE,
@@ -137,11 +139,11 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
 void kwm_correct_destroy(kwm_correct *correct) {
   if (correct == NULL) return;
   if (correct_in_blocks(&correct->spec) || kwm_correct_on_device(&correct->spec)) correct_device_destroy(correct);
-  void *const owned[] = {
-      correct->c,       correct->P,   correct->lean, correct->spread, correct->input, correct->logits, correct->score,
-      correct->facts,   correct->A,   correct->G,    correct->F,      correct->N,     correct->mean,   correct->along,
-      correct->watched, correct->top, correct->U,    correct->K,      correct->known, correct->usual,  correct->kept,
-      correct->trend};
+  void *const owned[] = {correct->c,      correct->P,     correct->lean,  correct->spread, correct->input,
+                         correct->logits, correct->score, correct->facts, correct->A,      correct->G,
+                         correct->F,      correct->N,     correct->mean,  correct->along,  correct->watched,
+                         correct->top,    correct->U,     correct->K,     correct->known,  correct->usual,
+                         correct->kept,   correct->trend};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_free(owned[k]);
   kwm_free(correct);
 }

@@ -3,8 +3,8 @@
 
 #include "correct_state.h"
 
-static const double FARTHEST = 3;        /* standard deviations of the correlation that one run believes */
-static const double LEAST = 1e-9;        /* of the prior: the least process noise */
+static const double FARTHEST = 3;            /* standard deviations of the correlation that one run believes */
+static const double LEAST = 1e-9;            /* of the prior: the least process noise */
 static const double NARROW = 0.25, WIDE = 4; /* bounds of R's scale */
 
 kwm_status correct_adapt_open(kwm_correct *correct) {
@@ -17,7 +17,8 @@ kwm_status correct_adapt_open(kwm_correct *correct) {
   void *trend, *pull;
   KWM_TRY(kwm_device_alloc(spec->device, &trend, n * sizeof(float), "correction of activations"));
   correct->dev.trend = trend;
-  KWM_TRY(kwm_device_alloc(spec->device, &pull, (size_t)(2 * spec->streams) * sizeof(float), "correction of activations"));
+  KWM_TRY(
+      kwm_device_alloc(spec->device, &pull, (size_t)(2 * spec->streams) * sizeof(float), "correction of activations"));
   correct->dev.pull = pull;
   kwm_device_zero(spec->device, trend, n * sizeof(float));
   kwm_device_zero(spec->device, pull, (size_t)(2 * spec->streams) * sizeof(float));

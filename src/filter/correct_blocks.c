@@ -7,7 +7,10 @@
 #include "kwm/backend.h"
 #include "kwm/inform.h"
 
-enum { ALIGNED = 64 /* numbers at whose multiples rows of classes begin */, SENT = 128 /* tokens sent at once, or so */ };
+enum {
+  ALIGNED = 64 /* numbers at whose multiples rows of classes begin */,
+  SENT = 128 /* tokens sent at once, or so */
+};
 
 struct piece {
   void *at; /* of a pointer */
@@ -17,8 +20,8 @@ struct piece {
 static kwm_status allocate(kwm_correct *made) {
   struct correct_device *const dev = &made->dev;
   const struct kwm_correct_spec *const spec = &made->spec;
-  const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows, ld = spec->outside ? 0 : dev->ld,
-                all = spec->outside ? 0 : dev->sent;
+  const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows,
+                ld = spec->outside ? 0 : dev->ld, all = spec->outside ? 0 : dev->sent;
   const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0, moves = spec->readout > 0;
   const struct piece pieces[] = {{&dev->y, all * n * d},
                                  {&dev->W, ld * d},

@@ -13,7 +13,8 @@ double kwm_correct_operations(const kwm_correct *correct) {
     const double blocks = 1 / (double)(spec->every > 1 ? spec->every : 1), rows = (double)correct->rows;
     const double small = 8 * q * d * rows + 12 * q * d, dense = 3 * rows * d * d + 2 * d * d;
     const double steers = spec->readout > 0 ? 2 * v * d + 6 * v * d * blocks / (double)spec->streams : 0;
-    const double told = spec->outside ? 0 : steers + read + 4 * v + (spec->kind == KWM_CORRECT_BIAS ? 0 : 2 * v * d * rows * blocks);
+    const double told =
+        spec->outside ? 0 : steers + read + 4 * v + (spec->kind == KWM_CORRECT_BIAS ? 0 : 2 * v * d * rows * blocks);
     return told + blocks * (spec->kind == KWM_CORRECT_LOWRANK ? small : spec->kind == KWM_CORRECT_FULL ? dense : 0);
   }
   const double listed = correct->sums.tokens > 0 ? correct->sums.listed / correct->sums.tokens : 0;
@@ -36,7 +37,8 @@ double kwm_correct_bytes(const struct kwm_correct_spec *spec) {
   switch (spec->kind) {
   case KWM_CORRECT_BIAS: return moved + (double)spec->streams * bias;
   case KWM_CORRECT_DIAG: return (double)spec->streams * (bias + 2 * d * number);
-  case KWM_CORRECT_LOWRANK: return moved + (double)spec->streams * (bias + d * number + q * d * sizeof(float) + q * q * number);
+  case KWM_CORRECT_LOWRANK:
+    return moved + (double)spec->streams * (bias + d * number + q * d * sizeof(float) + q * q * number);
   case KWM_CORRECT_FULL: break;
   }
   return moved + (double)spec->streams * (bias + (d + d * d) * number);

@@ -15,11 +15,11 @@ struct correct_device {
   float *y, *input, *logits, *score, *facts; /* (STEPS, streams, width), (width), (classes), (width), (STEPS, FACTS) */
   float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
-  float *sums, *told, *U, *W;                /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
-  int32_t *known, *since;                    /* lowrank: (1) */
-  float *change, *turned, *vary;             /* rows of W: (ld, width) what is added, and its score; (ld) variances */
-  float *trend, *pull;                       /* what adapts: (width), (2); else NULL */
-  int64_t ld, sent;                          /* of logits, sums, told, bias and its variance; tokens sent at once */
+  float *sums, *told, *U, *W;    /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
+  int32_t *known, *since;        /* lowrank: (1) */
+  float *change, *turned, *vary; /* rows of W: (ld, width) what is added, and its score; (ld) variances */
+  float *trend, *pull;           /* what adapts: (width), (2); else NULL */
+  int64_t ld, sent;              /* of logits, sums, told, bias and its variance; tokens sent at once */
 };
 
 struct kwm_correct {
@@ -65,7 +65,8 @@ void correct_low_score(kwm_correct *correct, int64_t s, const float *logits, dou
 void correct_low_update(kwm_correct *correct, int64_t s);
 void correct_low_state(const kwm_correct *correct, int64_t s, double *P);
 
-/* correct_blocks.c: `steps` tokens of each stream, more than one at once; what it keeps, and the offset's covariance. */
+/* correct_blocks.c: `steps` tokens of each stream, more than one at once; what it keeps, and the offset's covariance.
+ */
 kwm_status correct_blocks_create(kwm_correct *correct);
 void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
 void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows);

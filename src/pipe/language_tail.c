@@ -9,10 +9,10 @@ enum { ALIGNED = 64 };
 struct kwm_tail {
   struct kwm_tail_spec spec;
   struct kwm_sublayer shape;
-  float *const *means;                                                         /* borrowed */
-  float *memory;                                                               /* all floats below; owned */
-  int32_t *ids, *targets;                                                      /* (sequences, context) each; owned */
-  float *x[KWM_TRANSFORMER_LAYERS_MAX + 1];                                    /* after the layer and each one after it */
+  float *const *means;                      /* borrowed */
+  float *memory;                            /* all floats below; owned */
+  int32_t *ids, *targets;                   /* (sequences, context) each; owned */
+  float *x[KWM_TRANSFORMER_LAYERS_MAX + 1]; /* after the layer and each one after it */
   float *base, *y, *inv, *s, *facts, *vector, *read_room;
   struct kwm_layer_kept first, kept[KWM_TRANSFORMER_LAYERS_MAX]; /* first: shared by those before */
   struct kwm_sublayer_room room;
@@ -58,8 +58,7 @@ static int64_t lay_out(struct kwm_tail *tail) {
   tail->s = cut(&memory, &sum, n * d);
   tail->facts = cut(&memory, &sum, n * KWM_TOKEN_FACTS);
   tail->vector = cut(&memory, &sum, d);
-  tail->read_room =
-      cut(&memory, &sum, kwm_tensor_read_room(shape->a.context, tail->spec.model->types, d, false));
+  tail->read_room = cut(&memory, &sum, kwm_tensor_read_room(shape->a.context, tail->spec.model->types, d, false));
   tail->room.wide = cut(&memory, &sum, n * wide);
   tail->room.narrow = cut(&memory, &sum, n * d);
   tail->room.other = cut(&memory, &sum, n * d);

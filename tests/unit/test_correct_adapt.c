@@ -1,5 +1,5 @@
-/* Noises that follow the innovations: a simulated offset that drifts is followed by the process noise that it drifts with,
-   from far too much and from far too little. */
+/* Noises that follow the innovations: a simulated offset that drifts is followed by the process noise that it drifts
+   with, from far too much and from far too little. */
 #include "correct_case.h"
 #include "kwm/device.h"
 
@@ -60,7 +60,8 @@ static void compare(struct kwm_correct_spec *spec, double factor) {
   }
 }
 
-static struct kwm_correct_spec adapting(const struct text *text, enum kwm_correct_kind kind, enum kwm_correct_form form) {
+static struct kwm_correct_spec adapting(const struct text *text, enum kwm_correct_kind kind,
+                                        enum kwm_correct_form form) {
   struct kwm_correct_spec spec = spec_of(text, kind, form);
   for (int k = 0; k < V * D; k++) read_out[k] = text->W[k];
   spec.decay = KEEP, spec.adapt = 0.3;

@@ -141,7 +141,8 @@ static void test_bias(void **state) {
             for (int k = 0; k < D; k++) logit += (double)text.W[i * D + k] * ((double)text.y[t][s * D + k] + b[k]);
             sum += p[i] = exp(logit);
           }
-          for (int i = 0; i < V; i++) p[i] /= sum, e[i] += (i == text.tokens[t][s]) - p[i], told[i] += p[i] * (1 - p[i]);
+          for (int i = 0; i < V; i++)
+            p[i] /= sum, e[i] += (i == text.tokens[t][s]) - p[i], told[i] += p[i] * (1 - p[i]);
         }
         const double a = pow(0.9, EVERY);
         for (int i = 0; i < V; i++) {
@@ -210,7 +211,8 @@ static void test_future(void **state) {
   make_text(&text);
   for (int other = 0; other < 2; other++) {
     struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_LOWRANK, KWM_CORRECT_OBSERVED);
-    spec.every = EVERY, spec.rows = ROWS, spec.rank = 2 * ROWS, spec.bias = 0.5, spec.bias_decay = 0.9, spec.readout = 0.1;
+    spec.every = EVERY, spec.rows = ROWS, spec.rank = 2 * ROWS, spec.bias = 0.5, spec.bias_decay = 0.9,
+    spec.readout = 0.1;
     kwm_correct *const correct = open_correct(&spec);
     for (int s = 0; s < S && other; s++) text.tokens[2 * EVERY - 1][s] = V - 1 - text.tokens[2 * EVERY - 1][s];
     block(correct, &text, 0, facts[other]);
@@ -239,7 +241,8 @@ static void test_refused(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_blocks), cmocka_unit_test(test_gives_up), cmocka_unit_test(test_single),
-    cmocka_unit_test(test_bias),   cmocka_unit_test(test_readout),  cmocka_unit_test(test_future),   cmocka_unit_test(test_refused),
+    cmocka_unit_test(test_blocks),  cmocka_unit_test(test_gives_up), cmocka_unit_test(test_single),
+    cmocka_unit_test(test_bias),    cmocka_unit_test(test_readout),  cmocka_unit_test(test_future),
+    cmocka_unit_test(test_refused),
 };
 KWM_TEST_MAIN(tests)

@@ -246,7 +246,7 @@ static void body_low(struct device_case *c, const int64_t *size) {
 
 static void test_low(void **state) {
   (void)state;
-  static const int64_t sizes[][6] = {{1, 1, 1, 1, 3, 0},    {2, 9, 1, 4, 9, 3},   {3, 40, 3, 7, 5, 0},
+  static const int64_t sizes[][6] = {{1, 1, 1, 1, 3, 0},    {2, 9, 1, 4, 9, 3},    {3, 40, 3, 7, 5, 0},
                                      {2, 96, 8, 16, 6, 10}, {2, 70, 12, 64, 9, 0}, {16, 512, 8, 16, 3, 0}};
   tensor_run_all(body_low, sizes);
 }
@@ -292,7 +292,6 @@ static void test_broken(void **state) {
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_tally), cmocka_unit_test(test_lean), cmocka_unit_test(test_shift),
-    cmocka_unit_test(test_steer),
-    cmocka_unit_test(test_low),   cmocka_unit_test(test_broken),
+    cmocka_unit_test(test_steer), cmocka_unit_test(test_low),  cmocka_unit_test(test_broken),
 };
 DEVICE_TEST_MAIN(tests)
