@@ -77,9 +77,9 @@ def kinds(folder):
     ratio = static["static_perplexity"] / float(plain["test_perplexity"])
     t.check(0.9 < ratio < 1.1, "static and plain evaluation: wanted about the same, found ratio %g" % ratio)
     cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "diag") for form in ("observed", "topk", "exact")]
-    cases += [["correction.kind=" + kind, "correction.every=8", "correction.bias=0.3"] for kind in ("full", "lowrank", "bias")]
+    cases += [["correction.kind=lowrank", "correction.every=8", "correction.bias=0.3"]]
     cases += [["correction.kind=bias", "correction.bias=0.3", "correction.every=8", "correction.readout=0.01"]]
-    cases += [["correction.kind=" + kind, "correction.adapt=0.1", "correction.noise=1e-6"] for kind in ("full", "diag")]
+    cases += [["correction.kind=full", "correction.adapt=0.1", "correction.noise=1e-6"]]
     cases += [["correction.kind=lowrank", "correction.every=8", "correction.layer=1", "correction.prior=4"]]
     cases += [["correction.kind=lowrank"], ["correction.kind=lowrank", "correction.cut=0"], ["correction.kind=bias", "correction.bias=1"]]
     found = {}
@@ -92,10 +92,9 @@ def kinds(folder):
     for words, one in found.items():
         if "correction.adapt=0.1" in words:
             t.check(one["corrected_noise"] != 1e-6 and 0.5 < one["corrected_scale"] < 2, "%s: %s" % (words, one))
-    for layer in (1, 2):
-        still = evaluate(folder, "correction.kind=full", "correction.every=16", "correction.layer=%d" % layer, "correction.prior=1e-9", "correction.noise=0")
-        ratio = still["corrected_over_static"]
-        t.check(abs(ratio - 1) < 2e-4, "layer %d, no offset: wanted the static perplexity, found %g times that" % (layer, ratio))
+    still = evaluate(folder, "correction.kind=full", "correction.every=16", "correction.layer=1", "correction.prior=1e-9", "correction.noise=0")
+    ratio = still["corrected_over_static"]
+    t.check(abs(ratio - 1) < 2e-4, "a layer without an offset: wanted the static perplexity, found %g times that" % ratio)
     same = {one["static_perplexity"] for one in found.values()}
     t.check(len(same) == 1, "wanted one static perplexity, found %s" % same)
 
