@@ -56,7 +56,7 @@ check_files() {
       room("filter", 5, "filter.h tracker.h ring.h regression.h correct.h")
       room("sens", 6, "sens.h")
       room("theory", 6, "theory.h")
-      room("pipe", 7, "pipe.h language.h")
+      room("pipe", 7, "pipe.h language.h tail.h")
       room("learn", 8, "learn.h language_learn.h")
       room("app", 9, "config.h app.h")
       room("main", 10, "")

@@ -7,8 +7,9 @@
 #   shifts  clean, and three shifts with three seeds: correction, bias, cache, moving weights, with and without correction
 #   single  clean and vocab-permute once more, all of the text as one stream
 #   own     the same on the text OWN, as it is and with every two neighbours exchanged; tuned by nothing
-#   low     correction of low rank beside the full one on a host: a part of the text, alone on the machine, for times
+#   low     low rank, bias and full in blocks of tokens beside the full one token by token, one evaluation a GPU, for times
 #   drift   documents by topic, a shift that comes and goes, learned while they are read: adam, kalman, with correction
+# SEEDS: of the shifts (default "1 2 3"). Without tune, what tuning on the model of jobs/wikitext2.yaml gave is used.
 set -eu -o pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 if [ $# -lt 2 ]; then
@@ -59,7 +60,9 @@ PYTHON
 streams=correction.streams=${STREAMS:-16}
 topk="correction.kind=full correction.form=topk correction.prior=1 correction.noise=1e-3"
 one="correction.kind=full correction.form=observed correction.prior=1 correction.noise=1e-3"
-cache="baseline.kind=cache baseline.window=500 baseline.theta=.3 baseline.share=.1"
+leaning="correction.bias=2 correction.bias_decay=.9999" words="correction.kind=bias correction.bias=2 correction.bias_decay=.9999"
+low="correction.kind=lowrank correction.prior=1 correction.noise=1e-4 correction.every=32"
+cache="baseline.kind=cache baseline.window=500 baseline.theta=.1 baseline.share=.2"
 
 tune() {
   local k=0 shift keys
@@ -99,21 +102,22 @@ pieces() {
   local bias both dynamic rms cached moved
   bias=$(best bias corrected) both=$(best both corrected) dynamic=$(best dynamic dynamic) rms=$(best rms rms)
   cached=$(best cache cache) moved=$(best moved rms_corrected)
-  echo "$name-topk $run $streams $* $topk ${cached:-$cache}"
+  echo "$name-blocks $run $streams $* $low $leaning"
   echo "$name-observed $run $streams $* $one"
-  echo "$name-bias $run $streams $* ${bias:-correction.kind=bias correction.bias=1} ${cached:-$cache}"
-  echo "$name-both $run $streams $* ${both:-$topk correction.bias=1} ${dynamic:-baseline.kind=dynamic baseline.rate=.1}"
-  echo "$name-moved $run $streams $* ${moved:-correction.kind=bias correction.bias=.1 ${rms:-baseline.kind=rms baseline.rate=.0005}}"
+  echo "$name-bias $run $streams $* ${bias:-$words} ${cached:-$cache}"
+  echo "$name-moved $run $streams $* ${moved:-correction.kind=bias correction.bias=.1 correction.bias_decay=.9999 ${rms:-baseline.kind=rms baseline.rate=.0003}}"
+  echo "$name-both $run $streams $* ${both:-${topk/prior=1/prior=.1} $leaning} ${dynamic:-baseline.kind=dynamic baseline.rate=.3}"
+  echo "$name-topk $run $streams $* $topk ${cached:-$cache}"
 }
 
 shifts() {
   local seed shift
   {
-    pieces clean-1 shift.kind=none
-    for seed in 1 2 3; do
+    case " ${SEEDS:-1} " in *" 1 "*) pieces clean-1 shift.kind=none ;; esac
+    for seed in ${SEEDS:-1 2 3}; do
       for shift in token-dropout vocab-permute both; do pieces "$shift-$seed" shift.kind=$shift shift.seed=$seed; done
     done
-    pieces random-1 shift.kind=random | grep -e -topk -e -bias
+    case " ${SEEDS:-1} " in *" 1 "*) pieces random-1 shift.kind=random | grep -e -topk -e -bias ;; esac
   } | queue
 }
 
@@ -121,7 +125,7 @@ single() {
   local streams=correction.streams=1
   { pieces single-clean-1 shift.kind=none
     pieces single-vocab-permute-1 shift.kind=vocab-permute
-  } | grep -v -e -observed | queue
+  } | grep -e -blocks -e -bias -e -moved | sed 's/ baseline.kind=cache.*//' | queue
 }
 
 own() {
@@ -134,15 +138,18 @@ own() {
 }
 
 low() {
-  local shift text=$out/part.txt gpus=0 jobs=${LOW_JOBS:-1}
-  local file
-  file=$(find "$KWM_DATA/" -name '*test*' | head -n 1)
-  { case $file in *.xz) xz -dc "$file" ;; *) cat "$file" ;; esac } | awk -v n="${LOW_LINES:-200}" 'NR <= n' >"$text"
-  for shift in none token-dropout vocab-permute both; do
-    for keys in "$one" "correction.kind=lowrank correction.prior=1 correction.noise=1e-4"; do
-      echo "low-$shift-$(echo "$keys" | sed 's/correction.kind=\([a-z]*\).*/\1/') $run backend=cpu data.test=$(realpath "$text")" \
-        "correction.streams=16 shift.kind=$shift $keys"
-    done
+  local shift jobs=$((gpus > 0 ? gpus : 1)) every
+  for shift in none vocab-permute token-dropout both; do
+    echo "low-$shift-lowrank32 $run $streams shift.kind=$shift $low"
+    echo "low-$shift-bias1 $run $streams shift.kind=$shift $words"
+    echo "low-$shift-bias32 $run $streams shift.kind=$shift $words correction.every=32"
+    echo "low-$shift-both32 $run $streams shift.kind=$shift $low $leaning"
+    echo "low-$shift-full1 $run $streams shift.kind=$shift $one"
+    case $shift in token-dropout | both) continue ;; esac
+    for every in 16 64; do echo "low-$shift-lowrank$every $run $streams shift.kind=$shift $low correction.every=$every"; done
+    echo "low-$shift-full32 $run $streams shift.kind=$shift $one correction.every=32"
+    echo "low-$shift-full32small $run $streams shift.kind=$shift $one correction.every=32 correction.noise=1e-5"
+    echo "low-$shift-full32adapt $run $streams shift.kind=$shift $one correction.every=32 correction.noise=1e-5 correction.adapt=.1"
   done | queue
 }
 
@@ -150,21 +157,22 @@ drift() {
   local constant="train.schedule=constant train.warmup=20 train.epochs=1 train.max_steps=1 model.dropout=0 model.dropout_embedding=0" k=0
   local text="correction.split=train stream.kind=topics stream.tasks=4 correction.streams=64 correction.curve=true"
   local toggled="shift.kind=vocab-permute shift.schedule=12000-20000" keys which
-  for keys in "learner=adam sensitivity=adjoint adam.rate="{.001,.002} "filter.process_noise="{1e-4,4e-4}; do
+  for keys in "learner=adam sensitivity=adjoint adam.rate=.001" filter.process_noise=4e-4 \
+    "learner=adam sensitivity=adjoint adam.rate=.002" filter.process_noise=1e-4; do
     k=$((k + 1)) which=kalman
     case $keys in learner=adam*) which=adam ;; esac
     rm -rf "$out/begin-$k"
-    "$kwm" train "${JOB:-$root/jobs/wikitext2.yaml}" --output "$out/begin-$k" $constant $keys >"$out/begin-$k.log" 2>&1
-    echo "drift-$which-$k $out/begin-$k $text $toggled baseline.kind=learner $topk"
-    echo "driftbias-$which-$k $out/begin-$k $text $toggled baseline.kind=learner correction.kind=bias correction.bias=.1"
+    "$kwm" train "${JOB:-$root/jobs/wikitext2.yaml}" --output "$out/begin-$k" $constant $keys >"$out/begin-$k.log" 2>&1 &
+    echo "drift-$which-$k $out/begin-$k $text $toggled baseline.kind=learner $low correction.bias=.1"
   done >"$out/drift.queue"
+  wait
   queue <"$out/drift.queue"
 }
 
 for part in "$@"; do "$part"; done
 /usr/bin/python3 - "$out" <<'PYTHON'
 import glob, os, sys
-names = "perplexity over_static operations_per_token seconds_per_token bytes entropy calibration_error nis window_norm restarts listed forgetting".split()
+names = "perplexity over_static operations_per_token seconds_per_token time_over_static bytes entropy calibration_error nis window_norm restarts noise scale listed forgetting".split()
 print("run", "method", *names, "keys", sep="\t")
 for path in sorted(glob.glob(sys.argv[1] + "/*.txt")):
     lines = [line.rstrip("\n").split("\t") for line in open(path)]

@@ -124,8 +124,8 @@ struct kwm_config {
   } si;
   struct { /* kwm eval, kwm generate of a transformer: an offset on the last hidden state (kwm/correct.h) */
     char *kind, *form, *split;
-    int64_t rank, top, streams, window;
-    double prior, noise, decay, bound, cut, bias, bias_decay;
+    int64_t rank, top, streams, window, every, rows, layer;
+    double prior, noise, decay, bound, cut, bias, bias_decay, adapt, readout;
     bool curve;
   } correction;
   struct { /* kwm eval of a transformer: text that is not what it was (kwm/shift.h) */

@@ -19,8 +19,22 @@
    p)), l <- a (l + v e), v <- a² v + (1 - a²) v0, an AR(1) that is stationary at v0. It does not know of b's
    covariance, nor b of its.
 
-   full with topk or observed, and bias, run on the device, in single precision (kwm/inform.h); all others on the host.
- */
+   Blocks: with `every` above 1 so many tokens are predicted by what is known before the first of them, then taken in
+   together, in `rows` rows (or as many as there are tokens): row j is the sum of the scores of the j-th part of the
+   block. Scores are a martingale's differences, so that the outer product of their sum has the expectation of the sum
+   of their outer products. One product by W then serves all tokens of a row.
+
+   Rows: with `readout`, in blocks, W's rows are states as well, shared by all streams: row i has a variance v_i,
+   readout at first, of every coordinate, and information p_i(1 - p_i) times the mean square of what is read: v_i falls
+   as its word is seen, and W_i += v_i Σ (onehot - p)_i y.
+
+   Adapting: R, the categorical's covariance, is scaled by the ratio of |onehot - p|² to its expectation, smoothed.
+   Scores of a filter whose q is right have no correlation with the steps before them; so ln q moves by adapt Σx /
+   sqrt(Σx²), at most 3 adapt, x = gᵀ(Σ 0.9^k step_k) of the run's tokens and streams: up where offsets lag behind what
+   they follow, down where they follow noise.
+
+   full with topk or observed, bias, and everything in blocks run on the device, in single precision (kwm/inform.h); all
+   others on the host. */
 #pragma once
 
 #include "kwm/base.h"
@@ -34,15 +48,20 @@ struct kwm_correct_spec {
   enum kwm_correct_kind kind;
   enum kwm_correct_form form;
   int64_t streams, width, classes;
-  int64_t rank;        /* lowrank: rows of U, 1 to width and KWM_CORRECT_RANK */
+  int64_t rank;        /* lowrank: rows of U, 1 to KWM_CORRECT_RANK and, one token at a time, to width */
   int64_t top;         /* topk: classes taken one by one, 1 to classes */
-  double cut;          /* lowrank: probability below which classes count by their frequencies, 0: none */
+  int64_t every, rows; /* full (observed), lowrank, bias: tokens taken in at once, 0 and 1: one; in how many rows */
+  double cut;          /* lowrank, one at a time: probability below which classes count by their frequencies, 0: none */
   double prior, noise; /* variances of b at first, and of w; after a token the mean variance is at most the prior's, so
                           that the gain stays bounded */
-  double bound;        /* nats by which one token's step may promise to lower its surprisal, 0: any */
+  double bound;        /* nats by which a step may promise to lower surprisal, for each of its tokens, 0: any */
   double decay;        /* a, above 0, up to 1 */
+  double adapt;        /* full, diag: rate at which noise and R's scale follow what is seen, once a run; 0: they stay */
   double bias, bias_decay; /* v0, 0: no bias; its a */
+  double readout;          /* v at first of W's rows, 0: they stay; in blocks */
   int64_t window;          /* tokens over which the contraction of the error is watched (55) */
+  bool outside;            /* rows of information come from outside (take), for an offset that W does not read; full
+                              (observed) or lowrank, no bias; classes: any */
   const float *W;          /* (classes, width) borrowed, the host's */
   const double *often;     /* (classes) how often each comes, for the cut; NULL: all alike */
   kwm_device *device;      /* borrowed; NULL: the host */
@@ -51,7 +70,7 @@ struct kwm_correct_spec {
 
 typedef struct kwm_correct kwm_correct;
 
-/* KWM_ERR_USAGE: rank or top out of range, lowrank in another form. */
+/* KWM_ERR_USAGE: rank, top or rows out of range, lowrank in another form, blocks of a kind that has none. */
 kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_spec *spec);
 void kwm_correct_destroy(kwm_correct *correct); /* accepts NULL */
 /* True if it works on the device, which reads device_W, not W. */
@@ -66,17 +85,25 @@ void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits);
    kwm/tensor.h. All are the host's. */
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
 
+/* outside: the offsets (streams, width) as they are; the place of rows (streams, *rows, width) that `steps` tokens of
+   each stream make, every at most, both where the device says; and, when they are there, with the host's facts (steps,
+   streams, KWM_TOKEN_FACTS): they are taken in, and time goes on. */
+const float *kwm_correct_offsets(const kwm_correct *correct);
+float *kwm_correct_rows(const kwm_correct *correct, int64_t steps, int64_t *rows);
+void kwm_correct_take(kwm_correct *correct, int64_t steps, const float *facts);
+
 /* Time goes on without a token that tells anything (one that the model made up itself). Of the host. */
 void kwm_correct_idle(kwm_correct *correct);
 
 struct kwm_correct_facts {
   double tokens;
   double squared,
-      expected;       /* sums of |onehot - p|² and of its expectation under p: their ratio is a categorical's NIS */
-  double contraction; /* the largest factor over a whole window by which (55)'s product took a direction of the first
-                         stream's error up or down; 0: no whole window yet */
-  double broken;      /* updates left out because numbers were not finite or not definite */
-  double listed;      /* classes whose rows a cut score took */
+      expected;        /* sums of |onehot - p|² and of its expectation under p: their ratio is a categorical's NIS */
+  double contraction;  /* the largest factor over a whole window by which (55)'s product took a direction of the first
+                          stream's error up or down; 0: no whole window yet */
+  double broken;       /* updates left out because numbers were not finite or not definite */
+  double noise, scale; /* q and R's scale at the end */
+  double listed;       /* classes whose rows a cut score took */
 };
 struct kwm_correct_facts kwm_correct_facts(const kwm_correct *correct);
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "kwm/device.h"
+#include "kwm/inform.h"
 
 /* What is dropped: element (row, column) of a (n, width) array is kept with probability 1 - rate and scaled by
    1 / (1 - rate), keyed by (seed, step, site, global row, column) alone (Philox, kwm_tensor_keep). rate 0: nothing. */
@@ -66,10 +67,6 @@ struct kwm_read {
   bool half;      /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
   float *room;    /* kwm_tensor_read_room floats */
 };
-
-struct kwm_likely;
-struct kwm_inform;
-struct kwm_lean;
 
 struct kwm_tensor_ops {
   /* x (n, width) <- dropout(E[ids[r]] + pos[r % context]); E (types, width), pos (context, width). ids (n) are the
@@ -132,17 +129,20 @@ struct kwm_tensor_ops {
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */
   void (*read)(kwm_device *d, const struct kwm_read *read);
 
-  /* kwm/inform.h */
+  /* kwm/inform.h; shift: x (n, width) += c (width) in every row */
   void (*likely)(kwm_device *d, const struct kwm_likely *likely);
   void (*inform)(kwm_device *d, const struct kwm_inform *inform);
+  void (*inform_low)(kwm_device *d, const struct kwm_inform_low *inform);
+  void (*tally)(kwm_device *d, const struct kwm_tally *tally);
   void (*lean)(kwm_device *d, const struct kwm_lean *lean);
+  void (*steer)(kwm_device *d, const struct kwm_steer *steer);
+  void (*shift)(kwm_device *d, int64_t n, int64_t width, const float *c, float *x);
 };
 
 /* The table of a device; NULL: the host's. */
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device);
 
-/* Floats of norm_adjoint's scratch, and of read's room. */
-int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width);
+int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width); /* floats of norm_adjoint's scratch, and of read's room */
 int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half);
 
 /* The host's table, and the keep rule of dropout: the factor of element (row, column), 0 or 1 / (1 - rate). */

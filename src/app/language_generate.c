@@ -45,7 +45,8 @@ static kwm_status observe_prompt(struct generator *g) {
   const int64_t d = g->run->model.width;
   if (strcmp(g->run->run->config.correction.kind, "off") == 0) return KWM_OK;
   KWM_TRY(kwm_language_often(g->run, &g->often));
-  const struct kwm_correct_spec spec = kwm_language_correct_spec(g->run, 1, g->W, g->often);
+  struct kwm_correct_spec spec = kwm_language_correct_spec(g->run, 1, g->W, g->often);
+  spec.every = 1, spec.readout = 0;
   KWM_TRY(kwm_correct_create(&g->correct, &spec));
   kwm_language_states(g->run->language, g->means, g->known, g->ids, g->y);
   for (int64_t i = 0; i + 1 < g->known; i++) {

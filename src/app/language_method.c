@@ -11,6 +11,7 @@ struct pass {
   struct kwm_language_moving *moving;
   struct kwm_language_stream *probe;
   kwm_correct *correct;
+  struct kwm_language_deep *deep; /* of an offset within the model; else NULL */
   struct kwm_language_cache *cache;
   float *facts; /* (context, streams, FACTS) of the correction */
   struct kwm_language_sum *sums;
@@ -70,8 +71,12 @@ static void corrected_window(struct pass *pass, int64_t step) {
   const struct kwm_language_stream *const stream = pass->stream;
   const double started = kwm_par_seconds();
   if (pass->correct == NULL) return;
-  kwm_language_stream_fetch(pass->stream, pass->moving != NULL ? pass->correct : NULL);
-  kwm_correct_run(pass->correct, stream->text.context, stream->turned, stream->aims, pass->facts);
+  if (pass->deep != NULL) {
+    kwm_language_deep_run(pass->deep, pass->correct, stream, pass->facts);
+  } else {
+    kwm_language_stream_fetch(pass->stream, pass->moving != NULL ? pass->correct : NULL);
+    kwm_correct_run(pass->correct, stream->text.context, stream->turned, stream->aims, pass->facts);
+  }
   add_facts(&pass->sums[KWM_METHOD_CORRECTED], step, rows_of(stream), pass->facts);
   pass->sums[KWM_METHOD_CORRECTED].seconds += kwm_par_seconds() - started;
   pass->sums[KWM_METHOD_CACHE_CORRECTED].seconds += kwm_par_seconds() - started;
@@ -156,7 +161,10 @@ static kwm_status open_pass(struct pass *pass) {
   const bool caches = pass->moving == NULL && strcmp(config->baseline.kind, "cache") == 0;
   const bool wanted[KWM_METHODS] = {true, corrects, caches, caches && corrects};
   for (int k = 0; k < KWM_METHODS; k++) KWM_TRY(open_sum(pass, k, wanted[k]));
-  if (corrects) KWM_TRY(kwm_language_stream_correct(stream, &pass->correct));
+  if (corrects && config->correction.layer > 0)
+    KWM_TRY(kwm_language_deep_create(&pass->deep, stream, &pass->correct));
+  else if (corrects)
+    KWM_TRY(kwm_language_stream_correct(stream, &pass->correct));
   if (caches) KWM_TRY(kwm_language_cache_create(&pass->cache, stream));
   return kwm_alloc((void **)&pass->facts, (size_t)(rows_of(stream) * KWM_TOKEN_FACTS) * sizeof *pass->facts, "facts");
 }
@@ -175,9 +183,11 @@ static void close_sums(struct pass *pass) {
   sums[KWM_METHOD_CACHE].operations = y + read + cached;
   sums[KWM_METHOD_CACHE].bytes = held;
   if (pass->correct == NULL) return;
-  sums[KWM_METHOD_CORRECTED].operations = moved + kwm_correct_operations(pass->correct);
-  sums[KWM_METHOD_CORRECTED].bytes =
-      sums[KWM_METHOD_PLAIN].bytes + kwm_correct_bytes(kwm_correct_spec_of(pass->correct));
+  const double deep = pass->deep != NULL ? kwm_language_deep_operations(pass->deep) : 0;
+  sums[KWM_METHOD_CORRECTED].operations = moved + deep + kwm_correct_operations(pass->correct);
+  sums[KWM_METHOD_CORRECTED].bytes = sums[KWM_METHOD_PLAIN].bytes +
+                                     kwm_correct_bytes(kwm_correct_spec_of(pass->correct)) +
+                                     (pass->deep != NULL ? kwm_language_deep_bytes(pass->deep) : 0);
   sums[KWM_METHOD_CORRECTED].facts = kwm_correct_facts(pass->correct);
   if (pass->moving != NULL) sums[KWM_METHOD_CORRECTED].seconds += sums[KWM_METHOD_PLAIN].seconds;
   sums[KWM_METHOD_CACHE_CORRECTED].operations = sums[KWM_METHOD_CORRECTED].operations + cached;
@@ -195,6 +205,7 @@ kwm_status kwm_language_methods(struct kwm_language_stream *stream, struct kwm_l
   if (status == KWM_OK) close_sums(&pass);
   stream->means = before;
   kwm_correct_destroy(pass.correct);
+  kwm_language_deep_destroy(pass.deep);
   kwm_language_cache_destroy(pass.cache);
   kwm_free(pass.facts);
   return status;

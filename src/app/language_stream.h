@@ -67,6 +67,17 @@ void kwm_language_stream_fetch(struct kwm_language_stream *stream, const kwm_cor
 /* *often (types; kwm_free) <- how often each word comes in the training text. */
 kwm_status kwm_language_often(const struct kwm_language_run *run, double **often);
 
+/* language_deep.c: an offset on the output of correction.layer. KWM_ERR_USAGE: there is no such layer. run: the window
+   at hand, block by block; facts (context, streams, FACTS). operations: of a token. */
+struct kwm_language_deep;
+kwm_status kwm_language_deep_create(struct kwm_language_deep **deep, const struct kwm_language_stream *stream,
+                                    kwm_correct **correct);
+void kwm_language_deep_destroy(struct kwm_language_deep *deep); /* accepts NULL */
+void kwm_language_deep_run(struct kwm_language_deep *deep, kwm_correct *correct,
+                           const struct kwm_language_stream *stream, float *facts);
+double kwm_language_deep_operations(const struct kwm_language_deep *deep);
+double kwm_language_deep_bytes(const struct kwm_language_deep *deep);
+
 /* language_cache.c: the last tokens of every stream. mix: sum, of surprisals facts[KWM_TOKEN_SURPRISAL], with the
    cache's recall (context, streams) of a window, which recall fills and then remembers. */
 struct kwm_language_cache;

@@ -77,19 +77,21 @@ static void print_sum(const struct kwm_language_stream *stream, const char *name
   if (stream->run->run->config.correction.curve) print_curve(stream, name, sum);
 }
 
-static void print_facts(const char *name, const struct kwm_correct_facts *facts) {
+static void print_facts(const char *name, const struct kwm_correct_facts *facts, bool adapts) {
   printf("%s_nis\t%.4f\n", name, facts->squared / facts->expected);
   printf("%s_window_norm\t%.4g\n", name, facts->contraction);
   printf("%s_restarts\t%.0f\n", name, facts->broken);
+  if (adapts) printf("%s_noise\t%.4g\n%s_scale\t%.4f\n", name, facts->noise, name, facts->scale);
   if (facts->listed > 0) printf("%s_listed\t%.1f\n", name, facts->listed / facts->tokens);
 }
 
 static void print_pass(const struct kwm_language_stream *stream, const char *const names[KWM_METHODS],
                        const struct kwm_language_sum *sums, const struct kwm_language_sum *fixed, bool probed) {
+  const bool adapts = stream->run->run->config.correction.adapt > 0;
   for (int k = 0; k < KWM_METHODS; k++) {
     if (sums[k].tokens == 0) continue;
     print_sum(stream, names[k], &sums[k], fixed);
-    if (k == KWM_METHOD_CORRECTED) print_facts(names[k], &sums[k].facts);
+    if (k == KWM_METHOD_CORRECTED) print_facts(names[k], &sums[k].facts, adapts);
     if (k <= KWM_METHOD_CORRECTED) print_domains(stream, names[k], &sums[k], probed);
   }
 }

@@ -201,20 +201,38 @@ static __device__ void solve(const float (*L)[ROWS + 1], struct column<ROWS> &z)
   }
 }
 
+/* This thread's column of the weighted rows; returns the weighted score. */
+template <int ROWS> static __device__ float open_column(const struct kwm_inform &of, int k, struct column<ROWS> &to) {
+  const float root = sqrtf(of.weight);
+  float sum = 0;
+  for (int j = 0; j < ROWS; j++) {
+    const float a = j < of.rows ? of.A[(blockIdx.x * of.rows + j) * of.r + k] : 0.0f;
+    to.of[j] = root * a;
+    sum += a;
+  }
+  return of.weight * (of.g != NULL ? of.g[blockIdx.x * of.r + k] : sum);
+}
+
+/* The trend, and how this thread's score lies to it. */
+static __device__ void follow(const struct kwm_inform &of, float g, float step) {
+  const int k = (int)threadIdx.x;
+  float *const trend = of.trend + blockIdx.x * of.r, *const pull = of.pull + 2 * blockIdx.x;
+  const float x = block_sum(k < of.r ? g * trend[k] : 0.0f);
+  if (k < of.r) trend[k] = KWM_INFORM_TREND * trend[k] + step;
+  if (k == 0) pull[0] += x, pull[1] += x * x;
+}
+
 /* Shared memory: A, then G and in its place Z (r columns each), g, along (r each). */
 template <int ROWS> static __global__ void take(struct kwm_inform of) {
   extern __shared__ float4 shared[];
   __shared__ float N[ROWS][ROWS + 1];
   __shared__ bool good;
-  const int r = (int)of.r, k = (int)threadIdx.x, rows = (int)of.rows;
+  const int r = (int)of.r, k = (int)threadIdx.x;
   struct column<ROWS> *const A = (struct column<ROWS> *)shared, *const Z = A + r;
   float *const g = (float *)(Z + r), *const along = g + r;
   float *const c = of.c + blockIdx.x * of.r, *const P = of.P + blockIdx.x * of.r * of.r;
   struct column<ROWS> z = {};
-  if (k < r) {
-    g[k] = of.g[blockIdx.x * of.r + k], along[k] = 0;
-    for (int j = 0; j < ROWS; j++) A[k].of[j] = j < rows ? of.A[(blockIdx.x * of.rows + j) * of.r + k] : 0.0f;
-  }
+  if (k < r) g[k] = open_column<ROWS>(of, k, A[k]), along[k] = 0;
   __syncthreads();
   if (k < r) Z[k] = z = project<ROWS>(r, A, P);
   if (blockIdx.x == 0) look_along<ROWS>(r, A, of.watched, along);
@@ -255,6 +273,7 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
   }
   const float share = of.bound > 0 && promised > of.bound ? of.bound / promised : 1.0f;
   if (k < r) c[k] = of.decay * (c[k] + share * step);
+  if (of.trend != NULL) follow(of, k < r ? g[k] : 0.0f, share * step);
   if (blockIdx.x == 0 && k < r) of.watched[k] = of.decay * (of.watched[k] - moved);
 }
 
@@ -279,8 +298,7 @@ void cuda_inform_take(const struct kwm_inform *of, cudaStream_t stream) {
 
 static __global__ void __launch_bounds__(CUDA_THREADS) lean(struct kwm_lean of) {
   const int64_t all = of.n * of.classes;
-  for (int64_t k = cuda_thread(); k < all; k += cuda_stride())
-    tensor_lean_one(of.e[k], k % of.classes == of.targets[k / of.classes], of.decay, of.prior, of.c + k, of.v + k);
+  for (int64_t k = cuda_thread(); k < all; k += cuda_stride()) tensor_lean_one(&of, k / of.classes, k % of.classes);
 }
 
 void cuda_inform_lean(const struct kwm_lean *of, cudaStream_t stream) {

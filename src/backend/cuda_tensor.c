@@ -181,6 +181,22 @@ static void inform(kwm_device *d, const struct kwm_inform *of) {
   CUDA_LAUNCH(d, inform_take, of);
 }
 
+static void inform_low(kwm_device *d, const struct kwm_inform_low *of) {
+  CUDA_LAUNCH(d, blocks_inform, of);
+}
+
+static void tally(kwm_device *d, const struct kwm_tally *of) {
+  CUDA_LAUNCH(d, blocks_tally, of);
+}
+
+static void steer(kwm_device *d, const struct kwm_steer *of) {
+  CUDA_LAUNCH(d, blocks_steer, of);
+}
+
+static void shift(kwm_device *d, int64_t n, int64_t width, const float *c, float *x) {
+  CUDA_LAUNCH(d, blocks_shift, n, width, c, x);
+}
+
 static void lean(kwm_device *d, const struct kwm_lean *of) {
   CUDA_LAUNCH(d, inform_lean, of);
 }
@@ -206,5 +222,9 @@ const struct kwm_tensor_ops cuda_tensor = {
     .read = cuda_tensor_read,
     .likely = likely,
     .inform = inform,
+    .inform_low = inform_low,
+    .tally = tally,
     .lean = lean,
+    .steer = steer,
+    .shift = shift,
 };

@@ -96,6 +96,12 @@ void cuda_inform_likely(const struct kwm_likely *likely, cudaStream_t stream);
 void cuda_inform_take(const struct kwm_inform *inform, cudaStream_t stream);
 void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
 
+/* cuda_blocks.cu, cuda_tally.cu */
+void cuda_blocks_inform(const struct kwm_inform_low *inform, cudaStream_t stream);
+void cuda_blocks_tally(const struct kwm_tally *tally, cudaStream_t stream);
+void cuda_blocks_steer(const struct kwm_steer *steer, cudaStream_t stream);
+void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaStream_t stream);
+
 /* cuda_tensor.c: scratch, until somebody else asks for it. cuda_tensor_basis.c, cuda_tensor_read.c: the operations. */
 void *cuda_tensor_room(kwm_device *d, size_t bytes);
 bool cuda_tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);

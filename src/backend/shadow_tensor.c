@@ -156,20 +156,62 @@ static void inform(kwm_device *d, const struct kwm_inform *of) {
   const int64_t n = of->n, r = of->r;
   struct kwm_inform open = *of;
   open.A = FLOATS(d, of->A, n * of->rows * r);
-  open.g = FLOATS(d, of->g, n * r);
+  open.g = IF_GIVEN(d, of->g, n * r);
   open.c = FLOATS(d, of->c, n * r);
   open.P = FLOATS(d, of->P, n * r * r);
   open.watched = FLOATS(d, of->watched, r);
   open.broken = shadow_array(d, of->broken, n, sizeof *of->broken);
   open.room = FLOATS(d, of->room, of->rows * r);
+  open.trend = IF_GIVEN(d, of->trend, n * r);
+  open.pull = IF_GIVEN(d, of->pull, 2 * n);
   kwm_tensor_host.inform(NULL, &open);
+}
+
+static void inform_low(kwm_device *d, const struct kwm_inform_low *of) {
+  const int64_t n = of->n, r = of->r;
+  struct kwm_inform_low open = *of;
+  open.A = FLOATS(d, of->A, n * of->rows * r);
+  open.c = FLOATS(d, of->c, n * r);
+  open.U = FLOATS(d, of->U, n * of->rank * r);
+  open.watched = FLOATS(d, of->watched, r);
+  open.known = shadow_array(d, of->known, n, sizeof *of->known);
+  open.since = shadow_array(d, of->since, n, sizeof *of->since);
+  open.broken = shadow_array(d, of->broken, n, sizeof *of->broken);
+  kwm_tensor_host.inform_low(NULL, &open);
+}
+
+static void tally(kwm_device *d, const struct kwm_tally *of) {
+  const int64_t n = of->n, rows = of->steps * n;
+  struct kwm_tally open = *of;
+  open.logits = SHADOW_MATRIX(d, of->logits, rows, of->classes, of->ld);
+  open.facts = FLOATS(d, of->facts, rows * KWM_TOKEN_FACTS);
+  open.targets = indices_below(d, of->targets, rows, of->classes);
+  open.sums = SHADOW_MATRIX(d, of->sums, n * of->groups, of->classes, of->ld);
+  if (of->told != NULL) open.told = SHADOW_MATRIX(d, of->told, n * of->groups, of->classes, of->ld);
+  kwm_tensor_host.tally(NULL, &open);
+}
+
+static void steer(kwm_device *d, const struct kwm_steer *of) {
+  const int64_t all = of->rows * of->width;
+  struct kwm_steer open = *of;
+  open.score = FLOATS(d, of->score, all);
+  open.told = FLOATS(d, of->told, of->groups * of->rows);
+  open.variance = FLOATS(d, of->variance, of->rows);
+  open.change = FLOATS(d, of->change, all);
+  open.W = FLOATS(d, of->W, all);
+  kwm_tensor_host.steer(NULL, &open);
+}
+
+static void shift(kwm_device *d, int64_t n, int64_t width, const float *c, float *x) {
+  kwm_tensor_host.shift(NULL, n, width, FLOATS(d, c, width), FLOATS(d, x, n * width));
 }
 
 static void lean(kwm_device *d, const struct kwm_lean *of) {
   const int64_t all = of->n * of->classes;
   struct kwm_lean open = *of;
-  open.e = FLOATS(d, of->e, all);
-  open.targets = indices_below(d, of->targets, of->n, of->classes);
+  open.e = FLOATS(d, of->e, of->told == NULL ? all : all * of->groups);
+  open.told = IF_GIVEN(d, of->told, all * of->groups);
+  if (of->told == NULL) open.targets = indices_below(d, of->targets, of->n, of->classes);
   open.c = FLOATS(d, of->c, all);
   open.v = FLOATS(d, of->v, all);
   kwm_tensor_host.lean(NULL, &open);
@@ -196,5 +238,9 @@ const struct kwm_tensor_ops shadow_tensor = {
     .read = read_out,
     .likely = likely,
     .inform = inform,
+    .inform_low = inform_low,
+    .tally = tally,
     .lean = lean,
+    .steer = steer,
+    .shift = shift,
 };

@@ -87,7 +87,11 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .read = tensor_read,
     .likely = tensor_likely,
     .inform = tensor_inform,
+    .inform_low = tensor_inform_low,
+    .tally = tensor_tally,
     .lean = tensor_lean,
+    .steer = tensor_steer,
+    .shift = tensor_shift,
 };
 
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device) {

@@ -5,7 +5,8 @@
      tensor_attention.c  causal attention
      tensor_learn.c      the categorical innovation, Riccati, Adam
      tensor_basis.c      eigenvectors, followed
-     tensor_inform.c     what tokens tell of offsets */
+     tensor_inform.c     what tokens tell of offsets, one token of each stream at a time
+     tensor_blocks.c     the same of blocks of tokens, in few rows */
 #pragma once
 
 #include <math.h>
@@ -75,10 +76,22 @@ static TENSOR_DEVICE inline struct tensor_newton tensor_newton_of(int64_t n, dou
 }
 
 /* One class's bias and variance after a token (kwm/inform.h). */
-static TENSOR_DEVICE inline void tensor_lean_one(float e, bool target, float decay, float prior, float *c, float *v) {
-  const float p = target ? 1 - e : -e, told = *v / (1 + *v * p * (1 - p));
-  *c = decay * (*c + told * e);
-  *v = decay * decay * told + (1 - decay * decay) * prior;
+static TENSOR_DEVICE inline void tensor_lean_one(const struct kwm_lean *of, int64_t s, int64_t i) {
+  const float a2 = of->decay * of->decay;
+  float *const c = of->c + s * of->classes + i, *const v = of->v + s * of->classes + i;
+  float e = 0, told = 0;
+  if (of->told == NULL) {
+    e = of->e[s * of->classes + i];
+    const float p = i == of->targets[s] ? 1 - e : -e;
+    told = p * (1 - p);
+  }
+  for (int64_t j = 0; j < of->groups && of->told != NULL; j++) {
+    const int64_t at = (s * of->groups + j) * of->classes + i;
+    e += of->e[at], told += of->told[at];
+  }
+  const float after = *v / (1 + *v * told);
+  *c = of->decay * (*c + after * e);
+  *v = a2 * after + (1 - a2) * of->prior;
 }
 
 /* factors (4) <- the factors of columns 4 quad .. 4 quad + 3 of a row. */
@@ -107,4 +120,8 @@ bool tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U,
 void tensor_read(kwm_device *d, const struct kwm_read *read);
 void tensor_likely(kwm_device *d, const struct kwm_likely *likely);
 void tensor_inform(kwm_device *d, const struct kwm_inform *inform);
+void tensor_inform_low(kwm_device *d, const struct kwm_inform_low *inform);
+void tensor_tally(kwm_device *d, const struct kwm_tally *tally);
 void tensor_lean(kwm_device *d, const struct kwm_lean *lean);
+void tensor_steer(kwm_device *d, const struct kwm_steer *steer);
+void tensor_shift(kwm_device *d, int64_t n, int64_t width, const float *c, float *x);

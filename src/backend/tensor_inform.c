@@ -55,11 +55,12 @@ static bool factor(const struct kwm_inform *of, const float *A, const float *P) 
   const int64_t r = of->r, m = of->rows;
   double N[KWM_INFORM_ROWS * KWM_INFORM_ROWS];
   float *const G = of->room;
-  kwm_gemm(false, false, m, r, r, 1, A, r, P, r, 0, G, r);
+  kwm_gemm(false, false, m, r, r, sqrtf(of->weight), A, r, P, r, 0, G, r);
   for (int64_t i = 0; i < m; i++)
     for (int64_t j = 0; j < m; j++) {
       double sum = i == j;
-      for (int64_t k = 0; k < r; k++) sum += (double)G[i * r + k] * (double)A[j * r + k];
+      const double root = sqrt((double)of->weight);
+      for (int64_t k = 0; k < r; k++) sum += root * (double)G[i * r + k] * (double)A[j * r + k];
       N[i * m + j] = sum;
     }
   if (!kwm_cholesky_f64(m, N, m)) return false;
@@ -82,7 +83,7 @@ static void watch(const struct kwm_inform *of, const float *A, const float *P) {
   }
   for (int64_t k = 0; k < r; k++) {
     along[k] = 0;
-    for (int64_t j = 0; j < of->rows; j++) along[k] += (double)A[j * r + k] * seen[j];
+    for (int64_t j = 0; j < of->rows; j++) along[k] += (double)of->weight * (double)A[j * r + k] * seen[j];
   }
   for (int64_t k = 0; k < r; k++) {
     double sum = (double)of->watched[k];
@@ -102,21 +103,37 @@ static void pass_time(const struct kwm_inform *of, float *P) {
   for (int64_t k = 0; k < r; k++) P[k * r + k] += (float)(t * (double)of->noise);
 }
 
+static void follow(const struct kwm_inform *of, int64_t s, const double *g, const double *step, double share) {
+  float *const trend = of->trend + s * of->r, *const pull = of->pull + 2 * s;
+  double x = 0;
+  for (int64_t k = 0; k < of->r; k++) {
+    x += g[k] * (double)trend[k];
+    trend[k] = (float)((double)KWM_INFORM_TREND * (double)trend[k] + share * step[k]);
+  }
+  pull[0] += (float)x, pull[1] += (float)(x * x);
+}
+
 static bool take(const struct kwm_inform *of, int64_t s) {
   const int64_t r = of->r;
-  const float *const A = of->A + s * of->rows * r, *const g = of->g + s * r;
+  const float *const A = of->A + s * of->rows * r;
   float *const c = of->c + s * r, *const P = of->P + s * r * r;
-  double step[KWM_INFORM_COORDINATES], promised = 0;
+  double step[KWM_INFORM_COORDINATES], g[KWM_INFORM_COORDINATES], promised = 0;
   if (!factor(of, A, P)) return false;
   kwm_gemm(true, false, r, r, of->rows, -1, of->room, r, of->room, r, 1, P, r);
   for (int64_t k = 0; k < r; k++) {
+    g[k] = of->g != NULL ? (double)of->g[s * r + k] : 0;
+    for (int64_t j = 0; j < of->rows && of->g == NULL; j++) g[k] += (double)A[j * r + k];
+    g[k] *= (double)of->weight;
+  }
+  for (int64_t k = 0; k < r; k++) {
     step[k] = 0;
-    for (int64_t i = 0; i < r; i++) step[k] += (double)P[k * r + i] * (double)g[i];
-    promised += step[k] * (double)g[k];
+    for (int64_t i = 0; i < r; i++) step[k] += (double)P[k * r + i] * g[i];
+    promised += step[k] * g[k];
   }
   const double bound = (double)of->bound, share = bound > 0 && promised > bound ? bound / promised : 1;
   for (int64_t k = 0; k < r; k++) c[k] = (float)((double)of->decay * ((double)c[k] + share * step[k]));
   if (!isfinite(promised)) return false;
+  if (of->trend != NULL) follow(of, s, g, step, share);
   if (s == 0) watch(of, A, P);
   pass_time(of, P);
   return true;
@@ -136,9 +153,6 @@ void tensor_inform(kwm_device *d, const struct kwm_inform *of) {
 
 void tensor_lean(kwm_device *d, const struct kwm_lean *of) {
   (void)d;
-  for (int64_t s = 0; s < of->n; s++) {
-    const int64_t row = s * of->classes;
-    for (int64_t i = 0; i < of->classes; i++)
-      tensor_lean_one(of->e[row + i], i == of->targets[s], of->decay, of->prior, of->c + row + i, of->v + row + i);
-  }
+  for (int64_t s = 0; s < of->n; s++)
+    for (int64_t i = 0; i < of->classes; i++) tensor_lean_one(of, s, i);
 }

@@ -8,7 +8,8 @@
 
 static kwm_status check(const struct kwm_correct_spec *spec) {
   KWM_ASSERT(spec->streams > 0 && spec->width > 0 && spec->classes > 1 && spec->window > 0);
-  const int64_t most = spec->width < KWM_CORRECT_RANK ? spec->width : KWM_CORRECT_RANK;
+  const bool any = correct_in_blocks(spec) || spec->width >= KWM_CORRECT_RANK;
+  const int64_t most = any ? KWM_CORRECT_RANK : spec->width;
   KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || (spec->rank >= 1 && spec->rank <= most), KWM_ERR_USAGE,
             "correction: wanted a rank from 1 to %lld, found %lld", (long long)most, (long long)spec->rank);
   KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || spec->form == KWM_CORRECT_OBSERVED, KWM_ERR_USAGE,
@@ -16,18 +17,29 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
   KWM_CHECK(spec->form != KWM_CORRECT_TOPK || (spec->top >= 1 && spec->top <= spec->classes), KWM_ERR_USAGE,
             "correction: wanted from 1 to all %lld classes one by one, found %lld", (long long)spec->classes,
             (long long)spec->top);
-  KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0, KWM_ERR_USAGE,
+  const int64_t rows = spec->kind == KWM_CORRECT_LOWRANK ? spec->rank : CORRECT_BLOCK_ROWS;
+  KWM_CHECK(!correct_in_blocks(spec) || (spec->rows >= 1 && spec->rows <= rows), KWM_ERR_USAGE,
+            "correction: wanted from 1 to %lld rows of a block, found %lld", (long long)rows, (long long)spec->rows);
+  KWM_CHECK(!correct_in_blocks(spec) || spec->kind == KWM_CORRECT_BIAS ||
+                (spec->kind != KWM_CORRECT_DIAG && spec->form == KWM_CORRECT_OBSERVED &&
+                 kwm_inform_fits(spec->width, CORRECT_BLOCK_ROWS)),
+            KWM_ERR_USAGE,
+            "correction: wanted blocks of full or lowrank in the observed form, or of the bias, found others");
+  KWM_CHECK(
+      spec->readout == 0 || (correct_in_blocks(spec) && !spec->outside), KWM_ERR_USAGE,
+      "correction: wanted blocks of tokens, every above 1 and no layer, for the rows of the read-out, found others");
+  KWM_CHECK(!spec->outside || (spec->kind != KWM_CORRECT_BIAS && spec->bias == 0 && spec->adapt == 0), KWM_ERR_USAGE,
+            "correction: wanted full or lowrank without bias or adapt for an offset within the model, found others");
+  KWM_CHECK(spec->adapt == 0 || spec->kind == KWM_CORRECT_FULL || spec->kind == KWM_CORRECT_DIAG, KWM_ERR_USAGE,
+            "correction: wanted full or diag to adapt, found another kind");
+  KWM_CHECK(spec->kind != KWM_CORRECT_BIAS || spec->bias > 0 || spec->readout > 0, KWM_ERR_USAGE,
             "correction: wanted a variance of the bias above 0, found %g", spec->bias);
   return KWM_OK;
 }
 
-static int64_t rows_of(const struct kwm_correct_spec *spec) {
-  return spec->form == KWM_CORRECT_OBSERVED ? 1 : spec->form == KWM_CORRECT_TOPK ? spec->top + 1 : spec->classes;
-}
-
 bool kwm_correct_on_device(const struct kwm_correct_spec *spec) {
-  const bool full = spec->kind == KWM_CORRECT_FULL && kwm_inform_fits(spec->width, rows_of(spec));
-  return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS);
+  const bool full = spec->kind == KWM_CORRECT_FULL && kwm_inform_fits(spec->width, correct_form_rows(spec));
+  return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS || correct_in_blocks(spec));
 }
 
 const struct kwm_correct_spec *kwm_correct_spec_of(const kwm_correct *correct) {
@@ -107,9 +119,14 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
   KWM_TRY(kwm_alloc((void **)&made, sizeof *made, "correction of activations"));
   made->spec = *spec;
   made->r = spec->kind == KWM_CORRECT_BIAS ? 0 : spec->width;
+  made->noise = spec->noise;
+  made->weight = 1;
   made->rows = spec->form == KWM_CORRECT_OBSERVED ? 1 : CORRECT_ROWS;
   if (spec->form == KWM_CORRECT_TOPK && spec->top + 1 > made->rows) made->rows = spec->top + 1;
-  const kwm_status status = kwm_correct_on_device(spec) ? correct_device_create(made) : create_here(made);
+  kwm_status status = correct_in_blocks(spec)       ? correct_blocks_create(made)
+                      : kwm_correct_on_device(spec) ? correct_device_create(made)
+                                                    : create_here(made);
+  if (status == KWM_OK) status = correct_adapt_open(made);
   if (status != KWM_OK) {
     kwm_correct_destroy(made);
     return status;
@@ -121,11 +138,12 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
 
 void kwm_correct_destroy(kwm_correct *correct) {
   if (correct == NULL) return;
-  if (kwm_correct_on_device(&correct->spec)) correct_device_destroy(correct);
-  void *const owned[] = {
-      correct->c,       correct->P,   correct->lean, correct->spread, correct->input, correct->logits, correct->score,
-      correct->facts,   correct->A,   correct->G,    correct->F,      correct->N,     correct->mean,   correct->along,
-      correct->watched, correct->top, correct->U,    correct->K,      correct->known, correct->usual,  correct->kept};
+  if (correct_in_blocks(&correct->spec) || kwm_correct_on_device(&correct->spec)) correct_device_destroy(correct);
+  void *const owned[] = {correct->c,      correct->P,     correct->lean,  correct->spread, correct->input,
+                         correct->logits, correct->score, correct->facts, correct->A,      correct->G,
+                         correct->F,      correct->N,     correct->mean,  correct->along,  correct->watched,
+                         correct->top,    correct->U,     correct->K,     correct->known,  correct->usual,
+                         correct->kept,   correct->trend};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_free(owned[k]);
   kwm_free(correct);
 }
@@ -133,7 +151,7 @@ void kwm_correct_destroy(kwm_correct *correct) {
 void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const int64_t n = spec->streams, d = spec->width, v = spec->classes;
-  KWM_ASSERT(!kwm_correct_on_device(spec));
+  KWM_ASSERT(!kwm_correct_on_device(spec) && !correct_in_blocks(spec));
   for (int64_t k = 0; k < n * d; k++) correct->input[k] = y[k] + (correct->r > 0 ? (float)correct->c[k] : 0);
   kwm_gemm(false, true, n, v, d, 1, correct->input, d, spec->W, d, 0, logits, v);
   for (int64_t k = 0; k < n * v && spec->bias > 0; k++) logits[k] += correct->lean[k];
@@ -202,18 +220,43 @@ static void step_here(kwm_correct *correct, const float *y, const int32_t *targe
 
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts) {
   const int64_t n = correct->spec.streams, d = correct->spec.width;
-  if (kwm_correct_on_device(&correct->spec))
+  if (correct_in_blocks(&correct->spec))
+    correct_blocks_run(correct, steps, y, targets, facts);
+  else if (kwm_correct_on_device(&correct->spec))
     correct_device_run(correct, steps, y, targets, facts);
   else
     for (int64_t t = 0; t < steps; t++)
       step_here(correct, y + t * n * d, targets + t * n, facts + t * n * KWM_TOKEN_FACTS);
+  const struct kwm_correct_facts before = correct->sums;
   count(correct, steps * n, facts);
+  if (correct->spec.adapt > 0)
+    correct_adapt(correct, correct->sums.squared - before.squared, correct->sums.expected - before.expected);
+}
+
+const float *kwm_correct_offsets(const kwm_correct *correct) {
+  KWM_ASSERT(correct->spec.outside);
+  return correct->dev.c;
+}
+
+float *kwm_correct_rows(const kwm_correct *correct, int64_t steps, int64_t *rows) {
+  KWM_ASSERT(correct->spec.outside && steps <= (correct->spec.every > 1 ? correct->spec.every : 1));
+  *rows = correct->rows < steps ? correct->rows : steps;
+  return correct->dev.A;
+}
+
+void kwm_correct_take(kwm_correct *correct, int64_t steps, const float *facts) {
+  int64_t rows;
+  (void)kwm_correct_rows(correct, steps, &rows);
+  correct_blocks_take(correct, steps, rows);
+  correct_device_watch(correct, steps);
+  correct_device_count_broken(correct);
+  count(correct, steps * correct->spec.streams, facts);
 }
 
 void kwm_correct_idle(kwm_correct *correct) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const double a = spec->decay, keep = spec->bias_decay;
-  KWM_ASSERT(!kwm_correct_on_device(spec));
+  KWM_ASSERT(!kwm_correct_on_device(spec) && !correct_in_blocks(spec));
   for (int64_t s = 0; s < spec->streams && correct->r > 0; s++) {
     if (spec->kind != KWM_CORRECT_LOWRANK) correct_predict(correct, s);
     for (int64_t k = 0; k < correct->r && spec->kind == KWM_CORRECT_LOWRANK; k++) correct->c[s * correct->r + k] *= a;
@@ -225,13 +268,20 @@ void kwm_correct_idle(kwm_correct *correct) {
 }
 
 struct kwm_correct_facts kwm_correct_facts(const kwm_correct *correct) {
-  return correct->sums;
+  struct kwm_correct_facts facts = correct->sums;
+  facts.noise = correct->noise;
+  facts.scale = 1 / correct->weight;
+  return facts;
 }
 
 void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias) {
   const int64_t d = correct->spec.width, v = correct->spec.classes;
   const bool diag = correct->spec.kind == KWM_CORRECT_DIAG;
   KWM_ASSERT(correct->r > 0 || (offset == NULL && P == NULL));
+  if (correct_in_blocks(&correct->spec)) {
+    correct_blocks_state(correct, s, offset, P, bias);
+    return;
+  }
   if (kwm_correct_on_device(&correct->spec)) {
     correct_device_state(correct, s, offset, P, bias);
     return;
@@ -245,33 +295,4 @@ void kwm_correct_state(const kwm_correct *correct, int64_t s, double *offset, do
   }
   for (int64_t k = 0; k < d * d; k++)
     P[k] = !diag ? correct->P[s * d * d + k] : k % (d + 1) == 0 ? correct->P[s * d + k / d] : 0;
-}
-
-double kwm_correct_operations(const kwm_correct *correct) {
-  const struct kwm_correct_spec *const spec = &correct->spec;
-  const double d = (double)spec->width, v = (double)spec->classes, m = (double)rows_of(spec);
-  const double read = 2 * v * d + (spec->bias > 0 ? 10 * v : 0), all = read + 2 * v * d, q = (double)spec->rank;
-  const double listed = correct->sums.tokens > 0 ? correct->sums.listed / correct->sums.tokens : 0;
-  switch (spec->kind) {
-  case KWM_CORRECT_BIAS: return read;
-  case KWM_CORRECT_DIAG: return all + 4 * m * d;
-  case KWM_CORRECT_LOWRANK: return (spec->cut > 0 ? read + v + 2 * listed * d : all) + 7 * q * d + q * q * q;
-  case KWM_CORRECT_FULL: break;
-  }
-  if (m == 1) return all + 6 * d * d;
-  if (m >= d) return all + m * d * d + 2 * d * d * d + 2 * d * d;
-  return all + 3 * m * d * d + 2 * m * m * d + m * m * m / 3 + 2 * d * d;
-}
-
-double kwm_correct_bytes(const struct kwm_correct_spec *spec) {
-  const double d = (double)spec->width, v = (double)spec->classes, q = (double)spec->rank;
-  const double number = kwm_correct_on_device(spec) ? sizeof(float) : sizeof(double);
-  const double bias = spec->bias > 0 ? 2 * v * sizeof(float) : 0;
-  switch (spec->kind) {
-  case KWM_CORRECT_BIAS: return (double)spec->streams * bias;
-  case KWM_CORRECT_DIAG: return (double)spec->streams * (bias + 2 * d * number);
-  case KWM_CORRECT_LOWRANK: return (double)spec->streams * (bias + d * number + q * d * sizeof(float) + q * q * number);
-  case KWM_CORRECT_FULL: break;
-  }
-  return (double)spec->streams * (bias + (d + d * d) * number);
 }

@@ -69,9 +69,10 @@ kwm_status correct_device_create(kwm_correct *correct) {
 
 void correct_device_destroy(kwm_correct *correct) {
   struct correct_device *const dev = &correct->dev;
-  void *const owned[] = {dev->y,       dev->input,  dev->logits, dev->score,    dev->facts,
-                         dev->c,       dev->P,      dev->A,      dev->watched,  dev->room,
-                         dev->targets, dev->listed, dev->broken, correct->lean, correct->spread};
+  void *const owned[] = {dev->y,       dev->input,   dev->logits, dev->score,    dev->facts,     dev->c,    dev->P,
+                         dev->A,       dev->watched, dev->room,   dev->sums,     dev->told,      dev->U,    dev->known,
+                         dev->trend,   dev->pull,    dev->W,      dev->change,   dev->turned,    dev->vary, dev->since,
+                         dev->targets, dev->listed,  dev->broken, correct->lean, correct->spread};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_device_free(correct->spec.device, owned[k]);
   correct->lean = correct->spread = NULL;
 }
@@ -100,23 +101,26 @@ static void take(kwm_correct *correct, const int32_t *targets) {
                                     .A = spec->form == KWM_CORRECT_TOPK ? dev->A : dev->score,
                                     .g = dev->score,
                                     .decay = (float)spec->decay,
-                                    .noise = (float)spec->noise,
+                                    .weight = (float)correct->weight,
+                                    .noise = (float)correct->noise,
                                     .prior = (float)spec->prior,
                                     .bound = (float)spec->bound,
                                     .c = dev->c,
                                     .P = dev->P,
                                     .watched = dev->watched,
                                     .broken = dev->broken,
-                                    .room = dev->room};
+                                    .room = dev->room,
+                                    .trend = dev->trend,
+                                    .pull = dev->pull};
   ops->inform(spec->device, &inform);
 }
 
-/* At a window's end: the norm of the watched error, then a unit vector again. */
-static void watch(kwm_correct *correct) {
+void correct_device_watch(kwm_correct *correct, int64_t tokens) {
   float *const v = correct->dev.watched;
   float here[KWM_INFORM_COORDINATES];
   const size_t bytes = (size_t)correct->r * sizeof *here;
   double norm = 0;
+  if (correct->r == 0 || (correct->watched_for += tokens) < correct->spec.window) return;
   correct->watched_for = 0;
   kwm_device_get(correct->spec.device, here, v, bytes);
   for (int64_t k = 0; k < correct->r; k++) norm += (double)here[k] * (double)here[k];
@@ -148,11 +152,11 @@ static void step(kwm_correct *correct, int64_t t) {
                                 .c = correct->lean,
                                 .v = correct->spread};
   if (spec->bias > 0) ops->lean(spec->device, &lean);
-  if (correct->r > 0 && ++correct->watched_for == spec->window) watch(correct);
+  correct_device_watch(correct, 1);
 }
 
 /* Streams that began anew since the last time. */
-static void count_broken(kwm_correct *correct) {
+void correct_device_count_broken(kwm_correct *correct) {
   const int64_t n = correct->spec.streams;
   for (int64_t first = 0; first < n; first += CORRECT_STEPS) {
     int32_t broken[CORRECT_STEPS];
@@ -174,12 +178,12 @@ void correct_device_run(kwm_correct *correct, int64_t steps, const float *y, con
     for (int64_t t = 0; t < some; t++) step(correct, t);
     kwm_device_get(spec->device, facts + first * n * KWM_TOKEN_FACTS, dev->facts,
                    (size_t)(some * n * KWM_TOKEN_FACTS) * sizeof(float));
-    count_broken(correct);
+    correct_device_count_broken(correct);
   }
 }
 
-/* n floats of the device <- to doubles, in pieces. */
-static void get_wide(const kwm_correct *correct, int64_t n, const float *from, double *to) {
+/* In pieces. */
+void correct_device_get(const kwm_correct *correct, int64_t n, const float *from, double *to) {
   float some[KWM_INFORM_COORDINATES];
   for (int64_t first = 0; first < n && to != NULL; first += KWM_INFORM_COORDINATES) {
     const int64_t count = n - first < KWM_INFORM_COORDINATES ? n - first : KWM_INFORM_COORDINATES;
@@ -190,7 +194,7 @@ static void get_wide(const kwm_correct *correct, int64_t n, const float *from, d
 
 void correct_device_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias) {
   const int64_t d = correct->spec.width, v = correct->spec.classes;
-  get_wide(correct, d, correct->dev.c + s * d, offset);
-  get_wide(correct, d * d, correct->dev.P + s * d * d, P);
-  get_wide(correct, v, correct->lean + s * v, bias);
+  correct_device_get(correct, d, correct->dev.c + s * d, offset);
+  correct_device_get(correct, d * d, correct->dev.P + s * d * d, P);
+  correct_device_get(correct, v, correct->lean + s * v, bias);
 }

@@ -4,6 +4,10 @@
 #include "kwm/correct.h"
 #include "kwm/tensor.h"
 
+enum { CORRECT_BLOCK_ROWS = 12 /* the most rows of a block */ };
+static inline bool correct_in_blocks(const struct kwm_correct_spec *spec) {
+  return spec->every > 1 || spec->outside;
+}
 enum { CORRECT_ROWS = 128 /* rows of information taken in at once */, CORRECT_STEPS = 64 /* tokens sent at once */ };
 
 /* Of a device; all (streams, ...) but W. */
@@ -11,6 +15,11 @@ struct correct_device {
   float *y, *input, *logits, *score, *facts; /* (STEPS, streams, width), (width), (classes), (width), (STEPS, FACTS) */
   float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
+  float *sums, *told, *U, *W;    /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
+  int32_t *known, *since;        /* lowrank: (1) */
+  float *change, *turned, *vary; /* rows of W: (ld, width) what is added, and its score; (ld) variances */
+  float *trend, *pull;           /* what adapts: (width), (2); else NULL */
+  int64_t ld, sent;              /* of logits, sums, told, bias and its variance; tokens sent at once */
 };
 
 struct kwm_correct {
@@ -27,9 +36,15 @@ struct kwm_correct {
   double *K;               /* lowrank: (streams, rank, rank) UUᵀ */
   int64_t *known;          /* lowrank: (streams) rows of U so far */
   struct correct_device dev;
+  double noise, weight; /* q and 1 over R's scale, as they are now */
+  double *trend;        /* of the host, what adapts: (streams, r), inform.h's; else NULL */
+  double pull[2];       /* of the run at hand, all streams: inform.h's */
   int64_t watched_for;
   struct kwm_correct_facts sums;
 };
+
+/* correct_cost.c: rows of information of a token. */
+int64_t correct_form_rows(const struct kwm_correct_spec *spec);
 
 /* correct_update.c: stream s takes its token in, from the innovations e = onehot(target) - p (classes). */
 void correct_update(kwm_correct *correct, int64_t s, const float *e, int32_t target);
@@ -40,14 +55,29 @@ void correct_predict(kwm_correct *correct, int64_t s);
 /* The error watched after a token: a vector v <- a v - moved; its norm at a window's end, then a unit vector again. */
 void correct_watch(kwm_correct *correct, const double *moved);
 
+/* correct_adapt.c: before the first token, and after a run in which |onehot - p|² was `squared`, `expected` under p. */
+kwm_status correct_adapt_open(kwm_correct *correct);
+void correct_adapt(kwm_correct *correct, double squared, double expected);
+
 /* correct_low.c. score (width) of stream s <- from logits and their logarithmic sum, by the classes above the cut. */
 void correct_low_score(kwm_correct *correct, int64_t s, const float *logits, double log_sum, int32_t target);
 /* correct_update and correct_predict in one. */
 void correct_low_update(kwm_correct *correct, int64_t s);
 void correct_low_state(const kwm_correct *correct, int64_t s, double *P);
 
-/* correct_device.c */
+/* correct_blocks.c: `steps` tokens of each stream, more than one at once; what it keeps, and the offset's covariance.
+ */
+kwm_status correct_blocks_create(kwm_correct *correct);
+void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows);
+void correct_blocks_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias);
+
+/* correct_device.c. watch: after `tokens` more; at a window's end the norm of the watched error, then a unit vector. */
 kwm_status correct_device_create(kwm_correct *correct);
 void correct_device_destroy(kwm_correct *correct);
 void correct_device_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+void correct_device_watch(kwm_correct *correct, int64_t tokens);
+void correct_device_count_broken(kwm_correct *correct);
+/* n floats of the device <- to doubles; accepts NULL. */
+void correct_device_get(const kwm_correct *correct, int64_t n, const float *from, double *to);
 void correct_device_state(const kwm_correct *correct, int64_t s, double *offset, double *P, double *bias);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kwm/backend.h"
+#include "kwm/inform.h"
 
 /* The token that comes, and what is known of it. */
 struct token {
@@ -39,7 +40,7 @@ static void find_top(kwm_correct *correct, const struct token *token) {
 }
 
 static void fill_class(const kwm_correct *correct, const struct token *token, int64_t i, double *row) {
-  const double root = sqrt(chance(token, i));
+  const double root = sqrt(correct->weight * chance(token, i));
   const float *const from = correct->spec.W + i * correct->r;
   for (int64_t k = 0; k < correct->r; k++) row[k] = root * ((double)from[k] - correct->mean[k]);
 }
@@ -55,7 +56,7 @@ static void fill_rest(const kwm_correct *correct, const struct token *token, dou
     rest -= p;
     for (int64_t k = 0; k < r; k++) row[k] -= p * (double)from[k];
   }
-  const double negligible = 1e-6, root = rest > negligible ? sqrt(rest) : 0;
+  const double negligible = 1e-6, root = rest > negligible ? sqrt(correct->weight * rest) : 0;
   for (int64_t k = 0; k < r; k++) row[k] = root > 0 ? root * (row[k] / rest - correct->mean[k]) : 0;
 }
 
@@ -128,7 +129,7 @@ static bool push_through(kwm_correct *correct, const struct token *token, double
 static bool one_row(kwm_correct *correct, const struct token *token, double *P) {
   const int64_t r = correct->r;
   double *const u = correct->G, scale = 1;
-  for (int64_t k = 0; k < r; k++) correct->A[k] = (double)token->g[k];
+  for (int64_t k = 0; k < r; k++) correct->A[k] = sqrt(correct->weight) * (double)token->g[k];
   add_along(correct, token, 1);
   for (int64_t i = 0; i < r; i++) {
     double sum = 0;
@@ -152,7 +153,7 @@ static bool diagonal(kwm_correct *correct, const struct token *token, double *P)
   for (int64_t first = 0; first < rows; first += correct->rows) {
     const int64_t n = least_of(correct->rows, rows - first);
     if (token->listed == 0)
-      for (int64_t k = 0; k < r; k++) correct->A[k] = (double)token->g[k];
+      for (int64_t k = 0; k < r; k++) correct->A[k] = sqrt(correct->weight) * (double)token->g[k];
     else
       fill_rows(correct, token, first, n);
     for (int64_t j = 0; j < n; j++)
@@ -178,13 +179,24 @@ static void apply(const kwm_correct *correct, const double *P, const double *v, 
   }
 }
 
+/* The score beside the steps before it; then the step just made is one of them. */
+static void follow(kwm_correct *correct, double *trend, double scale) {
+  double x = 0;
+  for (int64_t k = 0; k < correct->r; k++) {
+    x += correct->mean[k] * trend[k];
+    trend[k] = (double)KWM_INFORM_TREND * trend[k] + scale * correct->A[k];
+  }
+  correct->pull[0] += x;
+  correct->pull[1] += x * x;
+}
+
 /* c += P⁺g, shortened to where the surprisal is to fall by gᵀP⁺g = bound: a prediction that is certain and wrong has no
    information in it (F -> 0) and a large score. The observed form's own step promises less than 1. */
 static bool move_mean(kwm_correct *correct, const struct token *token, const double *P, double *c) {
   const double bound = correct->spec.bound;
   double promised = 0;
   bool good = true;
-  for (int64_t k = 0; k < correct->r; k++) correct->mean[k] = (double)token->g[k];
+  for (int64_t k = 0; k < correct->r; k++) correct->mean[k] = correct->weight * (double)token->g[k];
   apply(correct, P, correct->mean, correct->A);
   for (int64_t k = 0; k < correct->r; k++) promised += correct->A[k] * correct->mean[k];
   const double scale = bound > 0 && promised > bound ? bound / promised : 1;
@@ -192,6 +204,7 @@ static bool move_mean(kwm_correct *correct, const struct token *token, const dou
     c[k] += scale * correct->A[k];
     good = good && isfinite(c[k]);
   }
+  if (correct->trend != NULL && good) follow(correct, correct->trend + (c - correct->c), scale);
   return good;
 }
 
@@ -258,9 +271,9 @@ void correct_predict(kwm_correct *correct, int64_t s) {
   const double a = correct->spec.decay, most = (double)r * correct->spec.prior;
   double *const c = correct->c + s * r, *const P = correct->P + s * size, trace = 0;
   for (int64_t k = 0; k < r; k++) c[k] *= a;
-  for (int64_t k = 0; k < r; k++) trace += a * a * P[k * stride] + correct->spec.noise;
+  for (int64_t k = 0; k < r; k++) trace += a * a * P[k * stride] + correct->noise;
   const double scale = trace > most ? most / trace : 1;
   if (a < 1 || scale < 1)
     for (int64_t k = 0; k < size; k++) P[k] *= a * a * scale;
-  for (int64_t k = 0; k < r; k++) P[k * stride] += correct->spec.noise * scale;
+  for (int64_t k = 0; k < r; k++) P[k * stride] += correct->noise * scale;
 }

@@ -77,6 +77,10 @@ def kinds(folder):
     ratio = static["static_perplexity"] / float(plain["test_perplexity"])
     t.check(0.9 < ratio < 1.1, "static and plain evaluation: wanted about the same, found ratio %g" % ratio)
     cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "diag") for form in ("observed", "topk", "exact")]
+    cases += [["correction.kind=lowrank", "correction.every=8", "correction.bias=0.3"]]
+    cases += [["correction.kind=bias", "correction.bias=0.3", "correction.every=8", "correction.readout=0.01"]]
+    cases += [["correction.kind=full", "correction.adapt=0.1", "correction.noise=1e-6"]]
+    cases += [["correction.kind=lowrank", "correction.every=8", "correction.layer=1", "correction.prior=4"]]
     cases += [["correction.kind=lowrank"], ["correction.kind=lowrank", "correction.cut=0"], ["correction.kind=bias", "correction.bias=1"]]
     found = {}
     t.all_of(lambda *words: found.update({words: evaluate(folder, "shift.kind=vocab-permute", *words)}), cases)
@@ -85,6 +89,12 @@ def kinds(folder):
         t.check(0 < one["corrected_nis"] < 10 and one["corrected_restarts"] == 0, "%s: %s" % (words, one))
         wanted = one["corrected_perplexity"] < one["static_perplexity"]
         t.check(wanted, "%s: wanted corrected below static under vocab-permute, found %s" % (words, one))
+    for words, one in found.items():
+        if "correction.adapt=0.1" in words:
+            t.check(one["corrected_noise"] != 1e-6 and 0.5 < one["corrected_scale"] < 2, "%s: %s" % (words, one))
+    still = evaluate(folder, "correction.kind=full", "correction.every=16", "correction.layer=1", "correction.prior=1e-9", "correction.noise=0")
+    ratio = still["corrected_over_static"]
+    t.check(abs(ratio - 1) < 2e-4, "a layer without an offset: wanted the static perplexity, found %g times that" % ratio)
     same = {one["static_perplexity"] for one in found.values()}
     t.check(len(same) == 1, "wanted one static perplexity, found %s" % same)
 
@@ -182,6 +192,10 @@ def refused(folder):
         (2, ["eval", folder, "shift.kind=vocab-permute", "shift.schedule=soon"], "schedule"),
         (2, ["eval", folder, "correction.kind=lowrank", "correction.form=topk"], "observed form"),
         (2, ["eval", folder, "correction.kind=bias"], "variance of the bias above 0"),
+        (2, ["eval", folder, "correction.kind=diag", "correction.every=4"], "blocks of full or lowrank"),
+        (2, ["eval", folder, "correction.kind=lowrank", "correction.adapt=0.1"], "full or diag to adapt"),
+        (2, ["eval", folder, "correction.kind=full", "correction.layer=3"], "correction.layer: wanted at most the model's 2"),
+        (2, ["eval", folder, "correction.kind=full", "correction.layer=1", "correction.bias=1"], "without bias"),
         (2, ["generate"], "run directory"),
         (2, ["generate", folder, "--prompt"], "after --prompt"),
         (2, ["generate", folder, "--prompt", "a", "--file", "b"], "found two"),
