@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: continual.sh FOLDER PART...: the runs behind the README's section on continual learning, on MNIST's IDX files in FOLDER.
+# usage: continual.sh FOLDER PART...: the runs behind "A stream of tasks" in analysis/results.md, on MNIST's IDX files in FOLDER.
 #   grid         every learner's settings, on 5,000 held-out images a task (which are not trained on), seed 1
 #   final        the filter, its variants and the baselines at the grid's best settings, three seeds, test images
 #   sensitivity  one key of the filter at a time, seed 1

@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: gpu.sh FOLDER [pass|continual|accuracy|scaling ...]: the numbers of README.md, "On GPUs", with the MNIST files in
+# usage: gpu.sh FOLDER [pass|continual|accuracy|scaling ...]: the numbers of analysis/results.md, "On GPUs", with the MNIST files in
 # FOLDER: one pass of sequential MNIST, a task of the continual stream, 30 passes, and one GPU against 2, 4, ... GPUS
 # (environment; 2 unless said, 1: one alone). Every line by tabs: part, ranks, keys, steps per second, samples per second,
 # seconds, test accuracy, and the share of the time that messages and sums between ranks take. KWM: the program.

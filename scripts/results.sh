@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: results.sh FOLDER [NAME]: reproduces the README's table on the IDX files in FOLDER, on two ranks: the filter over ten
+# usage: results.sh FOLDER [NAME]: reproduces analysis/results.md's first table on the IDX files in FOLDER, on two ranks: the filter over ten
 # passes, adam and sgd (rates chosen on a validation split) over one and ten. Writes analysis/results-NAME.tsv (NAME: the
 # folder's own name) and keeps the runs under runs/results-NAME. About six minutes on 2 cores. KWM: the program, if it is
 # built already; SEED: another seed (goes into NAME's file too).
