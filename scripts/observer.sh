@@ -157,10 +157,10 @@ drift() {
   local constant="train.schedule=constant train.warmup=20 train.epochs=1 train.max_steps=1 model.dropout=0 model.dropout_embedding=0" k=0
   local text="correction.split=train stream.kind=topics stream.tasks=4 correction.streams=64 correction.curve=true"
   local toggled="shift.kind=vocab-permute shift.schedule=12000-20000" keys which
-  for keys in "learner=adam sensitivity=adjoint adam.rate=.001" filter.process_noise=4e-4 \
-    "learner=adam sensitivity=adjoint adam.rate=.002" filter.process_noise=1e-4; do
+  for keys in "learner=adam adam.rate=.001" filter.trust_region=1e-3 "learner=adam adam.rate=.002" filter.trust_region=0; do
+    keys="sensitivity=adjoint filter.process_noise=4e-4 filter.evidence_rate=.02 $keys"
     k=$((k + 1)) which=kalman
-    case $keys in learner=adam*) which=adam ;; esac
+    case $keys in *learner=adam*) which=adam ;; esac
     rm -rf "$out/begin-$k"
     "$kwm" train "${JOB:-$root/jobs/wikitext2.yaml}" --output "$out/begin-$k" $constant $keys >"$out/begin-$k.log" 2>&1 &
     echo "drift-$which-$k $out/begin-$k $text $toggled baseline.kind=learner $low correction.bias=.1"
