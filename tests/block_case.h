@@ -41,3 +41,20 @@ static inline void block_case_outputs(int t, double *y) {
   if (t % 17 == 9)
     for (int i = 0; i < BLOCK_M; i++) y[i] = NAN;
 }
+
+/* Both take y in, and agree on all that they say of it and on their n parameters and states. */
+static inline void block_case_agree(struct kwm_tracker *joint, struct kwm_tracker *other, int64_t n, const double *y) {
+  const struct kwm_track a = kwm_tracker_update(joint, y), b = kwm_tracker_update(other, y);
+  double *const variances = dense_new(n), *const wanted = dense_new(n);
+  assert_true(a.verdict == b.verdict && a.observed == b.observed);
+  assert_close(b.nis, a.nis, 1e-8, 1e-8);
+  assert_close(b.likelihood, a.likelihood, 1e-8, 1e-8);
+  for (int i = 0; i < BLOCK_M && a.observed > 0; i++)
+    if (!isnan(y[i])) assert_close(b.s[i], a.s[i], 1e-8, 1e-10);
+  kwm_tracker_variances(joint, wanted);
+  kwm_tracker_variances(other, variances);
+  assert_below(dense_error(joint->N, other->z, joint->z), 1e-8);
+  assert_below(dense_error(n, variances, wanted), 1e-8);
+  assert_below(dense_error(BLOCK_D, other->q, joint->q), 1e-8);
+  free(variances), free(wanted);
+}

@@ -38,7 +38,8 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
 }
 
 bool kwm_correct_on_device(const struct kwm_correct_spec *spec) {
-  const bool full = spec->kind == KWM_CORRECT_FULL && kwm_inform_fits(spec->width, correct_form_rows(spec));
+  const bool full = spec->kind == KWM_CORRECT_FULL && spec->form != KWM_CORRECT_EXACT &&
+                    kwm_inform_fits(spec->width, correct_form_rows(spec));
   return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS || correct_in_blocks(spec));
 }
 

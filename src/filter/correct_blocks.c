@@ -12,66 +12,34 @@ enum {
   SENT = 128 /* tokens sent at once, or so */
 };
 
-struct piece {
-  void *at; /* of a pointer */
-  int64_t count;
-};
-
 static kwm_status allocate(kwm_correct *made) {
   struct correct_device *const dev = &made->dev;
   const struct kwm_correct_spec *const spec = &made->spec;
   const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows,
                 ld = spec->outside ? 0 : dev->ld, all = spec->outside ? 0 : dev->sent;
   const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0, moves = spec->readout > 0;
-  const struct piece pieces[] = {{&dev->y, all * n * d},
-                                 {&dev->W, ld * d},
-                                 {&dev->logits, m * n * ld},
-                                 {&dev->facts, all * n * KWM_TOKEN_FACTS},
-                                 {&dev->targets, all * n},
-                                 {&dev->sums, n * rows * ld},
-                                 {&dev->told, bias || moves ? n * rows * ld : 0},
-                                 {&dev->change, moves ? ld * d : 0},
-                                 {&dev->turned, moves ? ld * d : 0},
-                                 {&dev->vary, moves ? ld : 0},
-                                 {&dev->A, n * rows * r},
-                                 {&dev->c, n * r},
-                                 {&dev->P, low ? 0 : n * r * r},
-                                 {&dev->U, low ? n * spec->rank * r : 0},
-                                 {&dev->known, low ? n : 0},
-                                 {&dev->since, low ? n : 0},
-                                 {&dev->watched, r},
-                                 {&dev->room, rows * r},
-                                 {&dev->broken, n},
-                                 {&made->lean, bias ? n * ld : 0},
-                                 {&made->spread, bias ? n * ld : 0}};
-  for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++) {
-    const size_t bytes = (size_t)pieces[k].count * sizeof(float);
-    void *at;
-    KWM_TRY(kwm_device_alloc(spec->device, &at, bytes, "correction of activations"));
-    memcpy(pieces[k].at, &at, sizeof at);
-    if (bytes > 0) kwm_device_zero(spec->device, at, bytes);
-  }
-  return kwm_alloc((void **)&made->watched, (size_t)(r > 0 ? r : 1) * sizeof *made->watched, "correction");
-}
-
-/* Priors, and a direction to watch. */
-static kwm_status put_start(kwm_correct *made) {
-  const struct kwm_correct_spec *const spec = &made->spec;
-  const int64_t r = made->r, ld = made->dev.ld, n = spec->streams, most = r * r > ld ? r * r : ld;
-  float *start;
-  KWM_TRY(kwm_alloc((void **)&start, (size_t)most * sizeof *start, "correction of activations"));
-  for (int64_t k = 0; k < r; k++) start[k * r + k] = (float)spec->prior;
-  for (int64_t s = 0; s < n && spec->kind == KWM_CORRECT_FULL; s++)
-    kwm_device_put(spec->device, made->dev.P + s * r * r, start, (size_t)(r * r) * sizeof *start);
-  for (int64_t i = 0; i < ld; i++) start[i] = (float)spec->readout;
-  if (spec->readout > 0) kwm_device_put(spec->device, made->dev.vary, start, (size_t)ld * sizeof *start);
-  for (int64_t i = 0; i < ld; i++) start[i] = (float)spec->bias;
-  for (int64_t s = 0; s < n && spec->bias > 0; s++)
-    kwm_device_put(spec->device, made->spread + s * ld, start, (size_t)ld * sizeof *start);
-  for (int64_t k = 0; k < r; k++) start[k] = (float)(1 / sqrt((double)r));
-  if (r > 0) kwm_device_put(spec->device, made->dev.watched, start, (size_t)r * sizeof *start);
-  kwm_free(start);
-  return KWM_OK;
+  const struct correct_piece pieces[] = {{&dev->y, all * n * d},
+                                         {&dev->W, ld * d},
+                                         {&dev->logits, m * n * ld},
+                                         {&dev->facts, all * n * KWM_TOKEN_FACTS},
+                                         {&dev->targets, all * n},
+                                         {&dev->sums, n * rows * ld},
+                                         {&dev->told, bias || moves ? n * rows * ld : 0},
+                                         {&dev->change, moves ? ld * d : 0},
+                                         {&dev->turned, moves ? ld * d : 0},
+                                         {&dev->vary, moves ? ld : 0},
+                                         {&dev->A, n * rows * r},
+                                         {&dev->c, n * r},
+                                         {&dev->P, low ? 0 : n * r * r},
+                                         {&dev->U, low ? n * spec->rank * r : 0},
+                                         {&dev->known, low ? n : 0},
+                                         {&dev->since, low ? n : 0},
+                                         {&dev->watched, r},
+                                         {&dev->room, rows * r},
+                                         {&dev->broken, n},
+                                         {&made->lean, bias ? n * ld : 0},
+                                         {&made->spread, bias ? n * ld : 0}};
+  return correct_open(made, dev->ld, sizeof pieces / sizeof pieces[0], pieces);
 }
 
 kwm_status correct_blocks_create(kwm_correct *correct) {
@@ -80,8 +48,7 @@ kwm_status correct_blocks_create(kwm_correct *correct) {
   correct->rows = spec->kind == KWM_CORRECT_BIAS ? 1 : spec->rows < every ? spec->rows : every;
   correct->dev.ld = (spec->classes + ALIGNED - 1) / ALIGNED * ALIGNED;
   correct->dev.sent = every > SENT ? every : SENT / every * every;
-  KWM_TRY(allocate(correct));
-  return put_start(correct);
+  return allocate(correct);
 }
 
 /* The offsets take `steps` tokens in, whose rows are in A. */

@@ -5,66 +5,32 @@
 #include "correct_state.h"
 #include "kwm/inform.h"
 
-static int64_t rows_of(const kwm_correct *correct) {
-  return correct->spec.form == KWM_CORRECT_TOPK ? correct->spec.top + 1 : 1;
-}
-
-struct piece {
-  void *at; /* of a pointer */
-  int64_t count;
-};
-
 static kwm_status allocate(kwm_correct *made) {
   struct correct_device *const dev = &made->dev;
   const struct kwm_correct_spec *const spec = &made->spec;
-  const int64_t n = spec->streams, d = spec->width, v = spec->classes, r = made->r, rows = rows_of(made);
+  const int64_t n = spec->streams, d = spec->width, v = spec->classes, r = made->r,
+                rows = correct_form_rows(&made->spec);
   const bool bias = spec->bias > 0, listed = spec->form == KWM_CORRECT_TOPK;
-  const struct piece pieces[] = {{&dev->y, CORRECT_STEPS * n * d},
-                                 {&dev->input, n * d},
-                                 {&dev->logits, n * v},
-                                 {&dev->score, n * d},
-                                 {&dev->facts, CORRECT_STEPS * n * KWM_TOKEN_FACTS},
-                                 {&dev->c, n * r},
-                                 {&dev->P, n * r * r},
-                                 {&dev->A, listed ? n * rows * r : 0},
-                                 {&dev->watched, r},
-                                 {&dev->room, rows * r},
-                                 {&dev->targets, CORRECT_STEPS * n},
-                                 {&dev->listed, listed ? n * spec->top : 0},
-                                 {&dev->broken, n},
-                                 {&made->lean, bias ? n * v : 0},
-                                 {&made->spread, bias ? n * v : 0}};
-  for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++) {
-    const size_t bytes = (size_t)pieces[k].count * sizeof(float);
-    void *at;
-    KWM_TRY(kwm_device_alloc(spec->device, &at, bytes, "correction of activations"));
-    memcpy(pieces[k].at, &at, sizeof at);
-    if (bytes > 0) kwm_device_zero(spec->device, at, bytes);
-  }
-  return kwm_alloc((void **)&made->watched, (size_t)(r > 0 ? r : 1) * sizeof *made->watched, "correction");
-}
-
-/* Priors, and a direction to watch. */
-static kwm_status put_start(kwm_correct *made) {
-  const struct kwm_correct_spec *const spec = &made->spec;
-  const int64_t r = made->r, v = spec->classes, most = r * r > v ? r * r : v;
-  float *start;
-  KWM_TRY(kwm_alloc((void **)&start, (size_t)most * sizeof *start, "correction of activations"));
-  for (int64_t k = 0; k < r; k++) start[k * r + k] = (float)spec->prior;
-  for (int64_t s = 0; s < spec->streams && r > 0; s++)
-    kwm_device_put(spec->device, made->dev.P + s * r * r, start, (size_t)(r * r) * sizeof *start);
-  for (int64_t i = 0; i < v; i++) start[i] = (float)spec->bias;
-  for (int64_t s = 0; s < spec->streams && spec->bias > 0; s++)
-    kwm_device_put(spec->device, made->spread + s * v, start, (size_t)v * sizeof *start);
-  for (int64_t k = 0; k < r; k++) start[k] = (float)(1 / sqrt((double)r));
-  if (r > 0) kwm_device_put(spec->device, made->dev.watched, start, (size_t)r * sizeof *start);
-  kwm_free(start);
-  return KWM_OK;
+  const struct correct_piece pieces[] = {{&dev->y, CORRECT_STEPS * n * d},
+                                         {&dev->input, n * d},
+                                         {&dev->logits, n * v},
+                                         {&dev->score, n * d},
+                                         {&dev->facts, CORRECT_STEPS * n * KWM_TOKEN_FACTS},
+                                         {&dev->c, n * r},
+                                         {&dev->P, n * r * r},
+                                         {&dev->A, listed ? n * rows * r : 0},
+                                         {&dev->watched, r},
+                                         {&dev->room, rows * r},
+                                         {&dev->targets, CORRECT_STEPS * n},
+                                         {&dev->listed, listed ? n * spec->top : 0},
+                                         {&dev->broken, n},
+                                         {&made->lean, bias ? n * v : 0},
+                                         {&made->spread, bias ? n * v : 0}};
+  return correct_open(made, v, sizeof pieces / sizeof pieces[0], pieces);
 }
 
 kwm_status correct_device_create(kwm_correct *correct) {
-  KWM_TRY(allocate(correct));
-  return put_start(correct);
+  return allocate(correct);
 }
 
 void correct_device_destroy(kwm_correct *correct) {
@@ -97,7 +63,7 @@ static void take(kwm_correct *correct, const int32_t *targets) {
   if (spec->form == KWM_CORRECT_TOPK) ops->likely(spec->device, &likely);
   const struct kwm_inform inform = {.n = n,
                                     .r = d,
-                                    .rows = rows_of(correct),
+                                    .rows = correct_form_rows(&correct->spec),
                                     .A = spec->form == KWM_CORRECT_TOPK ? dev->A : dev->score,
                                     .g = dev->score,
                                     .decay = (float)spec->decay,

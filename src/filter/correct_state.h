@@ -43,6 +43,13 @@ struct kwm_correct {
   struct kwm_correct_facts sums;
 };
 
+/* correct_memory.c: pieces (n) of the device, zeroed, then the priors; words' rows are ld numbers long. */
+struct correct_piece {
+  void *at;      /* of a pointer */
+  int64_t count; /* of floats or of 32-bit integers */
+};
+kwm_status correct_open(kwm_correct *correct, int64_t ld, size_t n, const struct correct_piece *pieces);
+
 /* correct_cost.c: rows of information of a token. */
 int64_t correct_form_rows(const struct kwm_correct_spec *spec);
 

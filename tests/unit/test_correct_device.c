@@ -28,7 +28,9 @@ static void test_device(void **state) {
     spec.top = 3, spec.bound = 0.5, spec.bias = at > 0 ? 0.5 : 0, spec.bias_decay = 0.95;
     kwm_correct *const here = open_correct(&spec);
     spec.device = device, spec.device_W = there, spec.W = NULL;
-    assert_true(kwm_correct_on_device(&spec));
+    struct kwm_correct_spec exact = spec;
+    exact.form = KWM_CORRECT_EXACT; /* which no kernel knows, however few the classes are */
+    assert_true(kwm_correct_on_device(&spec) && kwm_correct_on_device(&exact) == (kinds[at] == KWM_CORRECT_BIAS));
     kwm_correct *const far = open_correct(&spec);
     kwm_correct_run(here, LONG, y, tokens, facts[0]);
     kwm_correct_run(far, LONG, y, tokens, facts[1]);
