@@ -1,7 +1,8 @@
-/* Messages between the ranks of a replica, each link of one direction, from device to device beside what both compute. Where the sender's device sees the receiver's (kwm/lane.h: one host), it copies there itself and MPI
-   carries a word of it; else rows pass through pinned memory and MPI. Nobody's device waits for its host, nor takes
-   anything of it for waiting; a host waits only for what another has not asked its device for yet, so a schedule that
-   holds with messages that block until they are sent holds here. Copies keep every bit. */
+/* Messages between the ranks of a replica, each link of one direction, from device to device beside what both compute.
+   Where the sender's device sees the receiver's (kwm/lane.h: one host), it copies there itself and MPI carries a word
+   of it; else rows pass through pinned memory and MPI. Nobody's device waits for its host, nor takes anything of it for
+   waiting; a host waits only for what another has not asked its device for yet, so a schedule that holds with messages
+   that block until they are sent holds here. Copies keep every bit. */
 #pragma once
 
 #include "kwm/lane.h"
@@ -9,8 +10,8 @@
 
 enum { KWM_LINK_SLOTS_MAX = 64 };
 
-/* from, to: ranks in the group. slots: messages under way before a sender waits for the receiver. floats: of the longest
-   message. */
+/* from, to: ranks in the group. slots: messages under way before a sender waits for the receiver. floats: of the
+   longest message. */
 struct kwm_link_spec {
   int from, to, slots;
   int64_t floats;
@@ -25,9 +26,9 @@ kwm_status kwm_links_open(kwm_links **links, struct kwm_layout *layout, kwm_devi
                           const struct kwm_link_spec *specs);
 void kwm_links_close(kwm_links *links);
 
-/* A message is n arrays of the device's, one behind the other, of the lengths with which it is received; without a device
-   it is one. send: as they are when all that was asked of the device before is done; they may be changed by what is asked
-   after settle. receive: parts <- the next message, for what is asked after it. */
+/* A message is n arrays of the device's, one behind the other, of the lengths with which it is received; without a
+   device it is one. send: as they are when all that was asked of the device before is done; they may be changed by what
+   is asked after settle. receive: parts <- the next message, for what is asked after it. */
 struct kwm_link_part {
   float *at; /* borrowed until then; send only reads */
   int64_t floats;

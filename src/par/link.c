@@ -19,8 +19,8 @@ static bool progress(kwm_links *links) {
     struct link_end *const end = &links->ends[k];
     while (end->posted < end->count && kwm_mark_passed(links->device, end->written[slot_of(end, end->posted)])) {
       const int slot = slot_of(end, end->posted++);
-      end->requests[slot] = kwm_par_send(links->layout, end->spec.to, end->tag, slot_in(end->host_slots, end, slot),
-                                         end->lengths[slot]);
+      end->requests[slot] =
+          kwm_par_send(links->layout, end->spec.to, end->tag, slot_in(end->host_slots, end, slot), end->lengths[slot]);
     }
     done = done && end->posted == end->count;
   }

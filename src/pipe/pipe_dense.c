@@ -143,7 +143,8 @@ static void readout_rows(struct dense_pipe *pipe, struct pipe_span span, int l, 
     kwm_device_copy(device, layer->e + span.at * m, readout->e + span.at * m, (size_t)(span.n * m) * sizeof(float));
 }
 
-/* What goes back of a chunk at d outputs: rows, or their sampled score, and the innovations where they are asked for. */
+/* What goes back of a chunk at d outputs: rows, or their sampled score, and the innovations where they are asked for.
+ */
 enum { ROW_PARTS = 3 };
 static int row_parts(const struct dense_pipe *pipe, struct pipe_span span, int64_t d, const struct kwm_sens_rows *rows,
                      float *e, struct kwm_link_part parts[ROW_PARTS]) {

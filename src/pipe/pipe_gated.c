@@ -5,8 +5,8 @@
      output's owner     logits, innovation e, ∂ŷ/∂act        -> e, ∂ŷ/∂act back to the hidden layer's owner
      hidden's owner     ∂ŷ/∂h                                -> e and each owner's columns of it to the units' owners
 
-   A rank may be several of these; a message to oneself is a copy or nothing at all, and the output's owner has e. All ranks walk through chunks in
-   the same order, so blocking receives cannot deadlock.
+   A rank may be several of these; a message to oneself is a copy or nothing at all, and the output's owner has e. All
+   ranks walk through chunks in the same order, so blocking receives cannot deadlock.
 
    On a device all arrays are the device's, and the samples come there before the chunks. */
 #include "pipe_ops.h"

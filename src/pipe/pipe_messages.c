@@ -1,6 +1,6 @@
-/* Messages of a pipe: on the host by MPI from where they lie, on a device over links (kwm/link.h), a link for everything
-   that one rank sends another under one tag. A link has as many slots as a step has chunks: what a rank sends of one
-   step waits for nothing but the step before to be read. */
+/* Messages of a pipe: on the host by MPI from where they lie, on a device over links (kwm/link.h), a link for
+   everything that one rank sends another under one tag. A link has as many slots as a step has chunks: what a rank
+   sends of one step waits for nothing but the step before to be read. */
 #include "pipe_ops.h"
 
 /* The longest message is that of the largest chunk. */

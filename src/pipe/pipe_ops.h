@@ -83,8 +83,8 @@ static inline void pipe_observed(struct kwm_lin *lin, int64_t c, const struct kw
 /* x (span.n, m, w), rows ld floats apart, <- what dropout keeps of the hidden units of site `site`. */
 void pipe_drop(struct kwm_pipe *pipe, struct pipe_span span, int site, int64_t m, int64_t w, int64_t ld, float *x);
 
-/* Messages, in parts that lie apart (kwm/link.h). What was sent stays untouched, on the host until wait, on a device until
-   what is asked of it after settle. wait: nobody waits for this host's messages any more; not for the device. */
+/* Messages, in parts that lie apart (kwm/link.h). What was sent stays untouched, on the host until wait, on a device
+   until what is asked of it after settle. wait: nobody waits for this host's messages any more; not for the device. */
 void pipe_send(struct kwm_pipe *pipe, int to, int tag, int n, const struct kwm_link_part *parts);
 void pipe_receive(struct kwm_pipe *pipe, int from, int tag, int n, const struct kwm_link_part *parts);
 void pipe_settle(struct kwm_pipe *pipe);

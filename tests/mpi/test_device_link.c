@@ -1,6 +1,6 @@
 /* Links: every message arrives whole and in order, from device to device, through the host, and without a device,
-   though its buffer is used again as soon as it is settled; also shorter ones and those of two parts; with more messages than slots, on a ring, where every rank
-   sends before it receives, and to one rank that listens late. */
+   though its buffer is used again as soon as it is settled; also shorter ones and those of two parts; with more
+   messages than slots, on a ring, where every rank sends before it receives, and to one rank that listens late. */
 #include "grids.h"
 
 #include "kwm/link.h"
