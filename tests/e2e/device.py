@@ -104,6 +104,20 @@ def layouts():
         words = "stages-%d-owners-%d-replicas-%d" % (stages, owners, replicas)
         on_device(words, FEW, ranks=stages * owners * replicas, layout=t.layout(stages, owners, replicas))
     on_device("dense-stages", [*SAMPLED, *FEW], ranks=2, layout=t.layout(2, 1, 1))
+    t.all_of(messages, [("gated-messages", [*FEW, *t.layout(1, 2, 1), DEVICE]), ("dense-messages", [*SAMPLED, *FEW, *t.layout(2, 1, 1), DEVICE])])
+
+
+def messages(words, keys):
+    """Whichever way they go, and stopped and resumed or not: the same bits."""
+    whole, half = [*keys, "train.max_steps=24"], [*keys, "train.max_steps=11"]
+    device = t.train(2, words + "-direct", *whole)
+    host = t.train(2, words + "-through-host", *whole, "layout.messages=host")
+    parts = t.train(2, words + "-parts", *half, "layout.messages=host")
+    t.train(2, words + "-parts", *whole, resume=True)
+    t.check("messages through the host" in t.log_of(host), "%s: wanted messages through the host in the log: %s" % (words, t.log_of(host)))
+    t.check("messages from device to device" in t.log_of(device) or BACKEND != "shadow", "%s: wanted direct messages in the log: %s" % (words, t.log_of(device)))
+    t.check_same(words + ", through the host", t.newest(host), t.newest(device), 0)
+    t.check_same(words + ", stopped and resumed", t.newest(parts), t.newest(device), 1e-9)
 
 
 def crossed(words, keys):
