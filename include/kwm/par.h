@@ -63,6 +63,9 @@ void kwm_par_spread_from_owner(struct kwm_layout *layout, kwm_device *device, in
 /* This process's place among those on its host, by world rank. Collective over MPI_COMM_WORLD. */
 int kwm_par_local_rank(void);
 
+/* Collective over world: whether any two processes have one device. */
+bool kwm_par_share_devices(struct kwm_layout *layout, const kwm_device *device);
+
 /* Collective over world: makes the devices of each set of peers one group if all can talk and no two processes share
    one, or, if what owners sum lies on devices (`owners`) and there are several, those of all ranks; NULL: nothing to
    do. KWM_ERR_SYSTEM if a device that should cannot. */

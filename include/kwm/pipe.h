@@ -41,7 +41,7 @@ struct kwm_pipe_spec {
   uint64_t seed;      /* of what is drawn */
   double dropout;     /* share of hidden units that linearise and surprisal drop, the same of a step; predict none */
   kwm_device *device; /* borrowed: where activations and Jacobians are; the means given must be there; NULL: host */
-  bool direct;        /* messages go from device to device where that can be (kwm/link.h), else through the host */
+  bool direct;        /* messages go from device to device where that can be (kwm/link.h) and no two ranks share one */
 };
 
 /* Layout, model and stages are borrowed for the pipe's lifetime. Local, but on a device with several ranks in a replica

@@ -35,6 +35,10 @@ static bool is_shared(MPI_Comm comm, const kwm_device *device) {
   return shared;
 }
 
+bool kwm_par_share_devices(struct kwm_layout *layout, const kwm_device *device) {
+  return is_shared(layout->world, device);
+}
+
 kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device, bool owners) {
   unsigned char identity[KWM_DEVICE_IDENTITY] = {0};
   const bool all = owners && layout->owners > 1, offers = !kwm_par_any(layout, !kwm_device_offers(device));

@@ -1,6 +1,7 @@
 /* Messages of a pipe: on the host by MPI from where they lie, on a device over links (kwm/link.h), a link for
    everything that one rank sends another under one tag. A link has as many slots as a step has chunks: what a rank
-   sends of one step waits for nothing but the step before to be read. */
+   sends of one step waits for nothing but the step before to be read. Steps are short, and a device that waits for a
+   message is not another's meanwhile: where ranks share one, their hosts wait, and messages go through them. */
 #include "pipe_ops.h"
 
 /* The longest message is that of the largest chunk. */
@@ -27,7 +28,8 @@ kwm_status pipe_messages_open(struct kwm_pipe *pipe) {
   struct kwm_link_spec specs[PIPE_LINKS_MAX];
   pipe->n_known = pipe->ops->links(pipe->model, pipe->stages, &pipe->spec, pipe->known);
   const int n = specs_of(pipe->n_known, pipe->known, &pipe->spec, pipe->layout->replicas, specs);
-  return kwm_links_open(&pipe->links, pipe->layout, pipe->spec.device, pipe->spec.direct, n, specs);
+  const bool direct = pipe->spec.direct && !kwm_par_share_devices(pipe->layout, pipe->spec.device);
+  return kwm_links_open(&pipe->links, pipe->layout, pipe->spec.device, direct, n, specs);
 }
 
 static int link_between(const struct kwm_pipe *pipe, int from, int to, int tag) {
