@@ -28,5 +28,6 @@ kwm_status kwm_run_open_device(struct kwm_run *run) {
     kwm_log(KWM_LOG_WARNING, "%s: going on with backend cpu", kwm_error_message());
     return KWM_OK;
   }
-  return kwm_par_join_devices(&run->layout, run->device, kwm_language_is(config));
+  const bool all = kwm_language_is(config) ? run->layout.owners > 1 : kwm_run_couples_samples(config);
+  return kwm_par_join_devices(&run->layout, run->device, all);
 }
