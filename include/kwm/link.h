@@ -1,8 +1,9 @@
 /* Messages between the ranks of a replica, each link of one direction, from device to device beside what both compute.
    Where the sender's device sees the receiver's (kwm/lane.h: one host), it copies there itself and MPI carries a word
-   of it; else rows pass through pinned memory and MPI. Nobody's device waits for its host, nor takes anything of it for
-   waiting; a host waits only for what another has not asked its device for yet, so a schedule that holds with messages
-   that block until they are sent holds here. Copies keep every bit. */
+   of it; else rows pass through pinned memory and MPI. Nobody's device waits for its host, nor is anything of it taken
+   for waiting, unless processes share it: then they take turns, also to wait. A host waits only for what another has
+   not asked its device for yet, so a schedule that holds with messages that block until they are sent holds here.
+   Copies keep every bit. */
 #pragma once
 
 #include "kwm/lane.h"

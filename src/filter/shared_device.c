@@ -1,5 +1,5 @@
 /* S on devices, where every block that shares it is on one: formed where its rows are, summed over the ranks between
-   the devices, factored and solved with on each of them. */
+   the devices, factored and solved with on each of them: equal devices give equal bits. */
 #include "kwm/cov_ops.h"
 #include "kwm/device_ops.h"
 #include "parts.h"
