@@ -1,7 +1,8 @@
 /* Correcting activations (equations.md (38)-(55)): an offset b on what the last stage reads its prediction from,
    p = softmax(W(y + b) + l), is a latent state with dynamics b <- a b + w; so is, if wanted, the vocabulary's bias l.
    The tokens that come are their measurements, and no weight changes. One filter a stream; streams run side by side.
-   Local.
+   Local, but for what ranks share whose streams differ (spec.shared): the noises that adapt and the rows of the read-out
+   follow the sums over all of them.
 
    full: P dense, (width, width). lowrank: P = (I / prior + UᵀU)⁻¹ with at most `rank` rows in U, so that whatever is
    not in U keeps the prior's variance: each token adds the row of its score; when U is full, the leading half of its
@@ -65,6 +66,8 @@ struct kwm_correct_spec {
   const float *W;          /* (classes, width) borrowed, the host's */
   const double *often;     /* (classes) how often each comes, for the cut; NULL: all alike */
   kwm_device *device;      /* borrowed; NULL: the host */
+  struct kwm_shared *shared; /* borrowed (kwm/par.h), NULL: this rank is alone; else run is collective over its mates,
+                                with adapt in as many runs on all, with readout in runs as long, too */
   const float *device_W;   /* W there */
 };
 

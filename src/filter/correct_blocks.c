@@ -136,7 +136,7 @@ static void steer(kwm_correct *correct, int64_t first, int64_t steps, double squ
   const int64_t n = spec->streams, d = spec->width, ld = dev->ld, rows = correct->rows < steps ? correct->rows : steps;
   const struct kwm_steer of = {.rows = ld,
                                .width = d,
-                               .groups = n * rows,
+                               .groups = spec->shared != NULL ? 1 : n * rows,
                                .score = dev->turned,
                                .told = dev->told,
                                .scale = (float)square,
@@ -147,14 +147,8 @@ static void steer(kwm_correct *correct, int64_t first, int64_t steps, double squ
                    dev->facts + first * n * KWM_TOKEN_FACTS);
   kwm_device_gemm(spec->device, true, false, ld, d, steps * n, 1, dev->logits, ld, dev->y + first * n * d, d, 0,
                   dev->turned, d);
+  correct_share_rows(correct, n * rows);
   ops->steer(spec->device, &of);
-}
-
-/* The mean square of y (n). */
-static double mean_square(int64_t n, const float *y) {
-  double sum = 0;
-  for (int64_t k = 0; k < n; k++) sum += (double)y[k] * (double)y[k];
-  return sum / (double)n;
 }
 
 static void block(kwm_correct *correct, int64_t first, int64_t steps, double square) {
@@ -179,7 +173,7 @@ void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, con
   kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
                   (size_t)(spec->classes * d) * sizeof(float));
   if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * d, dev->change, dev->W);
-  const double square = spec->readout > 0 ? mean_square(steps * n * d, y) : 0;
+  const double square = spec->readout > 0 ? correct_mean_square(correct, steps * n * d, y) : 0;
   for (int64_t from = 0; from < steps; from += dev->sent) {
     const int64_t some = steps - from < dev->sent ? steps - from : dev->sent;
     kwm_device_put(spec->device, dev->y, y + from * n * d, (size_t)(some * n * d) * sizeof *y);
