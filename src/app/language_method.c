@@ -146,8 +146,8 @@ static kwm_status open_pass(struct pass *pass) {
   else if (corrects)
     KWM_TRY(kwm_language_stream_correct(stream, &pass->correct));
   if (caches) KWM_TRY(kwm_language_cache_create(&pass->cache, stream));
-  return kwm_alloc((void **)&pass->facts, (size_t)(stream->own * stream->text.context * KWM_TOKEN_FACTS) * sizeof *pass->facts,
-                   "facts");
+  return kwm_alloc((void **)&pass->facts,
+                   (size_t)(stream->own * stream->text.context * KWM_TOKEN_FACTS) * sizeof *pass->facts, "facts");
 }
 
 /* This rank's costs, and what a method with correction shares with the one without. */

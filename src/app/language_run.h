@@ -13,7 +13,7 @@ struct kwm_language_run {
   kwm_language *language;
   kwm_language_learner *learner;
   int64_t pass_steps, steps; /* of one pass; of the whole run */
-  int64_t own, micro;        /* a text read as streams: sequences of a step here, of a micro-batch; 0: alike on all ranks */
+  int64_t own, micro; /* a text read as streams: sequences of a step here, of a micro-batch; 0: alike on all ranks */
 };
 
 /* True for the configurations that this is about. */

@@ -39,7 +39,8 @@ static int64_t share_begin(int64_t streams, int owner, int owners) {
 void kwm_language_stream_divide(struct kwm_language_run *run, int64_t streams) {
   const struct kwm_layout *const layout = &run->run->layout;
   const struct kwm_config *const config = &run->run->config;
-  run->own = share_begin(streams, layout->owner + 1, layout->owners) - share_begin(streams, layout->owner, layout->owners);
+  run->own =
+      share_begin(streams, layout->owner + 1, layout->owners) - share_begin(streams, layout->owner, layout->owners);
   run->micro = is(config->backend, "cuda") || is(config->baseline.kind, "learner") ? run->own : 1;
 }
 

@@ -21,7 +21,7 @@ struct kwm_language_stream {
   float *facts, *W;          /* (context, own, FACTS); (types, width): a device's read-out; owned */
   int64_t reads;             /* rows that are read at once */
   float *rows, *row_facts, *host_facts, *room;
-  int32_t *row_targets; /* what is read at once, where the device says, but for host_facts; owned */
+  int32_t *row_targets;     /* what is read at once, where the device says, but for host_facts; owned */
   struct kwm_shared shared; /* over ranks; unused by one alone */
   struct kwm_shift_counts counts;
   struct kwm_shift_facts words;
@@ -33,17 +33,17 @@ enum { KWM_LANGUAGE_BINS = 15 };
 /* What a method made of the text. Sums of each stream by itself, this rank's until kwm_language_sum_ranks, then of all
    streams together, in their order: the same bits on any number of ranks. */
 struct kwm_language_sum {
-  double surprisal, entropy;        /* summed */
-  double seconds;                   /* this rank's; then the slowest one's */
-  double operations, bytes;         /* a token; kept beside weights and states; then of all ranks together */
-  int64_t tokens;                   /* of all ranks */
-  int64_t n;                        /* numbers of a part */
-  double *parts;                    /* (streams, n); owned. Of the first, which ends with all of them: */
-  double *curve;                    /* (steps, 2) surprisal and entropy of each window */
-  double *count, *sure, *hit;       /* (BINS) by the largest probability */
-  double *first;                    /* (domains + 1) mean surprisal of the first domain's held-out text, before all
-                                       and after each */
-  struct kwm_correct_facts facts;   /* of a correction */
+  double surprisal, entropy;      /* summed */
+  double seconds;                 /* this rank's; then the slowest one's */
+  double operations, bytes;       /* a token; kept beside weights and states; then of all ranks together */
+  int64_t tokens;                 /* of all ranks */
+  int64_t n;                      /* numbers of a part */
+  double *parts;                  /* (streams, n); owned. Of the first, which ends with all of them: */
+  double *curve;                  /* (steps, 2) surprisal and entropy of each window */
+  double *count, *sure, *hit;     /* (BINS) by the largest probability */
+  double *first;                  /* (domains + 1) mean surprisal of the first domain's held-out text, before all
+                                     and after each */
+  struct kwm_correct_facts facts; /* of a correction */
 };
 
 /* language_sum.c: nothing yet; tokens 0 unless wanted. `stream`: its number in the text. window, first: more of a
@@ -64,8 +64,8 @@ bool kwm_language_stream_is(const struct kwm_config *config);
 kwm_status kwm_language_stream_fit(struct kwm_config *config, int64_t streams);
 void kwm_language_stream_divide(struct kwm_language_run *run, int64_t streams);
 
-/* Collective. A text, shifted, or by topics in all of its documents or, `first`, in those of the first topic alone. KWM_ERR_USAGE:
-   a text too short. fini accepts a zeroed one. */
+/* Collective. A text, shifted, or by topics in all of its documents or, `first`, in those of the first topic alone.
+   KWM_ERR_USAGE: a text too short. fini accepts a zeroed one. */
 kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct kwm_language_run *run,
                                     const struct kwm_tokens *tokens, bool first);
 void kwm_language_stream_fini(struct kwm_language_stream *stream);
@@ -102,8 +102,9 @@ void kwm_language_deep_run(struct kwm_language_deep *deep, kwm_correct *correct,
 double kwm_language_deep_operations(const struct kwm_language_deep *deep);
 double kwm_language_deep_bytes(const struct kwm_language_deep *deep);
 
-/* language_cache.c: the last tokens of every stream. mix: sum, of this rank's stream s and surprisals facts[KWM_TOKEN_SURPRISAL], with the
-   cache's recall (context, streams) of a window, which recall fills and then remembers. */
+/* language_cache.c: the last tokens of every stream. mix: sum, of this rank's stream s and surprisals
+   facts[KWM_TOKEN_SURPRISAL], with the cache's recall (context, streams) of a window, which recall fills and then
+   remembers. */
 struct kwm_language_cache;
 kwm_status kwm_language_cache_create(struct kwm_language_cache **cache, const struct kwm_language_stream *stream);
 void kwm_language_cache_destroy(struct kwm_language_cache *cache); /* accepts NULL */
@@ -123,9 +124,9 @@ void kwm_language_moving_move(struct kwm_language_moving *moving);
 double kwm_language_moving_operations(const struct kwm_language_moving *moving);
 double kwm_language_moving_bytes(const struct kwm_language_moving *moving);
 
-/* language_method.c: collective; all methods that share one pass over the text, by standing weights or (moving not NULL) by those.
-   sums: plain, corrected, cache, cache_corrected; tokens 0: not asked for. probe: held-out text of the first domain, or
-   NULL. */
+/* language_method.c: collective; all methods that share one pass over the text, by standing weights or (moving not
+   NULL) by those. sums: plain, corrected, cache, cache_corrected; tokens 0: not asked for. probe: held-out text of the
+   first domain, or NULL. */
 enum { KWM_METHOD_PLAIN, KWM_METHOD_CORRECTED, KWM_METHOD_CACHE, KWM_METHOD_CACHE_CORRECTED, KWM_METHODS };
 kwm_status kwm_language_methods(struct kwm_language_stream *stream, struct kwm_language_moving *moving,
                                 struct kwm_language_stream *probe, struct kwm_language_sum sums[KWM_METHODS]);

@@ -1,5 +1,5 @@
-/* What a method made of the text: each stream's sums by themselves, then those of all ranks' streams in the order of the
-   streams. */
+/* What a method made of the text: each stream's sums by themselves, then those of all ranks' streams in the order of
+   the streams. */
 #include "language_stream.h"
 
 static double *part_of(const struct kwm_language_sum *sum, int64_t stream) {

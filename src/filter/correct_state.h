@@ -66,8 +66,8 @@ void correct_watch(kwm_correct *correct, const double *moved);
 kwm_status correct_adapt_open(kwm_correct *correct);
 void correct_adapt(kwm_correct *correct, double squared, double expected);
 
-/* correct_ranks.c: over all ranks' streams. The pull and the two sums of a run; dev->turned, and in dev->told's first row
-   what `groups` of its rows told, where several ranks have streams, else nothing; the mean square of y (n). */
+/* correct_ranks.c: over all ranks' streams. The pull and the two sums of a run; dev->turned, and in dev->told's first
+   row what `groups` of its rows told, where several ranks have streams, else nothing; the mean square of y (n). */
 void correct_share_noises(kwm_correct *correct, double *squared, double *expected);
 void correct_share_rows(kwm_correct *correct, int64_t groups);
 double correct_mean_square(const kwm_correct *correct, int64_t n, const float *y);

@@ -163,8 +163,6 @@ def refused(folder):
         t.check(good and text in child.err, "%s: wanted exit %d and `%s`, found %s:\n%s" % (words, code, text, child.code, child.err))
 
     t.all_of(check, cases)
-    child = t.run(2, "eval", folder, "correction.kind=full")
-    t.check(child.code == 2 and "ranks: wanted 1" in child.err, "two ranks: found %s:\n%s" % (child.code, child.err))
 
 
 t.start(data=False)
