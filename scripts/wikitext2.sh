@@ -18,7 +18,7 @@ shift
 . "$root/scripts/env.sh"
 kwm=${KWM:-$root/build/release/kwm}
 runs=${RUNS:-runs}
-base=(filter.process_noise=1e-4 filter.evidence_rate=.02 filter.stage_noise=1 cov.hidden.refresh=60 checkpoint.every=100000000)
+base=(filter.process_noise=1e-4 filter.evidence_rate=.02 filter.stage_noise=1 cov.hidden.refresh=60 filter.trust_region=0 checkpoint.every=100000000)
 
 # run NAME RANKS [key=value ...]
 run() {
