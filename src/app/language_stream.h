@@ -82,8 +82,8 @@ void kwm_language_stream_score(struct kwm_language_stream *stream);
 /* Operations of a token up to y. */
 double kwm_language_stream_operations(const struct kwm_transformer *model);
 
-/* The observer's settings at the stream's means. often: (types) or NULL. fetch: W anew, if the observer works on the
-   host and the weights on a device. */
+/* language_correct.c: the observer's settings at the stream's means. often: (types) or NULL. fetch: W anew, if the
+   observer works on the host and the weights on a device. */
 struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run *run, int64_t streams, const float *W,
                                                   const double *often);
 kwm_status kwm_language_stream_correct(struct kwm_language_stream *stream, kwm_correct **correct);
