@@ -85,6 +85,9 @@ void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits);
    kwm/tensor.h. All are the host's. */
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
 
+/* W was changed from outside: runs in blocks, which keep a copy, read it anew. */
+void kwm_correct_moved(kwm_correct *correct);
+
 /* outside: the offsets (streams, width) as they are; the place of rows (streams, *rows, width) that `steps` tokens of
    each stream make, every at most, both where the device says; and, when they are there, with the host's facts (steps,
    streams, KWM_TOKEN_FACTS): they are taken in, and time goes on. */

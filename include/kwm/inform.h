@@ -43,9 +43,10 @@ struct kwm_inform {
 #define KWM_INFORM_TREND 0.9f /* what is kept of the trend from step to step */
 
 /* The same with P = (I / prior + UᵀU)⁻¹, in whose U (at most `rank` rows) the rows A come after the `known` ones, and
-   without a bound on the mean variance. When as many more no longer fit, the leading kwm_inform_keep of its right
-   singular vectors stay: one whose variance was v = 1 / (1 / prior + s²) gets the length that makes it a^2t v + t q, t
-   the tokens `since` the last time, or 0 where that is above the prior. */
+   without a bound on the mean variance. Then shrink_low, which reads and changes only U, known and since: where as many
+   rows more no longer fit, the leading kwm_inform_keep of U's right singular vectors stay: one whose variance was v =
+   1 / (1 / prior + s²) gets the length that makes it a^2t v + t q, t the tokens `since` the last time, or 0 where that
+   is above the prior. */
 struct kwm_inform_low {
   int64_t n, r, rows, rank;         /* rows <= rank <= KWM_INFORM_RANK, r <= KWM_INFORM_COORDINATES */
   int64_t tokens;                   /* that the rows are of */

@@ -133,6 +133,7 @@ struct kwm_tensor_ops {
   void (*likely)(kwm_device *d, const struct kwm_likely *likely);
   void (*inform)(kwm_device *d, const struct kwm_inform *inform);
   void (*inform_low)(kwm_device *d, const struct kwm_inform_low *inform);
+  void (*shrink_low)(kwm_device *d, const struct kwm_inform_low *inform);
   void (*tally)(kwm_device *d, const struct kwm_tally *tally);
   void (*lean)(kwm_device *d, const struct kwm_lean *lean);
   void (*steer)(kwm_device *d, const struct kwm_steer *steer);

@@ -75,6 +75,7 @@ static void corrected_window(struct pass *pass, int64_t step) {
     kwm_language_deep_run(pass->deep, pass->correct, stream, pass->facts);
   } else {
     kwm_language_stream_fetch(pass->stream, pass->moving != NULL ? pass->correct : NULL);
+    if (pass->moving != NULL) kwm_correct_moved(pass->correct);
     kwm_correct_run(pass->correct, stream->text.context, stream->turned, stream->aims, pass->facts);
   }
   add_facts(&pass->sums[KWM_METHOD_CORRECTED], step, rows_of(stream), pass->facts);

@@ -63,7 +63,7 @@ static kwm_status allocate(struct kwm_language_stream *stream) {
                 {&stream->turned, rows * d, NULL},
                 {&stream->facts, rows * KWM_TOKEN_FACTS, NULL},
                 {&stream->rows, READ_ROWS * d, device},
-                {&stream->row_facts, READ_ROWS * KWM_TOKEN_FACTS, device},
+                {&stream->row_facts, rows * KWM_TOKEN_FACTS, device},
                 {&stream->row_targets, READ_ROWS, device},
                 {&stream->room, room, device},
                 {&stream->W, device != NULL ? model->types * d : 0, NULL}};
@@ -164,14 +164,13 @@ void kwm_language_stream_score(struct kwm_language_stream *stream) {
                                   .y = stream->rows,
                                   .E = stream->means[KWM_TENSOR_EMBED],
                                   .targets = stream->row_targets,
-                                  .facts = stream->row_facts,
+                                  .facts = stream->row_facts + first * KWM_TOKEN_FACTS,
                                   .room = stream->room};
     kwm_device_put(device, stream->rows, stream->turned + first * d, (size_t)(n * d) * sizeof(float));
     kwm_device_put(device, stream->row_targets, stream->aims + first, (size_t)n * sizeof(int32_t));
     kwm_tensor_of(device)->read(device, &read);
-    kwm_device_get(device, stream->facts + first * KWM_TOKEN_FACTS, stream->row_facts,
-                   (size_t)(n * KWM_TOKEN_FACTS) * sizeof(float));
   }
+  kwm_device_get(device, stream->facts, stream->row_facts, (size_t)(all * KWM_TOKEN_FACTS) * sizeof(float));
 }
 
 double kwm_language_stream_operations(const struct kwm_transformer *model) {

@@ -185,6 +185,10 @@ static void inform_low(kwm_device *d, const struct kwm_inform_low *of) {
   CUDA_LAUNCH(d, blocks_inform, of);
 }
 
+static void shrink_low(kwm_device *d, const struct kwm_inform_low *of) {
+  CUDA_LAUNCH(d, blocks_shrink, of);
+}
+
 static void tally(kwm_device *d, const struct kwm_tally *of) {
   CUDA_LAUNCH(d, blocks_tally, of);
 }
@@ -223,6 +227,7 @@ const struct kwm_tensor_ops cuda_tensor = {
     .likely = likely,
     .inform = inform,
     .inform_low = inform_low,
+    .shrink_low = shrink_low,
     .tally = tally,
     .lean = lean,
     .steer = steer,

@@ -98,6 +98,7 @@ void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
 
 /* cuda_blocks.cu, cuda_tally.cu */
 void cuda_blocks_inform(const struct kwm_inform_low *inform, cudaStream_t stream);
+void cuda_blocks_shrink(const struct kwm_inform_low *inform, cudaStream_t stream);
 void cuda_blocks_tally(const struct kwm_tally *tally, cudaStream_t stream);
 void cuda_blocks_steer(const struct kwm_steer *steer, cudaStream_t stream);
 void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaStream_t stream);

@@ -88,6 +88,7 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .likely = tensor_likely,
     .inform = tensor_inform,
     .inform_low = tensor_inform_low,
+    .shrink_low = tensor_shrink_low,
     .tally = tensor_tally,
     .lean = tensor_lean,
     .steer = tensor_steer,

@@ -51,7 +51,8 @@ kwm_status correct_blocks_create(kwm_correct *correct) {
   return allocate(correct);
 }
 
-/* The offsets take `steps` tokens in, whose rows are in A. */
+/* The offsets take `steps` tokens in, whose rows are in A. What is left of low rank's rows then is not needed before the
+   next block's, and is worked out beside what comes until then. */
 void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
@@ -89,10 +90,15 @@ void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows) {
                                      .known = dev->known,
                                      .since = dev->since,
                                      .broken = dev->broken};
-  if (spec->kind == KWM_CORRECT_LOWRANK)
-    ops->inform_low(spec->device, &low);
-  else
+  if (spec->kind != KWM_CORRECT_LOWRANK) {
     ops->inform(spec->device, &full);
+    return;
+  }
+  kwm_device_rejoin(spec->device);
+  ops->inform_low(spec->device, &low);
+  kwm_device_aside(spec->device, true);
+  ops->shrink_low(spec->device, &low);
+  kwm_device_aside(spec->device, false);
 }
 
 /* Innovations of `steps` tokens of each stream, from the first on, summed, then products of them. */
@@ -172,23 +178,34 @@ static void block(kwm_correct *correct, int64_t first, int64_t steps, double squ
   if (spec->readout > 0) steer(correct, first, steps, square);
 }
 
+/* W as it is, with what its rows were moved by. */
+static void copy_weights(kwm_correct *correct) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const struct correct_device *const dev = &correct->dev;
+  kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
+                  (size_t)(spec->classes * spec->width) * sizeof(float));
+  if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * spec->width, dev->change, dev->W);
+  correct->copied = true;
+}
+
 void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
   const int64_t n = spec->streams, d = spec->width, every = spec->every;
-  kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
-                  (size_t)(spec->classes * d) * sizeof(float));
-  if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * d, dev->change, dev->W);
+  if (!correct->copied) copy_weights(correct);
   const double square = spec->readout > 0 ? mean_square(steps * n * d, y) : 0;
   for (int64_t from = 0; from < steps; from += dev->sent) {
     const int64_t some = steps - from < dev->sent ? steps - from : dev->sent;
-    kwm_device_put(spec->device, dev->y, y + from * n * d, (size_t)(some * n * d) * sizeof *y);
     kwm_device_put(spec->device, dev->targets, targets + from * n, (size_t)(some * n) * sizeof *targets);
-    for (int64_t first = 0; first < some; first += every)
-      block(correct, first, some - first < every ? some - first : every, square);
+    for (int64_t first = 0; first < some; first += every) {
+      const int64_t now = some - first < every ? some - first : every;
+      kwm_device_put(spec->device, dev->y + first * n * d, y + (from + first) * n * d, (size_t)(now * n * d) * sizeof *y);
+      block(correct, first, now, square);
+    }
     kwm_device_get(spec->device, facts + from * n * KWM_TOKEN_FACTS, dev->facts,
                    (size_t)(some * n * KWM_TOKEN_FACTS) * sizeof *facts);
   }
+  kwm_device_rejoin(spec->device);
   correct_device_watch(correct, steps);
   correct_device_count_broken(correct);
 }

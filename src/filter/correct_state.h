@@ -36,6 +36,7 @@ struct kwm_correct {
   double *K;               /* lowrank: (streams, rank, rank) UUᵀ */
   int64_t *known;          /* lowrank: (streams) rows of U so far */
   struct correct_device dev;
+  bool copied;          /* in blocks: dev.W is of W as it is */
   double noise, weight; /* q and 1 over R's scale, as they are now */
   double *trend;        /* of the host, what adapts: (streams, r), inform.h's; else NULL */
   double pull[2];       /* of the run at hand, all streams: inform.h's */

@@ -226,7 +226,11 @@ static void body_low(struct device_case *c, const int64_t *size) {
   for (int64_t b = 0; b < size[4]; b++) {
     const float *const now = case_normals(c, n * m * r, 10 + (uint64_t)b, 1 / sqrt((double)r));
     kwm_device_put(c->device, A, now, (size_t)(n * m * r) * sizeof *now);
+    kwm_device_rejoin(c->device);
     case_ops(c)->inform_low(c->device, &of);
+    kwm_device_aside(c->device, true);
+    case_ops(c)->shrink_low(c->device, &of);
+    kwm_device_aside(c->device, false);
     rows += m, tokens += of.tokens;
     for (int at = 0; at < 2; at++) book_take(c, &of, now + at * (n - 1) * m * r, &book[at]);
     if (rows + m <= rank) continue;
@@ -234,6 +238,7 @@ static void body_low(struct device_case *c, const int64_t *size) {
     rows = kwm_inform_keep(rank, m), tokens = 0;
   }
   const float *const found = case_get(c, n * r, sizeof *found, of.c);
+  kwm_device_rejoin(c->device);
   for (int at = 0; at < 2; at++) {
     double *const F = case_zeros(c, r * r);
     found_information(c, &of, at * (n - 1), F);
@@ -247,7 +252,8 @@ static void body_low(struct device_case *c, const int64_t *size) {
 static void test_low(void **state) {
   (void)state;
   static const int64_t sizes[][6] = {{1, 1, 1, 1, 3, 0},    {2, 9, 1, 4, 9, 3},    {3, 40, 3, 7, 5, 0},
-                                     {2, 96, 8, 16, 6, 10}, {2, 70, 12, 64, 9, 0}, {16, 512, 8, 16, 3, 0}};
+                                     {2, 96, 8, 16, 6, 10}, {2, 70, 12, 64, 9, 0}, {16, 512, 8, 16, 3, 0},
+                                     {2, 33, 1, 5, 9, 0},   {1, 520, 3, 9, 5, 0}};
   tensor_run_all(body_low, sizes);
 }
 
