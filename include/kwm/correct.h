@@ -60,6 +60,7 @@ struct kwm_correct_spec {
   double bias, bias_decay; /* v0, 0: no bias; its a */
   double readout;          /* v at first of W's rows, 0: they stay; in blocks */
   int64_t window;          /* tokens over which the contraction of the error is watched (55) */
+  bool half;               /* lowrank, full, in blocks: where the device has them, 16-bit products for the scores */
   bool outside;            /* rows of information come from outside (take), for an offset that W does not read; full
                               (observed) or lowrank, no bias; classes: any */
   const float *W;          /* (classes, width) borrowed, the host's */

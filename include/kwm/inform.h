@@ -63,12 +63,13 @@ static inline int64_t kwm_inform_keep(int64_t rank, int64_t rows) {
 
 /* The innovations of blocks of tokens: of stream s and group j of its tokens sums <- Σ onehot(target) - p, p =
    exp(logit - logit of the target - surprisal), and told, unless NULL, <- Σ p (1 - p). Token t is in group t groups /
-   steps. */
+   steps. half: where a device has products of 16-bit numbers (kwm/tensor.h), the sums rounded to 8 bits of mantissa. */
 struct kwm_tally {
   int64_t n, steps, groups, classes, ld; /* streams; 1 <= groups <= steps; rows are ld floats apart */
   const float *logits, *facts;           /* (steps, n, ld), (steps, n, KWM_TOKEN_FACTS) */
   const int32_t *targets;                /* (steps, n) */
-  float *sums, *told;                    /* (n, groups, ld) both */
+  float *sums, *told;                    /* (n, groups, ld) both; sums NULL with half: not wanted */
+  uint16_t *half;                        /* (n, groups, ld), or NULL */
 };
 
 /* Rows of a read-out W as states, each with a variance v of all of its coordinates: with what `groups` parts of the

@@ -65,6 +65,7 @@ struct kwm_read {
   float *facts;           /* (n, KWM_TOKEN_FACTS) <- */
   float *sy, *sE; /* (n, width) <- e E, (classes, width) += eᵀ y; sE NULL: not wanted; both: the facts alone */
   bool half;      /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
+  bool padded;    /* E has kwm_tensor_read_rows(classes) rows, zeros after the classes: a device reads it where it is */
   float *room;    /* kwm_tensor_read_room floats */
 };
 
@@ -129,6 +130,11 @@ struct kwm_tensor_ops {
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */
   void (*read)(kwm_device *d, const struct kwm_read *read);
 
+  /* Products of 16-bit numbers (bfloat16), sums in float; NULL: a device without. to (n) <- x rounded to 8 bits of
+     mantissa; C (m, n) <- A (m, k) B (k, n), n and k multiples of 8 */
+  void (*narrow)(kwm_device *d, int64_t n, const float *x, uint16_t *to);
+  void (*half_gemm)(kwm_device *d, int64_t m, int64_t n, int64_t k, const uint16_t *A, const uint16_t *B, float *C);
+
   /* kwm/inform.h; shift: x (n, width) += c (width) in every row */
   void (*likely)(kwm_device *d, const struct kwm_likely *likely);
   void (*inform)(kwm_device *d, const struct kwm_inform *inform);
@@ -145,6 +151,7 @@ const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device);
 
 int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width); /* floats of norm_adjoint's scratch, and of read's room */
 int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half);
+int64_t kwm_tensor_read_rows(int64_t classes);
 
 /* The host's table, and the keep rule of dropout: the factor of element (row, column), 0 or 1 / (1 - rate). */
 extern const struct kwm_tensor_ops kwm_tensor_host;

@@ -113,6 +113,7 @@ static kwm_status look_back(struct pass *pass, int64_t at) {
   double plain = 0, corrected = 0;
   if (probe == NULL) return KWM_OK;
   probe->means = pass->stream->means;
+  probe->copied = false;
   if (pass->correct != NULL) KWM_TRY(kwm_language_stream_correct(probe, &correct));
   const int64_t n = rows_of(probe);
   for (int64_t step = 0; step < probe->steps; step++) {
@@ -140,6 +141,7 @@ static kwm_status read_text(struct pass *pass) {
     corrected_window(pass, step);
     cached_window(pass, step);
     move(pass);
+    for (int k = 0; k < KWM_METHODS && step == 0 && stream->steps > 1; k++) pass->sums[k].seconds = 0;
     const int64_t next = (step + 1) * stream->text.context;
     while (domain < stream->domains.count && (step + 1 == stream->steps || next >= stream->domains.start[domain + 1]))
       KWM_TRY(look_back(pass, ++domain));
@@ -150,7 +152,8 @@ static kwm_status read_text(struct pass *pass) {
 static kwm_status open_sum(struct pass *pass, int k, bool wanted) {
   const struct kwm_language_stream *const stream = pass->stream;
   struct kwm_language_sum *const sum = &pass->sums[k];
-  *sum = (struct kwm_language_sum){.tokens = wanted ? stream->steps * rows_of(stream) : 0};
+  const int64_t rows = rows_of(stream), all = stream->steps * rows;
+  *sum = (struct kwm_language_sum){.tokens = wanted ? all : 0, .timed = all > rows ? all - rows : all};
   KWM_TRY(kwm_alloc((void **)&sum->curve, (size_t)(2 * stream->steps) * sizeof *sum->curve, "curve"));
   return kwm_alloc((void **)&sum->first, (size_t)(stream->domains.count + 1) * sizeof *sum->first, "curve");
 }
@@ -200,6 +203,7 @@ kwm_status kwm_language_methods(struct kwm_language_stream *stream, struct kwm_l
   struct pass pass = {.stream = stream, .moving = moving, .probe = probe, .sums = sums};
   float *const *const before = stream->means;
   if (moving != NULL) stream->means = kwm_language_moving_means(moving);
+  stream->moves = moving != NULL, stream->copied = false;
   kwm_language_share(stream->run->language, stream->means);
   kwm_status status = open_pass(&pass);
   if (status == KWM_OK) status = read_text(&pass);

@@ -66,6 +66,7 @@ static kwm_status allocate(struct kwm_language_stream *stream) {
                 {&stream->row_facts, rows * KWM_TOKEN_FACTS, device},
                 {&stream->row_targets, READ_ROWS, device},
                 {&stream->room, room, device},
+                {&stream->E, device != NULL ? kwm_tensor_read_rows(model->types) * d : 0, device},
                 {&stream->W, device != NULL ? model->types * d : 0, NULL}};
   for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++) {
     void *at = NULL;
@@ -73,6 +74,7 @@ static kwm_status allocate(struct kwm_language_stream *stream) {
       KWM_TRY(kwm_device_alloc(pieces[k].device, &at, (size_t)pieces[k].count * 4, "text as streams"));
     memcpy(pieces[k].at, &at, sizeof at);
   }
+  if (device != NULL) kwm_device_zero(device, stream->E, (size_t)(kwm_tensor_read_rows(model->types) * d) * sizeof(float));
   return KWM_OK;
 }
 
@@ -126,7 +128,7 @@ kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct k
 void kwm_language_stream_fini(struct kwm_language_stream *stream) {
   void *const owned[] = {stream->shifted, stream->inputs, stream->targets, stream->aims,
                          stream->y,       stream->turned, stream->facts,   stream->W};
-  void *const there[] = {stream->rows, stream->row_facts, stream->row_targets, stream->room};
+  void *const there[] = {stream->rows, stream->row_facts, stream->row_targets, stream->room, stream->E};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_free(owned[k]);
   for (size_t k = 0; k < sizeof there / sizeof there[0] && stream->run != NULL; k++)
     kwm_device_free(stream->run->run->device, there[k]);
@@ -153,8 +155,20 @@ void kwm_language_stream_read(struct kwm_language_stream *stream) {
   kwm_language_stream_turn(stream);
 }
 
+/* The read-out of the means, on a device a copy with the rows that it wants. */
+static const float *readout(struct kwm_language_stream *stream) {
+  const struct kwm_transformer *const model = &stream->run->model;
+  kwm_device *const device = stream->run->run->device;
+  const int64_t size = model->types * model->width;
+  if (device == NULL) return stream->means[KWM_TENSOR_EMBED];
+  if (!stream->copied) kwm_device_copy(device, stream->E, stream->means[KWM_TENSOR_EMBED], (size_t)size * sizeof(float));
+  stream->copied = !stream->moves;
+  return stream->E;
+}
+
 void kwm_language_stream_score(struct kwm_language_stream *stream) {
   kwm_device *const device = stream->run->run->device;
+  const float *const E = readout(stream);
   const int64_t all = stream->text.streams * stream->text.context, d = stream->run->model.width;
   for (int64_t first = 0; first < all; first += READ_ROWS) {
     const int64_t n = all - first < READ_ROWS ? all - first : READ_ROWS;
@@ -162,7 +176,8 @@ void kwm_language_stream_score(struct kwm_language_stream *stream) {
                                   .classes = stream->run->model.types,
                                   .width = d,
                                   .y = stream->rows,
-                                  .E = stream->means[KWM_TENSOR_EMBED],
+                                  .E = E,
+                                  .padded = device != NULL,
                                   .targets = stream->row_targets,
                                   .facts = stream->row_facts + first * KWM_TOKEN_FACTS,
                                   .room = stream->room};
@@ -197,6 +212,7 @@ struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run 
                                    .rank = config->correction.rank,
                                    .top = config->correction.top,
                                    .readout = config->correction.readout,
+                                   .half = is(config->precision, "bfloat16"),
                                    .adapt = config->correction.adapt,
                                    .every = config->correction.every,
                                    .rows = config->correction.rows,

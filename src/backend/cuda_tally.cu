@@ -2,6 +2,8 @@
 #include "cuda_map.cuh"
 #include "cuda_tensor.h"
 
+#include <cuda_bf16.h>
+
 static constexpr int64_t TALLY_BLOCKS = 1024; /* about as many as a large GPU holds at once */
 
 /* What a token adds to a class. */
@@ -17,6 +19,15 @@ static __device__ void store(float *to, const float (&values)[1]) {
 
 static __device__ void store(float *to, const float (&values)[4]) {
   *(float4 *)to = make_float4(values[0], values[1], values[2], values[3]);
+}
+
+static __device__ void store(__nv_bfloat16 *to, const float (&values)[1]) {
+  to[0] = __float2bfloat16_rn(values[0]);
+}
+
+static __device__ void store(__nv_bfloat16 *to, const float (&values)[4]) {
+  ((__nv_bfloat162 *)to)[0] = __floats2bfloat162_rn(values[0], values[1]);
+  ((__nv_bfloat162 *)to)[1] = __floats2bfloat162_rn(values[2], values[3]);
 }
 
 static __device__ void load(const float *from, float (&values)[1]) {
@@ -57,13 +68,15 @@ template <int ONCE> static __global__ void __launch_bounds__(CUDA_THREADS) tally
 #pragma unroll
     for (int k = 0; k < ONCE; k++)
       if (i + k >= classes) sum[k] = told[k] = 0;
-    store(of.sums + to + i, sum);
+    if (of.sums != NULL) store(of.sums + to + i, sum);
+    if (of.half != NULL) store((__nv_bfloat16 *)of.half + to + i, sum);
     if (of.told != NULL) store(of.told + to + i, told);
   }
 }
 
 void cuda_blocks_tally(const struct kwm_tally *of, cudaStream_t stream) {
-  const bool vectors = of->ld % 4 == 0 && cuda_aligned(of->logits) && cuda_aligned(of->sums) && cuda_aligned(of->told);
+  const bool vectors = of->ld % 4 == 0 && cuda_aligned(of->logits) && cuda_aligned(of->sums) && cuda_aligned(of->told) &&
+                       cuda_aligned(of->half);
   const int64_t pieces = vectors ? (of->classes + 3) / 4 : of->classes, rows = of->n * of->groups;
   const int64_t wanted = TALLY_BLOCKS / rows > 0 ? TALLY_BLOCKS / rows : 1;
   const dim3 grid((unsigned)(wanted < cuda_blocks(pieces) ? wanted : cuda_blocks(pieces)), (unsigned)rows);

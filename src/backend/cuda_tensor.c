@@ -173,6 +173,10 @@ static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, cons
   CUDA_MUST(blas, cublasSetMathMode(cuda_blas(d), before));
 }
 
+static void narrow(kwm_device *d, int64_t n, const float *x, uint16_t *to) {
+  CUDA_LAUNCH(d, tensor_narrow, n, n, x, to);
+}
+
 static void likely(kwm_device *d, const struct kwm_likely *of) {
   CUDA_LAUNCH(d, inform_likely, of);
 }
@@ -224,6 +228,8 @@ const struct kwm_tensor_ops cuda_tensor = {
     .quadratic = quadratic,
     .basis = cuda_tensor_basis,
     .read = cuda_tensor_read,
+    .narrow = narrow,
+    .half_gemm = cuda_tensor_half_gemm,
     .likely = likely,
     .inform = inform,
     .inform_low = inform_low,

@@ -107,6 +107,8 @@ void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaS
 void *cuda_tensor_room(kwm_device *d, size_t bytes);
 bool cuda_tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *read);
+void cuda_tensor_half_gemm(kwm_device *d, int64_t m, int64_t n, int64_t k, const uint16_t *A, const uint16_t *B,
+                           float *C);
 
 #ifdef __cplusplus
 }

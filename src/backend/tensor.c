@@ -22,6 +22,10 @@ int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width) {
   return (n < TENSOR_NORM_PARTS ? n : TENSOR_NORM_PARTS) * width;
 }
 
+int64_t kwm_tensor_read_rows(int64_t classes) {
+  return tensor_read_ld(classes);
+}
+
 int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half) {
   const int64_t ld = tensor_read_ld(classes);
   return TENSOR_READ_COLUMNS + n * ld + (half ? (n * ld + ld * width + n * width + 1) / 2 : ld * width);

@@ -12,18 +12,27 @@ enum {
   SENT = 128 /* tokens sent at once, or so */
 };
 
+/* Rows of W that move would have to be rounded anew with every block. */
+static bool in_halves(const struct kwm_correct_spec *spec) {
+  return spec->half && spec->kind != KWM_CORRECT_BIAS && spec->readout == 0 && !spec->outside &&
+         kwm_tensor_of(spec->device)->half_gemm != NULL;
+}
+
 static kwm_status allocate(kwm_correct *made) {
   struct correct_device *const dev = &made->dev;
   const struct kwm_correct_spec *const spec = &made->spec;
   const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows,
                 ld = spec->outside ? 0 : dev->ld, all = spec->outside ? 0 : dev->sent;
   const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0, moves = spec->readout > 0;
+  const bool half = in_halves(spec), whole = !half || bias;
   const struct correct_piece pieces[] = {{&dev->y, all * n * d},
                                          {&dev->W, ld * d},
                                          {&dev->logits, m * n * ld},
                                          {&dev->facts, all * n * KWM_TOKEN_FACTS},
                                          {&dev->targets, all * n},
-                                         {&dev->sums, n * rows * ld},
+                                         {&dev->sums, whole ? n * rows * ld : 0},
+                                         {&dev->half, half ? n * rows * ld / 2 : 0},
+                                         {&dev->half_W, half ? ld * d / 2 : 0},
                                          {&dev->told, bias || moves ? n * rows * ld : 0},
                                          {&dev->change, moves ? ld * d : 0},
                                          {&dev->turned, moves ? ld * d : 0},
@@ -107,6 +116,7 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
   const struct correct_device *const dev = &correct->dev;
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
   const int64_t n = spec->streams, d = spec->width, rows = correct->rows < steps ? correct->rows : steps;
+  const bool half = in_halves(spec);
   const struct kwm_tally tally = {.n = n,
                                   .steps = steps,
                                   .groups = rows,
@@ -115,7 +125,8 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
                                   .logits = dev->logits,
                                   .facts = dev->facts + first * n * KWM_TOKEN_FACTS,
                                   .targets = dev->targets + first * n,
-                                  .sums = dev->sums,
+                                  .sums = half && spec->bias == 0 ? NULL : dev->sums,
+                                  .half = half ? dev->half : NULL,
                                   .told = spec->bias > 0 || spec->readout > 0 ? dev->told : NULL};
   const struct kwm_lean lean = {.n = n,
                                 .classes = dev->ld,
@@ -128,7 +139,10 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
                                 .v = correct->spread};
   ops->tally(spec->device, &tally);
   if (correct->r > 0) {
-    kwm_device_gemm(spec->device, false, false, n * rows, d, dev->ld, 1, dev->sums, dev->ld, dev->W, d, 0, dev->A, d);
+    if (half)
+      ops->half_gemm(spec->device, n * rows, d, dev->ld, dev->half, dev->half_W, dev->A);
+    else
+      kwm_device_gemm(spec->device, false, false, n * rows, d, dev->ld, 1, dev->sums, dev->ld, dev->W, d, 0, dev->A, d);
     correct_blocks_take(correct, steps, rows);
   }
   if (spec->bias > 0) ops->lean(spec->device, &lean);
@@ -185,6 +199,8 @@ static void copy_weights(kwm_correct *correct) {
   kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
                   (size_t)(spec->classes * spec->width) * sizeof(float));
   if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * spec->width, dev->change, dev->W);
+  if (in_halves(spec))
+    kwm_tensor_of(spec->device)->narrow(spec->device, dev->ld * spec->width, dev->W, dev->half_W);
   correct->copied = true;
 }
 

@@ -16,6 +16,7 @@ struct correct_device {
   float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
   float *sums, *told, *U, *W;    /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
+  uint16_t *half, *half_W;       /* sums and W in 16 bits; NULL: products in float */
   int32_t *known, *since;        /* lowrank: (1) */
   float *change, *turned, *vary; /* rows of W: (ld, width) what is added, and its score; (ld) variances */
   float *trend, *pull;           /* what adapts: (width), (2); else NULL */
