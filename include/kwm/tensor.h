@@ -130,11 +130,9 @@ struct kwm_tensor_ops {
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */
   void (*read)(kwm_device *d, const struct kwm_read *read);
 
-  /* Products of 16-bit numbers (bfloat16), sums in float; NULL: a device without. to (n) <- x rounded to 8 bits of
-     mantissa; C (m, n) <- A (m, k) B (k, n), n and k multiples of 8 */
+  /* In bfloat16, sums in float; NULL: not there. to (n) <- x; C (m, n) <- A (m, k) B (k, n), n and k multiples of 8 */
   void (*narrow)(kwm_device *d, int64_t n, const float *x, uint16_t *to);
   void (*half_gemm)(kwm_device *d, int64_t m, int64_t n, int64_t k, const uint16_t *A, const uint16_t *B, float *C);
-
   /* kwm/inform.h; shift: x (n, width) += c (width) in every row */
   void (*likely)(kwm_device *d, const struct kwm_likely *likely);
   void (*inform)(kwm_device *d, const struct kwm_inform *inform);

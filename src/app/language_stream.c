@@ -74,7 +74,8 @@ static kwm_status allocate(struct kwm_language_stream *stream) {
       KWM_TRY(kwm_device_alloc(pieces[k].device, &at, (size_t)pieces[k].count * 4, "text as streams"));
     memcpy(pieces[k].at, &at, sizeof at);
   }
-  if (device != NULL) kwm_device_zero(device, stream->E, (size_t)(kwm_tensor_read_rows(model->types) * d) * sizeof(float));
+  if (device != NULL)
+    kwm_device_zero(device, stream->E, (size_t)(kwm_tensor_read_rows(model->types) * d) * sizeof(float));
   return KWM_OK;
 }
 
@@ -161,7 +162,8 @@ static const float *readout(struct kwm_language_stream *stream) {
   kwm_device *const device = stream->run->run->device;
   const int64_t size = model->types * model->width;
   if (device == NULL) return stream->means[KWM_TENSOR_EMBED];
-  if (!stream->copied) kwm_device_copy(device, stream->E, stream->means[KWM_TENSOR_EMBED], (size_t)size * sizeof(float));
+  if (!stream->copied)
+    kwm_device_copy(device, stream->E, stream->means[KWM_TENSOR_EMBED], (size_t)size * sizeof(float));
   stream->copied = !stream->moves;
   return stream->E;
 }

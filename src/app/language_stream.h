@@ -10,15 +10,15 @@ struct kwm_language_stream {
   struct kwm_language_run *run; /* borrowed */
   float *const *means;          /* borrowed: the weights that read, which may move */
   struct kwm_text_streams text;
-  int64_t steps;             /* windows of every stream */
-  int32_t *shifted;          /* (2, n): inputs, targets; owned */
-  int32_t *inputs, *targets; /* (streams, context) of one step; owned */
-  int32_t *aims;             /* (context, streams): its targets, time by time; owned */
-  float *y, *turned;         /* (streams, context, width), (context, streams, width); owned */
-  float *facts, *W;          /* (context, streams, FACTS); (types, width): a device's read-out; owned */
+  int64_t steps;                      /* windows of every stream */
+  int32_t *shifted;                   /* (2, n): inputs, targets; owned */
+  int32_t *inputs, *targets;          /* (streams, context) of one step; owned */
+  int32_t *aims;                      /* (context, streams): its targets, time by time; owned */
+  float *y, *turned;                  /* (streams, context, width), (context, streams, width); owned */
+  float *facts, *W;                   /* (context, streams, FACTS); (types, width): a device's read-out; owned */
   float *rows, *row_facts, *room, *E; /* E: (types, width), padded: the read-out as it was copied */
-  int32_t *row_targets; /* what is read at once, where the device says; owned */
-  bool moves, copied; /* the means may be others with every window; E is of them as they are */
+  int32_t *row_targets;               /* what is read at once, where the device says; owned */
+  bool moves, copied;                 /* the means may be others with every window; E is of them as they are */
   struct kwm_shift_counts counts;
   struct kwm_shift_facts words;
   struct kwm_domains domains; /* stream.kind topics; else count 0 */
@@ -31,7 +31,7 @@ struct kwm_language_sum {
   double surprisal, entropy, seconds; /* summed; seconds without the first window, in which a device gets its kernels */
   double operations, bytes;           /* a token; kept beside weights and states */
   double count[KWM_LANGUAGE_BINS], sure[KWM_LANGUAGE_BINS], hit[KWM_LANGUAGE_BINS]; /* by the largest probability */
-  int64_t tokens, timed; /* timed: of the seconds */
+  int64_t tokens, timed;                                                            /* timed: of the seconds */
   double *curve; /* (steps, 2) surprisal and entropy of each window; owned */
   double
       *first; /* (domains + 1) mean surprisal of the first domain's held-out text, before all and after each; owned */

@@ -8,9 +8,9 @@ static __device__ float warp_sum(float mine) {
   return mine;
 }
 
-/* S = I / prior + K and, right of it, K share for each side (q, q + SIDES). Sides: of the new rows the sum, and of stream
-   0 what each sees of the watched direction; share (SIDES, q) of each row in it, w (SIDES, q) of each row in P times it
-   over the prior. */
+/* S = I / prior + K and, right of it, K share for each side (q, q + SIDES). Sides: of the new rows the sum, and of
+   stream 0 what each sees of the watched direction; share (SIDES, q) of each row in it, w (SIDES, q) of each row in P
+   times it over the prior. */
 struct update {
   struct low low;
   float *S, *share, *w;

@@ -1,6 +1,6 @@
-/* What inform_low and shrink_low share (kwm/inform.h): a block to a stream, its small matrices in shared memory, U where
-   it is. All threads work on the small matrices together and meet once a step: what takes long there is the way from
-   one step to the next, not the operations. */
+/* What inform_low and shrink_low share (kwm/inform.h): a block to a stream, its small matrices in shared memory, U
+   where it is. All threads work on the small matrices together and meet once a step: what takes long there is the way
+   from one step to the next, not the operations. */
 #pragma once
 
 #include "cuda_map.cuh"

@@ -75,8 +75,8 @@ template <int ONCE> static __global__ void __launch_bounds__(CUDA_THREADS) tally
 }
 
 void cuda_blocks_tally(const struct kwm_tally *of, cudaStream_t stream) {
-  const bool vectors = of->ld % 4 == 0 && cuda_aligned(of->logits) && cuda_aligned(of->sums) && cuda_aligned(of->told) &&
-                       cuda_aligned(of->half);
+  const bool vectors = of->ld % 4 == 0 && cuda_aligned(of->logits) && cuda_aligned(of->sums) &&
+                       cuda_aligned(of->told) && cuda_aligned(of->half);
   const int64_t pieces = vectors ? (of->classes + 3) / 4 : of->classes, rows = of->n * of->groups;
   const int64_t wanted = TALLY_BLOCKS / rows > 0 ? TALLY_BLOCKS / rows : 1;
   const dim3 grid((unsigned)(wanted < cuda_blocks(pieces) ? wanted : cuda_blocks(pieces)), (unsigned)rows);

@@ -96,7 +96,7 @@ void cuda_inform_likely(const struct kwm_likely *likely, cudaStream_t stream);
 void cuda_inform_take(const struct kwm_inform *inform, cudaStream_t stream);
 void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
 
-/* cuda_blocks.cu, cuda_tally.cu */
+/* cuda_blocks.cu, cuda_shrink.cu, cuda_tally.cu */
 void cuda_blocks_inform(const struct kwm_inform_low *inform, cudaStream_t stream);
 void cuda_blocks_shrink(const struct kwm_inform_low *inform, cudaStream_t stream);
 void cuda_blocks_tally(const struct kwm_tally *tally, cudaStream_t stream);

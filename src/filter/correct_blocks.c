@@ -60,8 +60,8 @@ kwm_status correct_blocks_create(kwm_correct *correct) {
   return allocate(correct);
 }
 
-/* The offsets take `steps` tokens in, whose rows are in A. What is left of low rank's rows then is not needed before the
-   next block's, and is worked out beside what comes until then. */
+/* The offsets take `steps` tokens in, whose rows are in A. What is left of low rank's rows then is not needed before
+   the next block's, and is worked out beside what comes until then. */
 void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
@@ -199,8 +199,7 @@ static void copy_weights(kwm_correct *correct) {
   kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
                   (size_t)(spec->classes * spec->width) * sizeof(float));
   if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * spec->width, dev->change, dev->W);
-  if (in_halves(spec))
-    kwm_tensor_of(spec->device)->narrow(spec->device, dev->ld * spec->width, dev->W, dev->half_W);
+  if (in_halves(spec)) kwm_tensor_of(spec->device)->narrow(spec->device, dev->ld * spec->width, dev->W, dev->half_W);
   correct->copied = true;
 }
 
@@ -215,7 +214,8 @@ void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, con
     kwm_device_put(spec->device, dev->targets, targets + from * n, (size_t)(some * n) * sizeof *targets);
     for (int64_t first = 0; first < some; first += every) {
       const int64_t now = some - first < every ? some - first : every;
-      kwm_device_put(spec->device, dev->y + first * n * d, y + (from + first) * n * d, (size_t)(now * n * d) * sizeof *y);
+      kwm_device_put(spec->device, dev->y + first * n * d, y + (from + first) * n * d,
+                     (size_t)(now * n * d) * sizeof *y);
       block(correct, first, now, square);
     }
     kwm_device_get(spec->device, facts + from * n * KWM_TOKEN_FACTS, dev->facts,

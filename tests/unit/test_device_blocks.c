@@ -341,7 +341,8 @@ static void test_broken(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_tally), cmocka_unit_test(test_half), cmocka_unit_test(test_lean), cmocka_unit_test(test_shift),
-    cmocka_unit_test(test_steer), cmocka_unit_test(test_low),  cmocka_unit_test(test_broken),
+    cmocka_unit_test(test_tally),  cmocka_unit_test(test_half),  cmocka_unit_test(test_lean),
+    cmocka_unit_test(test_shift),  cmocka_unit_test(test_steer), cmocka_unit_test(test_low),
+    cmocka_unit_test(test_broken),
 };
 DEVICE_TEST_MAIN(tests)
