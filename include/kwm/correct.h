@@ -61,6 +61,7 @@ struct kwm_correct_spec {
   double bias, bias_decay;   /* v0, 0: no bias; its a */
   double readout;            /* v at first of W's rows, 0: they stay; in blocks */
   int64_t window;            /* tokens over which the contraction of the error is watched (55) */
+  bool half;                 /* lowrank, full, in blocks: where the device has them, 16-bit products for the scores */
   bool outside;              /* rows of information come from outside (take), for an offset that W does not read; full
                                 (observed) or lowrank, no bias; classes: any */
   const float *W;            /* (classes, width) borrowed, the host's */
@@ -87,6 +88,9 @@ void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits);
    goes on. y (steps, streams, width), targets (steps, streams); facts (steps, streams, KWM_TOKEN_FACTS) <- as in
    kwm/tensor.h. All are the host's. */
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+
+/* W was changed from outside: runs in blocks, which keep a copy, read it anew. */
+void kwm_correct_moved(kwm_correct *correct);
 
 /* outside: the offsets (streams, width) as they are; the place of rows (streams, *rows, width) that `steps` tokens of
    each stream make, every at most, both where the device says; and, when they are there, with the host's facts (steps,

@@ -25,6 +25,7 @@ struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run 
                                    .rank = config->correction.rank,
                                    .top = config->correction.top,
                                    .readout = config->correction.readout,
+                                   .half = is(config->precision, "bfloat16"),
                                    .adapt = config->correction.adapt,
                                    .every = config->correction.every,
                                    .rows = config->correction.rows,

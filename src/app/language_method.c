@@ -54,6 +54,7 @@ static void corrected_window(struct pass *pass, int64_t step) {
     kwm_language_deep_run(pass->deep, pass->correct, stream, pass->facts);
   } else {
     kwm_language_stream_fetch(pass->stream, pass->moving != NULL ? pass->correct : NULL);
+    if (pass->moving != NULL) kwm_correct_moved(pass->correct);
     kwm_correct_run(pass->correct, stream->text.context, stream->turned, stream->aims, pass->facts);
   }
   kwm_language_sum_facts(&pass->sums[KWM_METHOD_CORRECTED], stream, step, pass->facts);
@@ -102,6 +103,7 @@ static kwm_status look_back(struct pass *pass, int64_t at) {
   kwm_correct *correct = NULL;
   if (probe == NULL) return KWM_OK;
   probe->means = pass->stream->means;
+  probe->copied = false;
   const kwm_status status = pass->correct != NULL ? kwm_language_stream_correct(probe, &correct) : KWM_OK;
   KWM_TRY(kwm_agree(probe->run->run->layout.world, status));
   for (int64_t step = 0; step < probe->steps; step++) {
@@ -127,6 +129,7 @@ static kwm_status read_text(struct pass *pass) {
     corrected_window(pass, step);
     cached_window(pass, step);
     move(pass);
+    for (int k = 0; k < KWM_METHODS && step == 0 && stream->steps > 1; k++) pass->sums[k].seconds = 0;
     const int64_t next = (step + 1) * stream->text.context;
     while (domain < stream->domains.count && (step + 1 == stream->steps || next >= stream->domains.start[domain + 1]))
       KWM_TRY(look_back(pass, ++domain));
@@ -180,6 +183,7 @@ kwm_status kwm_language_methods(struct kwm_language_stream *stream, struct kwm_l
   struct pass pass = {.stream = stream, .moving = moving, .probe = probe, .sums = sums};
   float *const *const before = stream->means;
   if (moving != NULL) stream->means = kwm_language_moving_means(moving);
+  stream->moves = moving != NULL, stream->copied = false;
   kwm_language_share(stream->run->language, stream->means);
   kwm_status status = kwm_agree(stream->run->run->layout.world, open_pass(&pass));
   if (status == KWM_OK) status = read_text(&pass);

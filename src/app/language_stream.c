@@ -77,11 +77,12 @@ static kwm_status allocate(struct kwm_language_stream *stream) {
                 {&stream->y, rows * d, NULL},
                 {&stream->turned, rows * d, NULL},
                 {&stream->facts, rows * KWM_TOKEN_FACTS, NULL},
-                {&stream->host_facts, reads * KWM_TOKEN_FACTS, NULL},
+                {&stream->host_facts, rows * KWM_TOKEN_FACTS, NULL},
                 {&stream->rows, reads * d, device},
-                {&stream->row_facts, reads * KWM_TOKEN_FACTS, device},
+                {&stream->row_facts, rows * KWM_TOKEN_FACTS, device},
                 {&stream->row_targets, reads, device},
                 {&stream->room, room, device},
+                {&stream->E, device != NULL ? kwm_tensor_read_rows(model->types) * d : 0, device},
                 {&stream->W, device != NULL ? model->types * d : 0, NULL}};
   for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++) {
     void *at = NULL;
@@ -89,6 +90,8 @@ static kwm_status allocate(struct kwm_language_stream *stream) {
       KWM_TRY(kwm_device_alloc(pieces[k].device, &at, (size_t)pieces[k].count * 4, "text as streams"));
     memcpy(pieces[k].at, &at, sizeof at);
   }
+  if (device != NULL)
+    kwm_device_zero(device, stream->E, (size_t)(kwm_tensor_read_rows(model->types) * d) * sizeof(float));
   const int owner = stream->run->run->layout.owner, owners = stream->run->run->layout.owners;
   stream->inputs = stream->batch + owner * rows;
   stream->targets = stream->batch + (owners + owner) * rows;
@@ -148,7 +151,7 @@ kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct k
 void kwm_language_stream_fini(struct kwm_language_stream *stream) {
   void *const owned[] = {stream->shifted, stream->batch, stream->aims, stream->y,
                          stream->turned,  stream->facts, stream->W,    stream->host_facts};
-  void *const there[] = {stream->rows, stream->row_facts, stream->row_targets, stream->room};
+  void *const there[] = {stream->rows, stream->row_facts, stream->row_targets, stream->room, stream->E};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_free(owned[k]);
   for (size_t k = 0; k < sizeof there / sizeof there[0] && stream->run != NULL; k++)
     kwm_device_free(stream->run->run->device, there[k]);
@@ -181,18 +184,30 @@ void kwm_language_stream_read(struct kwm_language_stream *stream) {
   kwm_language_stream_turn(stream);
 }
 
-/* facts <- rows [first, first + n) of host_facts, stream by stream there, time by time here. */
-static void turn_facts(struct kwm_language_stream *stream, int64_t first, int64_t n) {
-  const int64_t context = stream->text.context;
-  for (int64_t r = 0; r < n; r++) {
-    const int64_t s = (first + r) / context, t = (first + r) % context;
-    memcpy(stream->facts + (t * stream->own + s) * KWM_TOKEN_FACTS, stream->host_facts + r * KWM_TOKEN_FACTS,
-           KWM_TOKEN_FACTS * sizeof(float));
-  }
+/* facts, time by time, <- host_facts, stream by stream. */
+static void turn_facts(struct kwm_language_stream *stream) {
+  const int64_t own = stream->own, context = stream->text.context;
+  for (int64_t s = 0; s < own; s++)
+    for (int64_t t = 0; t < context; t++)
+      memcpy(stream->facts + (t * own + s) * KWM_TOKEN_FACTS, stream->host_facts + (s * context + t) * KWM_TOKEN_FACTS,
+             KWM_TOKEN_FACTS * sizeof(float));
+}
+
+/* The read-out of the means, on a device a copy with the rows that it wants. */
+static const float *readout(struct kwm_language_stream *stream) {
+  const struct kwm_transformer *const model = &stream->run->model;
+  kwm_device *const device = stream->run->run->device;
+  const int64_t size = model->types * model->width;
+  if (device == NULL) return stream->means[KWM_TENSOR_EMBED];
+  if (!stream->copied)
+    kwm_device_copy(device, stream->E, stream->means[KWM_TENSOR_EMBED], (size_t)size * sizeof(float));
+  stream->copied = !stream->moves;
+  return stream->E;
 }
 
 void kwm_language_stream_score(struct kwm_language_stream *stream) {
   kwm_device *const device = stream->run->run->device;
+  const float *const E = readout(stream);
   const int64_t all = stream->own * stream->text.context, d = stream->run->model.width;
   for (int64_t first = 0; first < all; first += stream->reads) {
     const int64_t n = all - first < stream->reads ? all - first : stream->reads;
@@ -200,16 +215,17 @@ void kwm_language_stream_score(struct kwm_language_stream *stream) {
                                   .classes = stream->run->model.types,
                                   .width = d,
                                   .y = stream->rows,
-                                  .E = stream->means[KWM_TENSOR_EMBED],
+                                  .E = E,
+                                  .padded = device != NULL,
                                   .targets = stream->row_targets,
-                                  .facts = stream->row_facts,
+                                  .facts = stream->row_facts + first * KWM_TOKEN_FACTS,
                                   .room = stream->room};
     kwm_device_put(device, stream->rows, stream->y + first * d, (size_t)(n * d) * sizeof(float));
     kwm_device_put(device, stream->row_targets, stream->targets + first, (size_t)n * sizeof(int32_t));
     kwm_tensor_of(device)->read(device, &read);
-    kwm_device_get(device, stream->host_facts, stream->row_facts, (size_t)(n * KWM_TOKEN_FACTS) * sizeof(float));
-    turn_facts(stream, first, n);
   }
+  kwm_device_get(device, stream->host_facts, stream->row_facts, (size_t)(all * KWM_TOKEN_FACTS) * sizeof(float));
+  turn_facts(stream);
 }
 
 double kwm_language_stream_operations(const struct kwm_transformer *model) {

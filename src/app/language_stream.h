@@ -11,18 +11,20 @@ struct kwm_language_stream {
   struct kwm_language_run *run; /* borrowed */
   float *const *means;          /* borrowed: the weights that read, which may move */
   struct kwm_text_streams text;
-  int64_t steps;             /* windows of every stream */
-  int64_t first, own;        /* streams [first, first + own) are this rank's */
-  int32_t *shifted;          /* (2, n): inputs, targets; owned */
-  int32_t *batch;            /* (2, ranks own, context): of one step, of which this rank's are */
-  int32_t *inputs, *targets; /* (own, context) of it; borrowed */
-  int32_t *aims;             /* (context, own): its targets, time by time; owned */
-  float *y, *turned;         /* (own, context, width), (context, own, width); owned */
-  float *facts, *W;          /* (context, own, FACTS); (types, width): a device's read-out; owned */
-  int64_t reads;             /* rows that are read at once */
-  float *rows, *row_facts, *host_facts, *room;
-  int32_t *row_targets;     /* what is read at once, where the device says, but for host_facts; owned */
-  struct kwm_shared shared; /* over ranks; unused by one alone */
+  int64_t steps;                 /* windows of every stream */
+  int64_t first, own;            /* streams [first, first + own) are this rank's */
+  int32_t *shifted;              /* (2, n): inputs, targets; owned */
+  int32_t *batch;                /* (2, ranks own, context): of one step, of which this rank's are */
+  int32_t *inputs, *targets;     /* (own, context) of it; borrowed */
+  int32_t *aims;                 /* (context, own): its targets, time by time; owned */
+  float *y, *turned;             /* (own, context, width), (context, own, width); owned */
+  float *facts, *W;              /* (context, own, FACTS); (types, width): a device's read-out; owned */
+  int64_t reads;                 /* rows that are read at once */
+  float *rows, *room, *E;        /* what is read at once; (types, width), padded: the read-out as it was copied */
+  int32_t *row_targets;          /* all where the device says; owned */
+  float *row_facts, *host_facts; /* (own, context, FACTS), where the device says, and here; owned */
+  bool moves, copied;            /* the means may be others with every window; E is of them as they are */
+  struct kwm_shared shared;      /* over ranks; unused by one alone */
   struct kwm_shift_counts counts;
   struct kwm_shift_facts words;
   struct kwm_domains domains; /* stream.kind topics; else count 0 */
@@ -34,9 +36,10 @@ enum { KWM_LANGUAGE_BINS = 15 };
    streams together, in their order: the same bits on any number of ranks. */
 struct kwm_language_sum {
   double surprisal, entropy;      /* summed */
-  double seconds;                 /* this rank's; then the slowest one's */
+  double seconds;                 /* this rank's without the first window, in which a device gets its kernels; then
+                                     the slowest one's */
   double operations, bytes;       /* a token; kept beside weights and states; then of all ranks together */
-  int64_t tokens;                 /* of all ranks */
+  int64_t tokens, timed;          /* of all ranks; of the seconds */
   int64_t n;                      /* numbers of a part */
   double *parts;                  /* (streams, n); owned. Of the first, which ends with all of them: */
   double *curve;                  /* (steps, 2) surprisal and entropy of each window */

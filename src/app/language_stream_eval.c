@@ -68,7 +68,7 @@ static void print_sum(const struct kwm_language_stream *stream, const char *name
                       const struct kwm_language_sum *fixed) {
   printf("%s_perplexity\t%.3f\n", name, perplexity(sum));
   if (sum != fixed) printf("%s_over_static\t%.4f\n", name, perplexity(sum) / perplexity(fixed));
-  printf("%s_seconds_per_token\t%.3e\n", name, sum->seconds / (double)sum->tokens);
+  printf("%s_seconds_per_token\t%.3e\n", name, sum->seconds / (double)sum->timed);
   if (sum != fixed) printf("%s_time_over_static\t%.3f\n", name, sum->seconds / fixed->seconds);
   printf("%s_operations_per_token\t%.4e\n", name, sum->operations);
   printf("%s_bytes\t%.4e\n", name, sum->bytes);

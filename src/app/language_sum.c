@@ -9,7 +9,8 @@ static double *part_of(const struct kwm_language_sum *sum, int64_t stream) {
 kwm_status kwm_language_sum_open(struct kwm_language_sum *sum, const struct kwm_language_stream *stream, bool wanted) {
   const int64_t streams = stream->text.streams, windows = 2 * stream->steps;
   const int64_t n = windows + 3 * KWM_LANGUAGE_BINS + stream->domains.count + 1;
-  *sum = (struct kwm_language_sum){.tokens = wanted ? stream->steps * streams * stream->text.context : 0, .n = n};
+  const int64_t rows = streams * stream->text.context, all = stream->steps * rows;
+  *sum = (struct kwm_language_sum){.tokens = wanted ? all : 0, .timed = all > rows ? all - rows : all, .n = n};
   KWM_TRY(kwm_alloc((void **)&sum->parts, (size_t)(streams * n) * sizeof *sum->parts, "curve"));
   sum->curve = sum->parts;
   sum->count = sum->curve + windows;

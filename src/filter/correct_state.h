@@ -16,6 +16,7 @@ struct correct_device {
   float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
   float *sums, *told, *U, *W;    /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
+  uint16_t *half, *half_W;       /* sums and W in 16 bits; NULL: products in float */
   int32_t *known, *since;        /* lowrank: (1) */
   float *change, *turned, *vary; /* rows of W: (ld, width) what is added, and its score; (ld) variances */
   float *trend, *pull;           /* what adapts: (width), (2); else NULL */
@@ -36,6 +37,7 @@ struct kwm_correct {
   double *K;               /* lowrank: (streams, rank, rank) UUᵀ */
   int64_t *known;          /* lowrank: (streams) rows of U so far */
   struct correct_device dev;
+  bool copied;          /* in blocks: dev.W is of W as it is */
   double noise, weight; /* q and 1 over R's scale, as they are now */
   double *trend;        /* of the host, what adapts: (streams, r), inform.h's; else NULL */
   double pull[2];       /* of the run at hand, all streams: inform.h's */
