@@ -45,7 +45,7 @@ check_files() {
 
     BEGIN {
       room("base", 0, "base.h fault.h log.h rng.h")
-      room("backend", 1, "backend.h device.h device_facts.h device_ops.h inform.h lane.h tensor.h treesum.h")
+      room("backend", 1, "backend.h device.h device_facts.h device_ops.h inform.h lane.h read.h tensor.h treesum.h")
       room("par", 2, "par.h link.h")
       room("io", 3, "ckpt.h report.h watch.h array.h")
       room("lin", 3, "lin.h space.h segment.h monomials.h health.h consistency.h change.h tasks.h")

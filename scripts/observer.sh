@@ -1,24 +1,25 @@
 #!/bin/bash
-# usage: observer.sh FOLDER RUN [tune | shifts | single | own | low | drift ...]: the evaluations behind analysis/observer.tsv of a language model
+# usage: observer.sh FOLDER RUN [tune | shifts | rows | single | own | low | drift ...]: the evaluations behind analysis/observer.tsv of a language model
 # trained before (kwm train jobs/wikitext2.yaml --output RUN), on the texts in FOLDER; output of each goes to runs/observer, all together
 # as a table to standard output. GPUS: how many GPUs (default 1; 0: a host), JOBS: evaluations at once (default 2 a GPU), OWN: a text of
 # your own for `own`, KWM: the program, RUNS: where to, JOB: what drift trains.
 #   tune    on validation text: bias, its decay, rates of moving weights; what is best is used by the parts after it
 #   shifts  clean, and three shifts with three seeds: correction, bias, cache, moving weights, with and without correction
+#   rows    the same shifts and seeds: rows of the read-out beside bias, beside weights that move by RMS and by SGD, and on top of them
 #   single  clean and vocab-permute once more, all of the text as one stream
 #   own     the same on the text OWN, as it is and with every two neighbours exchanged; tuned by nothing
 #   low     low rank, bias and full in blocks of tokens beside the full one token by token, one evaluation a GPU, for times
-#   drift   documents by topic, a shift that comes and goes, learned while they are read: adam, kalman, with correction
+#   drift   documents by topic, a shift that comes and goes, learned while they are read, in 64 and in 16 streams: adam, kalman, with correction
 # SEEDS: of the shifts (default "1 2 3"). Without tune, what tuning on the model of jobs/wikitext2.yaml gave is used.
 set -eu -o pipefail
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 if [ $# -lt 2 ]; then
-  echo "usage: observer.sh FOLDER RUN [tune | shifts | single | own | low | drift ...]" >&2
+  echo "usage: observer.sh FOLDER RUN [tune | shifts | rows | single | own | low | drift ...]" >&2
   exit 2
 fi
 export KWM_DATA=$1 run=$2
 shift 2
-[ $# -gt 0 ] || set -- tune shifts single own low drift
+[ $# -gt 0 ] || set -- tune shifts rows single own low drift
 . "$root/scripts/env.sh"
 export kwm=${KWM:-$root/build/release/kwm} out=${RUNS:-runs}/observer gpus=${GPUS:-1}
 jobs=${JOBS:-$((gpus > 0 ? 2 * gpus : 2))}
@@ -121,6 +122,17 @@ shifts() {
   } | queue
 }
 
+rows() {
+  local seed shift keys="$words correction.every=16 correction.readout=1e-3"
+  for seed in ${SEEDS:-1 2 3}; do
+    for shift in none token-dropout vocab-permute both; do
+      [ $shift$seed = none1 ] || [ $shift != none ] || continue
+      echo "rows-rms-$shift-$seed $run $streams shift.kind=$shift shift.seed=$seed $keys baseline.kind=rms baseline.rate=.0003"
+      echo "rows-sgd-$shift-$seed $run $streams shift.kind=$shift shift.seed=$seed $keys baseline.kind=dynamic baseline.rate=.1"
+    done
+  done | queue
+}
+
 single() {
   local streams=correction.streams=1
   { pieces single-clean-1 shift.kind=none
@@ -153,19 +165,28 @@ low() {
   done | queue
 }
 
+# What learns in so many streams: keys, a line each.
+learners() {
+  local rates=".0005 .001 .002" bound=1e-3 rate noise
+  [ "$1" -gt 16 ] || rates=".00025 .0005 .001" bound=3e-4
+  for rate in $rates; do echo "learner=adam adam.rate=$rate train.warmup=20"; done
+  for noise in 1e-4 4e-4; do echo "filter.process_noise=$noise filter.evidence_rate=.02 filter.trust_region=$bound train.warmup=5"; done
+}
+
 drift() {
-  local constant="train.schedule=constant train.warmup=20 train.epochs=1 train.max_steps=1 model.dropout=0 model.dropout_embedding=0" k=0
-  local text="correction.split=train stream.kind=topics stream.tasks=4 correction.streams=64 correction.curve=true"
-  local toggled="shift.kind=vocab-permute shift.schedule=12000-20000" keys which
-  for keys in "learner=adam adam.rate=.001" filter.trust_region=1e-3 "learner=adam adam.rate=.002" filter.trust_region=0; do
-    keys="sensitivity=adjoint filter.process_noise=4e-4 filter.evidence_rate=.02 $keys"
-    k=$((k + 1)) which=kalman
-    case $keys in *learner=adam*) which=adam ;; esac
-    rm -rf "$out/begin-$k"
-    "$kwm" train "${JOB:-$root/jobs/wikitext2.yaml}" --output "$out/begin-$k" $constant $keys >"$out/begin-$k.log" 2>&1 &
-    echo "drift-$which-$k $out/begin-$k $text $toggled baseline.kind=learner $low correction.bias=.1"
+  local constant="train.schedule=constant train.epochs=1 train.max_steps=1 model.dropout=0 model.dropout_embedding=0 sensitivity=adjoint"
+  local text="correction.split=train stream.kind=topics stream.tasks=4 correction.curve=true"
+  local toggled="shift.kind=vocab-permute shift.schedule=12000-20000" keys which n k=0
+  for n in 64 16; do
+    while read -r keys; do
+      k=$((k + 1)) which=kalman
+      case $keys in *learner=adam*) which=adam ;; esac
+      rm -rf "$out/begin-$k"
+      # shellcheck disable=SC2086 # keys are words
+      "$kwm" train "${JOB:-$root/jobs/wikitext2.yaml}" --output "$out/begin-$k" $constant train.batch=$n $keys </dev/null >"$out/begin-$k.log" 2>&1
+      echo "drift-$which-$n-$k $out/begin-$k $text correction.streams=$n $toggled baseline.kind=learner $low correction.bias=.1"
+    done < <(learners $n)
   done >"$out/drift.queue"
-  wait
   queue <"$out/drift.queue"
 }
 

@@ -1,7 +1,8 @@
 /* Correcting activations (equations.md (38)-(55)): an offset b on what the last stage reads its prediction from,
    p = softmax(W(y + b) + l), is a latent state with dynamics b <- a b + w; so is, if wanted, the vocabulary's bias l.
    The tokens that come are their measurements, and no weight changes. One filter a stream; streams run side by side.
-   Local.
+   Local, but for what ranks share whose streams differ (spec.shared): the noises that adapt and the rows of the
+   read-out follow the sums over all of them.
 
    full: P dense, (width, width). lowrank: P = (I / prior + UᵀU)⁻¹ with at most `rank` rows in U, so that whatever is
    not in U keeps the prior's variance: each token adds the row of its score; when U is full, the leading half of its
@@ -57,15 +58,18 @@ struct kwm_correct_spec {
   double bound;        /* nats by which a step may promise to lower surprisal, for each of its tokens, 0: any */
   double decay;        /* a, above 0, up to 1 */
   double adapt;        /* full, diag: rate at which noise and R's scale follow what is seen, once a run; 0: they stay */
-  double bias, bias_decay; /* v0, 0: no bias; its a */
-  double readout;          /* v at first of W's rows, 0: they stay; in blocks */
-  int64_t window;          /* tokens over which the contraction of the error is watched (55) */
-  bool outside;            /* rows of information come from outside (take), for an offset that W does not read; full
-                              (observed) or lowrank, no bias; classes: any */
-  const float *W;          /* (classes, width) borrowed, the host's */
-  const double *often;     /* (classes) how often each comes, for the cut; NULL: all alike */
-  kwm_device *device;      /* borrowed; NULL: the host */
-  const float *device_W;   /* W there */
+  double bias, bias_decay;   /* v0, 0: no bias; its a */
+  double readout;            /* v at first of W's rows, 0: they stay; in blocks */
+  int64_t window;            /* tokens over which the contraction of the error is watched (55) */
+  bool half;                 /* lowrank, full, in blocks: where the device has them, 16-bit products for the scores */
+  bool outside;              /* rows of information come from outside (take), for an offset that W does not read; full
+                                (observed) or lowrank, no bias; classes: any */
+  const float *W;            /* (classes, width) borrowed, the host's */
+  const double *often;       /* (classes) how often each comes, for the cut; NULL: all alike */
+  kwm_device *device;        /* borrowed; NULL: the host */
+  struct kwm_shared *shared; /* borrowed (kwm/par.h), NULL: this rank is alone; else run is collective over its mates,
+                                with adapt in as many runs on all, with readout in runs as long, too */
+  const float *device_W;     /* W there */
 };
 
 typedef struct kwm_correct kwm_correct;
@@ -84,6 +88,9 @@ void kwm_correct_logits(kwm_correct *correct, const float *y, float *logits);
    goes on. y (steps, streams, width), targets (steps, streams); facts (steps, streams, KWM_TOKEN_FACTS) <- as in
    kwm/tensor.h. All are the host's. */
 void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts);
+
+/* W was changed from outside: runs in blocks, which keep a copy, read it anew. */
+void kwm_correct_moved(kwm_correct *correct);
 
 /* outside: the offsets (streams, width) as they are; the place of rows (streams, *rows, width) that `steps` tokens of
    each stream make, every at most, both where the device says; and, when they are there, with the host's facts (steps,

@@ -53,6 +53,12 @@ void kwm_device_zero(kwm_device *device, void *at, size_t bytes);
 void kwm_device_begin(kwm_device *device);
 void kwm_device_wait(kwm_device *device);
 
+/* Work beside: the kernels (no products) asked for between aside(true) and aside(false) come after all that was asked
+   before and run beside what is asked for later, until rejoin: what comes after it, a wait too, comes after them. One
+   such piece comes after the other. A device may as well do it all in order. */
+void kwm_device_aside(kwm_device *device, bool begins);
+void kwm_device_rejoin(kwm_device *device);
+
 /* rows of `width` floats within the device, `to` and `from` floats from row to row. */
 void kwm_device_copy_rows(kwm_device *device, int64_t rows, int64_t width, float *to, int64_t ld_to, const float *from,
                           int64_t ld_from);

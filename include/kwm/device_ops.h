@@ -22,6 +22,8 @@ struct kwm_device_ops {
   void (*zero)(kwm_device *d, void *at, size_t bytes);
   void (*begin)(kwm_device *d); /* NULL: everything begins when it is asked for */
   void (*wait)(kwm_device *d);
+  void (*aside)(kwm_device *d, bool begins); /* NULL, both: in order */
+  void (*rejoin)(kwm_device *d);
 
   /* between devices; NULL: not offered */
   bool (*identity)(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);

@@ -43,9 +43,10 @@ struct kwm_inform {
 #define KWM_INFORM_TREND 0.9f /* what is kept of the trend from step to step */
 
 /* The same with P = (I / prior + UᵀU)⁻¹, in whose U (at most `rank` rows) the rows A come after the `known` ones, and
-   without a bound on the mean variance. When as many more no longer fit, the leading kwm_inform_keep of its right
-   singular vectors stay: one whose variance was v = 1 / (1 / prior + s²) gets the length that makes it a^2t v + t q, t
-   the tokens `since` the last time, or 0 where that is above the prior. */
+   without a bound on the mean variance. Then shrink_low, which reads and changes only U, known and since: where as many
+   rows more no longer fit, the leading kwm_inform_keep of U's right singular vectors stay: one whose variance was v =
+   1 / (1 / prior + s²) gets the length that makes it a^2t v + t q, t the tokens `since` the last time, or 0 where that
+   is above the prior. */
 struct kwm_inform_low {
   int64_t n, r, rows, rank;         /* rows <= rank <= KWM_INFORM_RANK, r <= KWM_INFORM_COORDINATES */
   int64_t tokens;                   /* that the rows are of */
@@ -62,12 +63,13 @@ static inline int64_t kwm_inform_keep(int64_t rank, int64_t rows) {
 
 /* The innovations of blocks of tokens: of stream s and group j of its tokens sums <- Σ onehot(target) - p, p =
    exp(logit - logit of the target - surprisal), and told, unless NULL, <- Σ p (1 - p). Token t is in group t groups /
-   steps. */
+   steps. half: where a device has products of 16-bit numbers (kwm/tensor.h), the sums rounded to 8 bits of mantissa. */
 struct kwm_tally {
   int64_t n, steps, groups, classes, ld; /* streams; 1 <= groups <= steps; rows are ld floats apart */
   const float *logits, *facts;           /* (steps, n, ld), (steps, n, KWM_TOKEN_FACTS) */
   const int32_t *targets;                /* (steps, n) */
-  float *sums, *told;                    /* (n, groups, ld) both */
+  float *sums, *told;                    /* (n, groups, ld) both; sums NULL with half: not wanted */
+  uint16_t *half;                        /* (n, groups, ld), or NULL */
 };
 
 /* Rows of a read-out W as states, each with a variance v of all of its coordinates: with what `groups` parts of the

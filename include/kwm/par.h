@@ -60,6 +60,20 @@ void kwm_par_sum_mates_f64(struct kwm_layout *layout, int64_t n, double *values)
 void kwm_par_sum_to_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum);
 void kwm_par_spread_from_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum);
 
+/* Sums over owners of what ranks share that work side by side, each on its own part of the data. init: rooms for pieces
+   of the longest sum; layout and device (NULL: the host) are borrowed; fini accepts a zeroed one. sum: collective over
+   mates: values (n), the device's, <- their sum in kwm_par_sum_mates' tree, the same bits with all; one owner: as they
+   were. */
+struct kwm_shared {
+  struct kwm_layout *layout;
+  kwm_device *device;
+  int64_t piece;
+  float *scratch, *staging; /* (piece) of the device, (2 piece) of the host; owned */
+};
+kwm_status kwm_shared_init(struct kwm_shared *shared, struct kwm_layout *layout, kwm_device *device, int64_t longest);
+void kwm_shared_fini(struct kwm_shared *shared);
+void kwm_shared_sum(struct kwm_shared *shared, int64_t n, float *values);
+
 /* This process's place among those on its host, by world rank. Collective over MPI_COMM_WORLD. */
 int kwm_par_local_rank(void);
 

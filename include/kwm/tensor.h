@@ -9,6 +9,7 @@
 
 #include "kwm/device.h"
 #include "kwm/inform.h"
+#include "kwm/read.h"
 
 /* What is dropped: element (row, column) of a (n, width) array is kept with probability 1 - rate and scaled by
    1 / (1 - rate), keyed by (seed, step, site, global row, column) alone (Philox, kwm_tensor_keep). rate 0: nothing. */
@@ -55,17 +56,6 @@ struct kwm_riccati_step {
 struct kwm_adam_step {
   float rate, beta1, beta2, epsilon, decay, scale;
   int64_t t;
-};
-
-/* Reading out: logits y Eᵀ, their innovations e against the targets, and the scores of both sides. */
-struct kwm_read {
-  int64_t n, classes, width;
-  const float *y, *E;     /* (n, width), (classes, width) */
-  const int32_t *targets; /* (n) in [0, classes) */
-  float *facts;           /* (n, KWM_TOKEN_FACTS) <- */
-  float *sy, *sE; /* (n, width) <- e E, (classes, width) += eᵀ y; sE NULL: not wanted; both: the facts alone */
-  bool half;      /* cuda: products of y, E and e rounded to 8 bits of mantissa (bfloat16), sums in float */
-  float *room;    /* kwm_tensor_read_room floats */
 };
 
 struct kwm_tensor_ops {
@@ -129,10 +119,14 @@ struct kwm_tensor_ops {
   /* The read-out as a whole: what gemm, categorical and two more gemms would give, at the device's best layout. */
   void (*read)(kwm_device *d, const struct kwm_read *read);
 
+  /* In bfloat16, sums in float; NULL: not there. to (n) <- x; C (m, n) <- A (m, k) B (k, n), n and k multiples of 8 */
+  void (*narrow)(kwm_device *d, int64_t n, const float *x, uint16_t *to);
+  void (*half_gemm)(kwm_device *d, int64_t m, int64_t n, int64_t k, const uint16_t *A, const uint16_t *B, float *C);
   /* kwm/inform.h; shift: x (n, width) += c (width) in every row */
   void (*likely)(kwm_device *d, const struct kwm_likely *likely);
   void (*inform)(kwm_device *d, const struct kwm_inform *inform);
   void (*inform_low)(kwm_device *d, const struct kwm_inform_low *inform);
+  void (*shrink_low)(kwm_device *d, const struct kwm_inform_low *inform);
   void (*tally)(kwm_device *d, const struct kwm_tally *tally);
   void (*lean)(kwm_device *d, const struct kwm_lean *lean);
   void (*steer)(kwm_device *d, const struct kwm_steer *steer);
@@ -142,8 +136,7 @@ struct kwm_tensor_ops {
 /* The table of a device; NULL: the host's. */
 const struct kwm_tensor_ops *kwm_tensor_of(const kwm_device *device);
 
-int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width); /* floats of norm_adjoint's scratch, and of read's room */
-int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half);
+int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width); /* floats of norm_adjoint's scratch */
 
 /* The host's table, and the keep rule of dropout: the factor of element (row, column), 0 or 1 / (1 - rate). */
 extern const struct kwm_tensor_ops kwm_tensor_host;

@@ -10,22 +10,22 @@
 struct kwm_language_cache {
   int64_t size, kept, at; /* kept: so far, at most size; at: where the next goes */
   double theta, share;
-  float *y;        /* (streams, size, width), a ring */
-  int32_t *tokens; /* (streams, size): what came after y */
+  float *y;        /* (own, size, width), a ring */
+  int32_t *tokens; /* (own, size): what came after y */
   float *weights;  /* (size) */
-  double *recalls; /* (context, streams): the cache's probability of a window's tokens; -1: it was empty */
+  double *recalls; /* (context, own): the cache's probability of a window's tokens; -1: it was empty */
 };
 
 kwm_status kwm_language_cache_create(struct kwm_language_cache **cache, const struct kwm_language_stream *stream) {
   const struct kwm_config *const config = &stream->run->run->config;
-  const int64_t streams = stream->text.streams, d = stream->run->model.width, size = config->baseline.window;
+  const int64_t own = stream->own, d = stream->run->model.width, size = config->baseline.window;
   KWM_TRY(kwm_alloc((void **)cache, sizeof **cache, "cache"));
   struct kwm_language_cache *const made = *cache;
   made->size = size, made->theta = config->baseline.theta, made->share = config->baseline.share;
-  KWM_TRY(kwm_alloc((void **)&made->y, (size_t)(streams * size * d) * sizeof *made->y, "cache"));
-  KWM_TRY(kwm_alloc((void **)&made->tokens, (size_t)(streams * size) * sizeof *made->tokens, "cache"));
+  KWM_TRY(kwm_alloc((void **)&made->y, (size_t)(own * size * d) * sizeof *made->y, "cache"));
+  KWM_TRY(kwm_alloc((void **)&made->tokens, (size_t)(own * size) * sizeof *made->tokens, "cache"));
   KWM_TRY(kwm_alloc((void **)&made->weights, (size_t)size * sizeof *made->weights, "cache"));
-  return kwm_alloc((void **)&made->recalls, (size_t)(streams * stream->text.context) * sizeof *made->recalls, "cache");
+  return kwm_alloc((void **)&made->recalls, (size_t)(own * stream->text.context) * sizeof *made->recalls, "cache");
 }
 
 void kwm_language_cache_destroy(struct kwm_language_cache *cache) {
@@ -53,10 +53,10 @@ static double recall(struct kwm_language_cache *cache, int64_t s, int64_t d, con
 }
 
 void kwm_language_cache_recall(struct kwm_language_cache *cache, const struct kwm_language_stream *stream) {
-  const int64_t streams = stream->text.streams, d = stream->run->model.width;
+  const int64_t own = stream->own, d = stream->run->model.width;
   for (int64_t t = 0; t < stream->text.context; t++) {
-    for (int64_t s = 0; s < streams; s++) {
-      const int64_t at = t * streams + s, to = s * cache->size + cache->at;
+    for (int64_t s = 0; s < own; s++) {
+      const int64_t at = t * own + s, to = s * cache->size + cache->at;
       const float *const y = stream->turned + at * d;
       cache->recalls[at] = cache->kept > 0 ? recall(cache, s, d, y, stream->aims[at]) : -1;
       memcpy(cache->y + to * d, y, (size_t)d * sizeof *y);
@@ -68,9 +68,10 @@ void kwm_language_cache_recall(struct kwm_language_cache *cache, const struct kw
 }
 
 double kwm_language_cache_mix(const struct kwm_language_cache *cache, const struct kwm_language_stream *stream,
-                              const float *facts) {
+                              int64_t s, const float *facts) {
   double sum = 0;
-  for (int64_t at = 0; at < stream->text.streams * stream->text.context; at++) {
+  for (int64_t t = 0; t < stream->text.context; t++) {
+    const int64_t at = t * stream->own + s;
     const double p = exp(-(double)facts[at * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL]);
     const double share = cache->recalls[at] >= 0 ? cache->share : 0;
     sum -= log((1 - share) * p + share * cache->recalls[at]);

@@ -10,7 +10,7 @@ struct kwm_language_deep {
 };
 
 static kwm_status open_correct(const struct kwm_language_stream *stream, kwm_correct **correct) {
-  struct kwm_correct_spec spec = kwm_language_correct_spec(stream->run, stream->text.streams, NULL, NULL);
+  struct kwm_correct_spec spec = kwm_language_correct_spec(stream->run, stream->own, NULL, NULL);
   spec.outside = true;
   spec.device = stream->run->run->device;
   return kwm_correct_create(correct, &spec);
@@ -28,7 +28,7 @@ kwm_status kwm_language_deep_create(struct kwm_language_deep **deep, const struc
   KWM_TRY(kwm_alloc((void **)deep, sizeof **deep, "offset within the model"));
   (*deep)->every = config->correction.every;
   (*deep)->spec = (struct kwm_tail_spec){
-      .device = stream->run->run->device, .model = model, .sequences = stream->text.streams, .layer = (int)layer};
+      .device = stream->run->run->device, .model = model, .sequences = stream->own, .layer = (int)layer};
   KWM_TRY(kwm_tail_create(&(*deep)->tail, &(*deep)->spec));
   return open_correct(stream, correct);
 }
@@ -41,11 +41,11 @@ void kwm_language_deep_destroy(struct kwm_language_deep *deep) {
 
 void kwm_language_deep_run(struct kwm_language_deep *deep, kwm_correct *correct,
                            const struct kwm_language_stream *stream, float *facts) {
-  const int64_t context = stream->text.context, streams = stream->text.streams;
+  const int64_t context = stream->text.context, own = stream->own;
   kwm_tail_open(deep->tail, stream->means, stream->inputs, stream->targets);
   for (int64_t first = 0; first < context; first += deep->every) {
     const int64_t n = context - first < deep->every ? context - first : deep->every;
-    float *const of = facts + first * streams * KWM_TOKEN_FACTS;
+    float *const of = facts + first * own * KWM_TOKEN_FACTS;
     int64_t groups;
     float *const rows = kwm_correct_rows(correct, n, &groups);
     kwm_tail_offset(deep->tail, first, kwm_correct_offsets(correct));

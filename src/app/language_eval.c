@@ -41,6 +41,7 @@ static kwm_status eval(struct kwm_language_run *language, kwm_ckpt *ckpt) {
   struct kwm_language_score valid, test, drawn[2] = {{0}};
   struct kwm_run *const run = language->run;
   KWM_TRY(kwm_language_run_layout(language));
+  if (kwm_language_stream_is(&run->config)) kwm_language_stream_divide(language, run->config.correction.streams);
   KWM_TRY(kwm_language_run_read(language));
   KWM_TRY(kwm_run_open_device(run));
   KWM_TRY(kwm_language_run_build(language));

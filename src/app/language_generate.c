@@ -144,6 +144,10 @@ static kwm_status open_and_generate(struct kwm_language_run *language, kwm_ckpt 
 
 kwm_status kwm_language_generate(struct kwm_run *run, kwm_ckpt *ckpt, const char *text, size_t bytes) {
   struct kwm_language_run language = {.run = run};
+  struct kwm_layout world;
+  kwm_par_world(&world);
+  KWM_CHECK(world.size == 1, KWM_ERR_USAGE, "ranks: wanted 1 with generate (a text is one stream), found %d",
+            world.size);
   KWM_TRY(kwm_language_stream_fit(&run->config, 1));
   const kwm_status status = open_and_generate(&language, ckpt, text, bytes);
   kwm_language_run_fini(&language);

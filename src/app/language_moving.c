@@ -57,18 +57,19 @@ static kwm_status allocate(struct kwm_language_moving *moving) {
   return KWM_OK;
 }
 
-/* One window's gradient. */
-static void differentiate(struct kwm_language_moving *moving, const int32_t *inputs, const int32_t *targets,
-                          struct kwm_reading *reading) {
+/* The gradient of the window in the stream's inputs and targets, of all ranks' streams. */
+static void differentiate(struct kwm_language_moving *moving, struct kwm_reading *reading) {
   struct kwm_language_run *const run = moving->stream->run;
   const struct kwm_sink sink = {
       .context = moving, .matrix = take_matrix, .vector = take_vector, .reading = take_reading};
-  const struct kwm_language_batch batch = {.ids = inputs, .targets = targets};
+  const struct kwm_language_batch batch = kwm_language_stream_batch(moving->stream);
   for (int t = 0; t < run->model.n_tensors; t++)
     kwm_device_zero(moving->device, moving->score[t], (size_t)size_of(&run->model, t) * sizeof(float));
   moving->seen = 0;
   kwm_language_share(run->language, moving->mean);
   kwm_language_step(run->language, moving->mean, &batch, &sink, reading);
+  for (int t = 0; t < run->model.n_tensors; t++)
+    kwm_shared_sum(&moving->stream->shared, size_of(&run->model, t), moving->score[t]);
 }
 
 /* mean += rate gradient over the root of its mean square, which the gradient moves first. */
@@ -94,8 +95,9 @@ static kwm_status measure(struct kwm_language_moving *moving) {
   const int64_t steps = kwm_streams_steps(text.n, text.streams, text.context);
   for (int64_t step = 0; step < MEASURED && step < steps; step++) {
     struct kwm_reading reading;
-    kwm_streams_batch(&text, step * steps / MEASURED % steps, 0, text.streams, stream->inputs, stream->targets);
-    differentiate(moving, stream->inputs, stream->targets, &reading);
+    kwm_streams_batch(&text, step * steps / MEASURED % steps, stream->first, stream->own, stream->inputs,
+                      stream->targets);
+    differentiate(moving, &reading);
     divide(moving, 0);
   }
   return KWM_OK;
@@ -110,7 +112,7 @@ kwm_status kwm_language_moving_create(struct kwm_language_moving **moving, struc
   made->kind = strcmp(kind, "dynamic") == 0 ? DYNAMIC : strcmp(kind, "rms") == 0 ? RMS : LEARNER;
   made->trained = stream->means;
   if (made->kind == LEARNER) return KWM_OK;
-  KWM_TRY(allocate(made));
+  KWM_TRY(kwm_agree(stream->run->run->layout.world, allocate(made)));
   return made->kind == RMS ? measure(made) : KWM_OK;
 }
 
@@ -136,13 +138,13 @@ void kwm_language_moving_score(struct kwm_language_moving *moving, double readin
     kwm_language_stream_read(stream);
     kwm_language_stream_score(stream);
     memset(reading, 0, KWM_READ_SUMS * sizeof *reading);
-    for (int64_t r = 0; r < stream->text.streams * stream->text.context; r++) {
+    for (int64_t r = 0; r < stream->own * stream->text.context; r++) {
       reading[KWM_READ_SURPRISAL] += (double)stream->facts[r * KWM_TOKEN_FACTS + KWM_TOKEN_SURPRISAL];
       reading[KWM_READ_ENTROPY] += (double)stream->facts[r * KWM_TOKEN_FACTS + KWM_TOKEN_ENTROPY];
     }
     return;
   }
-  differentiate(moving, stream->inputs, stream->targets, &sums);
+  differentiate(moving, &sums);
   memcpy(reading, sums.of[stream->run->model.stages - 1], KWM_READ_SUMS * sizeof *reading);
   kwm_language_stream_turn(stream);
 }
@@ -155,7 +157,7 @@ void kwm_language_moving_move(struct kwm_language_moving *moving) {
   const float pull = (float)config->baseline.pull;
   const float rate = (float)(config->baseline.rate / (double)(stream->text.streams * stream->text.context));
   if (moving->kind == LEARNER) {
-    const struct kwm_language_batch batch = {.ids = stream->inputs, .targets = stream->targets};
+    const struct kwm_language_batch batch = kwm_language_stream_batch(stream);
     struct kwm_language_result result;
     kwm_language_learn(stream->run->learner, &batch, &result);
     kwm_language_share(stream->run->language, kwm_language_moving_means(moving));
@@ -170,18 +172,20 @@ void kwm_language_moving_move(struct kwm_language_moving *moving) {
   kwm_language_share(stream->run->language, moving->mean);
 }
 
-/* Forward and back; learner: once more forward; per parameter and window what each kind does there. */
+/* Of this rank: forward and back; learner: once more forward; per parameter and window what each kind does there, all
+   of it by every rank, the learner's by owners. */
 double kwm_language_moving_operations(const struct kwm_language_moving *moving) {
   const struct kwm_language_stream *const stream = moving->stream;
   const struct kwm_transformer *const model = &stream->run->model;
   const double forward = kwm_language_stream_operations(model) + 2 * (double)(model->types * model->width);
-  const double rows = (double)(stream->text.streams * stream->text.context);
+  const double rows = (double)(stream->own * stream->text.context), owners = stream->run->run->layout.owners;
   const double each[] = {[DYNAMIC] = 4, [RMS] = 10, [LEARNER] = 10};
   return (moving->kind == LEARNER ? 4 : 3) * forward +
-         each[moving->kind] * (double)kwm_transformer_parameters(model) / rows;
+         each[moving->kind] * (double)kwm_transformer_parameters(model) / (moving->kind == LEARNER ? owners : 1) / rows;
 }
 
 double kwm_language_moving_bytes(const struct kwm_language_moving *moving) {
   const double numbers = (double)kwm_transformer_parameters(&moving->stream->run->model) * sizeof(float);
-  return (moving->kind == DYNAMIC ? 2 : 4) * numbers;
+  const double owned = moving->kind == LEARNER ? 1 / (double)moving->stream->run->run->layout.owners : 1;
+  return (moving->kind == DYNAMIC ? 2 : 2 + 2 * owned) * numbers;
 }

@@ -40,10 +40,10 @@ void kwm_language_run_fit(struct kwm_config *config) {
   if (config->layout.stages * config->layout.owners * config->layout.replicas == world.size) return;
   int64_t replicas = 1;
   while (world.size % (2 * replicas) == 0) replicas *= 2;
-  config->layout.owners = 1;
-  config->layout.stages = world.size / replicas;
+  config->layout.owners = world.size / replicas;
+  config->layout.stages = 1;
   config->layout.replicas = replicas;
-  if (config->train.chunks % replicas != 0) config->train.chunks = replicas;
+  if (config->train.chunks % world.size != 0) config->train.chunks = world.size;
   if (config->train.batch % config->train.chunks != 0) config->train.batch = config->train.chunks;
 }
 
@@ -106,8 +106,9 @@ static double reading_cost(const struct kwm_config *config) {
 
 struct kwm_language_spec kwm_language_run_spec(const struct kwm_language_run *run) {
   const struct kwm_config *const config = &run->run->config;
-  return (struct kwm_language_spec){.batch = config->train.batch,
-                                    .micro = config->train.chunks,
+  const int64_t all = run->own * run->run->layout.owners;
+  return (struct kwm_language_spec){.batch = run->own > 0 ? all : config->train.batch,
+                                    .micro = run->own > 0 ? all / run->micro : config->train.chunks,
                                     .seed = config->seed,
                                     .half = is(config->precision, "bfloat16"),
                                     .copy_every = config->train.copy_every,

@@ -13,6 +13,7 @@ struct kwm_language_run {
   kwm_language *language;
   kwm_language_learner *learner;
   int64_t pass_steps, steps; /* of one pass; of the whole run */
+  int64_t own, micro; /* a text read as streams: sequences of a step here, of a micro-batch; 0: alike on all ranks */
 };
 
 /* True for the configurations that this is about. */
@@ -27,7 +28,7 @@ kwm_status kwm_language_run_model(struct kwm_language_run *run, int64_t types);
 void kwm_language_run_fini(struct kwm_language_run *run);
 
 /* Before the layout: keeps the configuration's if it fits the ranks at hand, else as many replicas as may be, the other
-   ranks as stages. Local. */
+   ranks as owners: any number of ranks. Local. */
 void kwm_language_run_fit(struct kwm_config *config);
 
 /* True if a device is to hold the model; it need not be open yet. */

@@ -19,13 +19,29 @@ bool kwm_language_stream_is(const struct kwm_config *config) {
 kwm_status kwm_language_stream_fit(struct kwm_config *config, int64_t streams) {
   struct kwm_layout world;
   kwm_par_world(&world);
-  KWM_CHECK(world.size == 1, KWM_ERR_USAGE, "ranks: wanted 1 with correction, shift, baseline or generate, found %d",
-            world.size);
-  kwm_language_run_fit(config);
+  KWM_CHECK(world.size <= streams, KWM_ERR_USAGE,
+            "ranks: wanted at most correction.streams %lld, a stream each, found %d", (long long)streams, world.size);
+  config->layout.stages = config->layout.replicas = 1;
+  config->layout.owners = world.size;
   config->train.batch = streams;
   config->train.chunks = 1;
   config->model.dropout = config->model.dropout_embedding = config->model.dropout_readout = 0;
   return KWM_OK;
+}
+
+/* The first of `owners` shares' streams. */
+static int64_t share_begin(int64_t streams, int owner, int owners) {
+  return streams * owner / owners;
+}
+
+/* Stream by stream on the host, so that products of matrices are alike on any number of ranks; a GPU wants them large,
+   and owners of a tensor sum after each micro-batch. */
+void kwm_language_stream_divide(struct kwm_language_run *run, int64_t streams) {
+  const struct kwm_layout *const layout = &run->run->layout;
+  const struct kwm_config *const config = &run->run->config;
+  run->own =
+      share_begin(streams, layout->owner + 1, layout->owners) - share_begin(streams, layout->owner, layout->owners);
+  run->micro = is(config->backend, "cuda") || is(config->baseline.kind, "learner") ? run->own : 1;
 }
 
 /* shifted <- ids as inputs and targets; held-out text of the first domain stays what it was. */
@@ -49,23 +65,24 @@ static kwm_status apply_shift(struct kwm_language_stream *stream, const int32_t 
 static kwm_status allocate(struct kwm_language_stream *stream) {
   const struct kwm_transformer *const model = &stream->run->model;
   kwm_device *const device = stream->run->run->device;
-  const int64_t rows = stream->text.streams * model->context, d = model->width;
-  const int64_t room = kwm_tensor_read_room(READ_ROWS, model->types, d, false);
+  const int64_t rows = stream->own * model->context, d = model->width, reads = stream->reads;
+  const int64_t room = kwm_tensor_read_room(reads, model->types, d, false);
   const struct {
     void *at;
     int64_t count;
     kwm_device *device;
   } pieces[] = {{&stream->shifted, 2 * stream->text.n, NULL},
-                {&stream->inputs, rows, NULL},
-                {&stream->targets, rows, NULL},
+                {&stream->batch, 2 * stream->run->run->layout.owners * rows, NULL},
                 {&stream->aims, rows, NULL},
                 {&stream->y, rows * d, NULL},
                 {&stream->turned, rows * d, NULL},
                 {&stream->facts, rows * KWM_TOKEN_FACTS, NULL},
-                {&stream->rows, READ_ROWS * d, device},
-                {&stream->row_facts, READ_ROWS * KWM_TOKEN_FACTS, device},
-                {&stream->row_targets, READ_ROWS, device},
+                {&stream->host_facts, rows * KWM_TOKEN_FACTS, NULL},
+                {&stream->rows, reads * d, device},
+                {&stream->row_facts, rows * KWM_TOKEN_FACTS, device},
+                {&stream->row_targets, reads, device},
                 {&stream->room, room, device},
+                {&stream->E, device != NULL ? kwm_tensor_read_rows(model->types) * d : 0, device},
                 {&stream->W, device != NULL ? model->types * d : 0, NULL}};
   for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++) {
     void *at = NULL;
@@ -73,7 +90,12 @@ static kwm_status allocate(struct kwm_language_stream *stream) {
       KWM_TRY(kwm_device_alloc(pieces[k].device, &at, (size_t)pieces[k].count * 4, "text as streams"));
     memcpy(pieces[k].at, &at, sizeof at);
   }
-  return KWM_OK;
+  if (device != NULL)
+    kwm_device_zero(device, stream->E, (size_t)(kwm_tensor_read_rows(model->types) * d) * sizeof(float));
+  const int owner = stream->run->run->layout.owner, owners = stream->run->run->layout.owners;
+  stream->inputs = stream->batch + owner * rows;
+  stream->targets = stream->batch + (owners + owner) * rows;
+  return kwm_shared_init(&stream->shared, &stream->run->run->layout, device, model->types * d);
 }
 
 /* The first domain alone. */
@@ -108,6 +130,9 @@ static kwm_status init(struct kwm_language_stream *stream, const struct kwm_toke
             (long long)streams, (long long)context + 1, (long long)n, config->correction.split,
             first ? "'s first topic" : "");
   stream->text = (struct kwm_text_streams){.n = n, .streams = streams, .context = context};
+  stream->first = share_begin(streams, stream->run->run->layout.owner, stream->run->run->layout.owners);
+  stream->own = stream->run->own;
+  stream->reads = is(config->backend, "cuda") ? READ_ROWS : context;
   KWM_TRY(allocate(stream));
   KWM_TRY(apply_shift(stream, topics ? stream->domains.ids : tokens->ids, first));
   stream->text.ids = stream->shifted;
@@ -118,60 +143,89 @@ static kwm_status init(struct kwm_language_stream *stream, const struct kwm_toke
 kwm_status kwm_language_stream_init(struct kwm_language_stream *stream, struct kwm_language_run *run,
                                     const struct kwm_tokens *tokens, bool first) {
   *stream = (struct kwm_language_stream){.run = run, .means = kwm_language_means(run->learner, true)};
-  const kwm_status status = init(stream, tokens, first);
+  const kwm_status status = kwm_agree(run->run->layout.world, init(stream, tokens, first));
   kwm_language_share(run->language, stream->means);
   return status;
 }
 
 void kwm_language_stream_fini(struct kwm_language_stream *stream) {
-  void *const owned[] = {stream->shifted, stream->inputs, stream->targets, stream->aims,
-                         stream->y,       stream->turned, stream->facts,   stream->W};
-  void *const there[] = {stream->rows, stream->row_facts, stream->row_targets, stream->room};
+  void *const owned[] = {stream->shifted, stream->batch, stream->aims, stream->y,
+                         stream->turned,  stream->facts, stream->W,    stream->host_facts};
+  void *const there[] = {stream->rows, stream->row_facts, stream->row_targets, stream->room, stream->E};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_free(owned[k]);
   for (size_t k = 0; k < sizeof there / sizeof there[0] && stream->run != NULL; k++)
     kwm_device_free(stream->run->run->device, there[k]);
+  kwm_shared_fini(&stream->shared);
   kwm_domains_fini(&stream->domains);
 }
 
+struct kwm_language_batch kwm_language_stream_batch(const struct kwm_language_stream *stream) {
+  const int64_t rows = stream->run->run->layout.owners * stream->own * stream->text.context;
+  return (struct kwm_language_batch){.ids = stream->batch, .targets = stream->batch + rows};
+}
+
 void kwm_language_stream_take(struct kwm_language_stream *stream, int64_t step) {
-  const int64_t streams = stream->text.streams, context = stream->text.context;
-  kwm_streams_batch(&stream->text, step, 0, streams, stream->inputs, stream->targets);
-  for (int64_t s = 0; s < streams; s++)
-    for (int64_t t = 0; t < context; t++) stream->aims[t * streams + s] = stream->targets[s * context + t];
+  const int64_t own = stream->own, context = stream->text.context;
+  kwm_streams_batch(&stream->text, step, stream->first, own, stream->inputs, stream->targets);
+  for (int64_t s = 0; s < own; s++)
+    for (int64_t t = 0; t < context; t++) stream->aims[t * own + s] = stream->targets[s * context + t];
 }
 
 void kwm_language_stream_turn(struct kwm_language_stream *stream) {
-  const int64_t streams = stream->text.streams, context = stream->text.context, d = stream->run->model.width;
-  for (int64_t s = 0; s < streams; s++)
+  const int64_t own = stream->own, context = stream->text.context, d = stream->run->model.width;
+  for (int64_t s = 0; s < own; s++)
     for (int64_t t = 0; t < context; t++)
-      memcpy(stream->turned + (t * streams + s) * d, stream->y + (s * context + t) * d, (size_t)d * sizeof(float));
+      memcpy(stream->turned + (t * own + s) * d, stream->y + (s * context + t) * d, (size_t)d * sizeof(float));
 }
 
 void kwm_language_stream_read(struct kwm_language_stream *stream) {
-  const int64_t rows = stream->text.streams * stream->text.context;
+  const int64_t rows = stream->own * stream->text.context;
   kwm_language_states(stream->run->language, stream->means, rows, stream->inputs, stream->y);
   kwm_language_stream_turn(stream);
 }
 
+/* facts, time by time, <- host_facts, stream by stream. */
+static void turn_facts(struct kwm_language_stream *stream) {
+  const int64_t own = stream->own, context = stream->text.context;
+  for (int64_t s = 0; s < own; s++)
+    for (int64_t t = 0; t < context; t++)
+      memcpy(stream->facts + (t * own + s) * KWM_TOKEN_FACTS, stream->host_facts + (s * context + t) * KWM_TOKEN_FACTS,
+             KWM_TOKEN_FACTS * sizeof(float));
+}
+
+/* The read-out of the means, on a device a copy with the rows that it wants. */
+static const float *readout(struct kwm_language_stream *stream) {
+  const struct kwm_transformer *const model = &stream->run->model;
+  kwm_device *const device = stream->run->run->device;
+  const int64_t size = model->types * model->width;
+  if (device == NULL) return stream->means[KWM_TENSOR_EMBED];
+  if (!stream->copied)
+    kwm_device_copy(device, stream->E, stream->means[KWM_TENSOR_EMBED], (size_t)size * sizeof(float));
+  stream->copied = !stream->moves;
+  return stream->E;
+}
+
 void kwm_language_stream_score(struct kwm_language_stream *stream) {
   kwm_device *const device = stream->run->run->device;
-  const int64_t all = stream->text.streams * stream->text.context, d = stream->run->model.width;
-  for (int64_t first = 0; first < all; first += READ_ROWS) {
-    const int64_t n = all - first < READ_ROWS ? all - first : READ_ROWS;
+  const float *const E = readout(stream);
+  const int64_t all = stream->own * stream->text.context, d = stream->run->model.width;
+  for (int64_t first = 0; first < all; first += stream->reads) {
+    const int64_t n = all - first < stream->reads ? all - first : stream->reads;
     const struct kwm_read read = {.n = n,
                                   .classes = stream->run->model.types,
                                   .width = d,
                                   .y = stream->rows,
-                                  .E = stream->means[KWM_TENSOR_EMBED],
+                                  .E = E,
+                                  .padded = device != NULL,
                                   .targets = stream->row_targets,
-                                  .facts = stream->row_facts,
+                                  .facts = stream->row_facts + first * KWM_TOKEN_FACTS,
                                   .room = stream->room};
-    kwm_device_put(device, stream->rows, stream->turned + first * d, (size_t)(n * d) * sizeof(float));
-    kwm_device_put(device, stream->row_targets, stream->aims + first, (size_t)n * sizeof(int32_t));
+    kwm_device_put(device, stream->rows, stream->y + first * d, (size_t)(n * d) * sizeof(float));
+    kwm_device_put(device, stream->row_targets, stream->targets + first, (size_t)n * sizeof(int32_t));
     kwm_tensor_of(device)->read(device, &read);
-    kwm_device_get(device, stream->facts + first * KWM_TOKEN_FACTS, stream->row_facts,
-                   (size_t)(n * KWM_TOKEN_FACTS) * sizeof(float));
   }
+  kwm_device_get(device, stream->host_facts, stream->row_facts, (size_t)(all * KWM_TOKEN_FACTS) * sizeof(float));
+  turn_facts(stream);
 }
 
 double kwm_language_stream_operations(const struct kwm_transformer *model) {
@@ -179,68 +233,4 @@ double kwm_language_stream_operations(const struct kwm_transformer *model) {
   for (int stage = 0; stage < model->stages; stage++)
     sum += kwm_transformer_operations(model, stage) - 2 * (double)(model->width * model->types);
   return sum;
-}
-
-struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run *run, int64_t streams, const float *W,
-                                                  const double *often) {
-  const struct kwm_config *const config = &run->run->config;
-  const char *const kind = config->correction.kind, *const form = config->correction.form;
-  return (struct kwm_correct_spec){.kind = is(kind, "full")      ? KWM_CORRECT_FULL
-                                           : is(kind, "lowrank") ? KWM_CORRECT_LOWRANK
-                                           : is(kind, "diag")    ? KWM_CORRECT_DIAG
-                                                                 : KWM_CORRECT_BIAS,
-                                   .form = is(form, "observed") ? KWM_CORRECT_OBSERVED
-                                           : is(form, "topk")   ? KWM_CORRECT_TOPK
-                                                                : KWM_CORRECT_EXACT,
-                                   .streams = streams,
-                                   .width = run->model.width,
-                                   .classes = run->model.types,
-                                   .rank = config->correction.rank,
-                                   .top = config->correction.top,
-                                   .readout = config->correction.readout,
-                                   .adapt = config->correction.adapt,
-                                   .every = config->correction.every,
-                                   .rows = config->correction.rows,
-                                   .cut = config->correction.cut,
-                                   .prior = config->correction.prior,
-                                   .noise = config->correction.noise,
-                                   .decay = config->correction.decay,
-                                   .bound = config->correction.bound,
-                                   .bias = config->correction.bias,
-                                   .bias_decay = config->correction.bias_decay,
-                                   .window = config->correction.window,
-                                   .W = W,
-                                   .often = often};
-}
-
-kwm_status kwm_language_stream_correct(struct kwm_language_stream *stream, kwm_correct **correct) {
-  kwm_device *const device = stream->run->run->device;
-  float *const mean = stream->means[KWM_TENSOR_EMBED];
-  double *often;
-  if (device != NULL) {
-    const size_t bytes = (size_t)(stream->run->model.types * stream->run->model.width) * sizeof *mean;
-    kwm_device_get(device, stream->W, mean, bytes);
-  }
-  KWM_TRY(kwm_language_often(stream->run, &often));
-  struct kwm_correct_spec spec =
-      kwm_language_correct_spec(stream->run, stream->text.streams, device != NULL ? stream->W : mean, often);
-  spec.device = device;
-  spec.device_W = mean;
-  const kwm_status status = kwm_correct_create(correct, &spec);
-  kwm_free(often);
-  return status;
-}
-
-void kwm_language_stream_fetch(struct kwm_language_stream *stream, const kwm_correct *correct) {
-  kwm_device *const device = stream->run->run->device;
-  const size_t bytes = (size_t)(stream->run->model.types * stream->run->model.width) * sizeof(float);
-  if (correct == NULL || device == NULL || kwm_correct_on_device(kwm_correct_spec_of(correct))) return;
-  kwm_device_get(device, stream->W, stream->means[KWM_TENSOR_EMBED], bytes);
-}
-
-kwm_status kwm_language_often(const struct kwm_language_run *run, double **often) {
-  const struct kwm_tokens *const text = &run->text[KWM_TRAIN];
-  KWM_TRY(kwm_alloc((void **)often, (size_t)run->model.types * sizeof **often, "counts of words"));
-  for (int64_t i = 0; i < text->n; i++) (*often)[text->ids[i]]++;
-  return KWM_OK;
 }

@@ -68,7 +68,7 @@ static void print_sum(const struct kwm_language_stream *stream, const char *name
                       const struct kwm_language_sum *fixed) {
   printf("%s_perplexity\t%.3f\n", name, perplexity(sum));
   if (sum != fixed) printf("%s_over_static\t%.4f\n", name, perplexity(sum) / perplexity(fixed));
-  printf("%s_seconds_per_token\t%.3e\n", name, sum->seconds / (double)sum->tokens);
+  printf("%s_seconds_per_token\t%.3e\n", name, sum->seconds / (double)sum->timed);
   if (sum != fixed) printf("%s_time_over_static\t%.3f\n", name, sum->seconds / fixed->seconds);
   printf("%s_operations_per_token\t%.4e\n", name, sum->operations);
   printf("%s_bytes\t%.4e\n", name, sum->bytes);
@@ -97,10 +97,7 @@ static void print_pass(const struct kwm_language_stream *stream, const char *con
 }
 
 static void close_sums(struct kwm_language_sum *sums) {
-  for (int k = 0; k < KWM_METHODS; k++) {
-    kwm_free(sums[k].curve);
-    kwm_free(sums[k].first);
-  }
+  for (int k = 0; k < KWM_METHODS; k++) kwm_language_sum_close(&sums[k]);
 }
 
 /* Weights that move, after all that needs them as they were. */
@@ -112,9 +109,10 @@ static kwm_status evaluate_moving(struct kwm_language_stream *stream, struct kwm
   char corrected[64];
   const char *const names[KWM_METHODS] = {kind, corrected, "", ""};
   snprintf(corrected, sizeof corrected, "%s_corrected", kind);
+  const struct kwm_layout *const layout = &stream->run->run->layout;
   kwm_status status = kwm_language_moving_create(&moving, stream);
   if (status == KWM_OK) status = kwm_language_methods(stream, moving, probe, sums);
-  if (status == KWM_OK) print_pass(stream, names, sums, fixed, probe != NULL);
+  if (status == KWM_OK && layout->rank == 0) print_pass(stream, names, sums, fixed, probe != NULL);
   close_sums(sums);
   kwm_language_moving_destroy(moving);
   return status;
@@ -125,9 +123,10 @@ static kwm_status evaluate(struct kwm_language_stream *stream, struct kwm_langua
   const char *const names[KWM_METHODS] = {"static", "corrected", "cache", "cache_corrected"};
   const bool moves = strcmp(kind, "none") != 0 && strcmp(kind, "cache") != 0;
   struct kwm_language_sum sums[KWM_METHODS] = {0};
-  print_shift(stream);
+  const int rank = stream->run->run->layout.rank;
+  if (rank == 0) print_shift(stream);
   kwm_status status = kwm_language_methods(stream, NULL, probe, sums);
-  if (status == KWM_OK) print_pass(stream, names, sums, &sums[KWM_METHOD_PLAIN], probe != NULL);
+  if (status == KWM_OK && rank == 0) print_pass(stream, names, sums, &sums[KWM_METHOD_PLAIN], probe != NULL);
   if (status == KWM_OK && moves) status = evaluate_moving(stream, probe, &sums[KWM_METHOD_PLAIN]);
   close_sums(sums);
   return status;

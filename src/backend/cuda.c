@@ -103,6 +103,7 @@ void cuda_close(kwm_device *d) {
   struct cuda_state *const state = cuda_state_of(d);
   if (state != NULL) {
     if (state->stream != NULL) cudaStreamSynchronize(state->stream);
+    cuda_aside_close(d);
     cuda_replay_close(state->replay);
 #ifdef KWM_NCCL
     cuda_leave(d);

@@ -341,6 +341,8 @@ const struct kwm_device_ops cuda_ops = {
     .zero = cuda_zero,
     .begin = cuda_flush,
     .wait = cuda_wait,
+    .aside = cuda_aside,
+    .rejoin = cuda_rejoin,
 #ifdef KWM_NCCL
     .identity = cuda_identity,
     .join = cuda_join,

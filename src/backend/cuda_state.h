@@ -33,6 +33,9 @@ struct cuda_state {
 
   struct cuda_seat second; /* beside its own; NULL until it is needed */
 
+  cudaStream_t aside; /* the one that `stream` is not, of work and work beside; NULL until it is needed */
+  cudaEvent_t begun, done;
+
   void *group; /* NCCL's communicator */
 };
 enum { CUDA_INFO, CUDA_INFO_SECOND, CUDA_NOT_FINITE, CUDA_REPORT };
@@ -117,3 +120,8 @@ void cuda_copy_rows(kwm_device *d, int64_t rows, size_t width, void *to, size_t 
                     size_t pitch_from);
 void cuda_zero(kwm_device *d, void *at, size_t bytes);
 void cuda_wait(kwm_device *d);
+
+/* cuda_aside.c: see kwm/device.h. */
+void cuda_aside(kwm_device *d, bool begins);
+void cuda_rejoin(kwm_device *d);
+void cuda_aside_close(kwm_device *d);

@@ -173,6 +173,10 @@ static void attention_adjoint(kwm_device *d, const struct kwm_attention *a, cons
   CUDA_MUST(blas, cublasSetMathMode(cuda_blas(d), before));
 }
 
+static void narrow(kwm_device *d, int64_t n, const float *x, uint16_t *to) {
+  CUDA_LAUNCH(d, tensor_narrow, n, n, x, to);
+}
+
 static void likely(kwm_device *d, const struct kwm_likely *of) {
   CUDA_LAUNCH(d, inform_likely, of);
 }
@@ -183,6 +187,10 @@ static void inform(kwm_device *d, const struct kwm_inform *of) {
 
 static void inform_low(kwm_device *d, const struct kwm_inform_low *of) {
   CUDA_LAUNCH(d, blocks_inform, of);
+}
+
+static void shrink_low(kwm_device *d, const struct kwm_inform_low *of) {
+  CUDA_LAUNCH(d, blocks_shrink, of);
 }
 
 static void tally(kwm_device *d, const struct kwm_tally *of) {
@@ -220,9 +228,12 @@ const struct kwm_tensor_ops cuda_tensor = {
     .quadratic = quadratic,
     .basis = cuda_tensor_basis,
     .read = cuda_tensor_read,
+    .narrow = narrow,
+    .half_gemm = cuda_tensor_half_gemm,
     .likely = likely,
     .inform = inform,
     .inform_low = inform_low,
+    .shrink_low = shrink_low,
     .tally = tally,
     .lean = lean,
     .steer = steer,

@@ -96,8 +96,9 @@ void cuda_inform_likely(const struct kwm_likely *likely, cudaStream_t stream);
 void cuda_inform_take(const struct kwm_inform *inform, cudaStream_t stream);
 void cuda_inform_lean(const struct kwm_lean *lean, cudaStream_t stream);
 
-/* cuda_blocks.cu, cuda_tally.cu */
+/* cuda_blocks.cu, cuda_shrink.cu, cuda_tally.cu */
 void cuda_blocks_inform(const struct kwm_inform_low *inform, cudaStream_t stream);
+void cuda_blocks_shrink(const struct kwm_inform_low *inform, cudaStream_t stream);
 void cuda_blocks_tally(const struct kwm_tally *tally, cudaStream_t stream);
 void cuda_blocks_steer(const struct kwm_steer *steer, cudaStream_t stream);
 void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaStream_t stream);
@@ -106,6 +107,8 @@ void cuda_blocks_shift(int64_t n, int64_t width, const float *c, float *x, cudaS
 void *cuda_tensor_room(kwm_device *d, size_t bytes);
 bool cuda_tensor_basis(kwm_device *d, int64_t n, bool anew, const float *A, float *U, float *scratch);
 void cuda_tensor_read(kwm_device *d, const struct kwm_read *read);
+void cuda_tensor_half_gemm(kwm_device *d, int64_t m, int64_t n, int64_t k, const uint16_t *A, const uint16_t *B,
+                           float *C);
 
 #ifdef __cplusplus
 }

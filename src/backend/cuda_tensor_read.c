@@ -16,6 +16,11 @@ static void half_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t
                             lda, &beta, C, CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
 
+void cuda_tensor_half_gemm(kwm_device *d, int64_t m, int64_t n, int64_t k, const uint16_t *A, const uint16_t *B,
+                           float *C) {
+  half_gemm(d, false, false, m, n, k, A, k, B, n, 0, C, n);
+}
+
 static float *aligned(float *room) {
   const uintptr_t whole = TENSOR_READ_COLUMNS * sizeof(float);
   return room + (whole - (uintptr_t)room % whole) % whole / sizeof(float);
@@ -50,12 +55,18 @@ static void add_whole(kwm_device *d, const struct kwm_read *r, int64_t ld, const
     cuda_gemm(d, true, false, rest, width, r->n, 1, e + most, ld, r->y, width, 1, r->sE + most * width, width);
 }
 
-/* E is followed by rows of zeros: logits of classes that are not there are zero, and stay so. */
+/* E, followed by rows of zeros: logits of classes that are not there are zero, and stay so. */
+static const float *pad(kwm_device *d, const struct kwm_read *r, int64_t ld, float *room) {
+  const int64_t width = r->width, classes = r->classes;
+  if (r->padded) return r->E;
+  cuda_copy_rows(d, 1, (size_t)(classes * width) * sizeof *room, room, 0, r->E, 0);
+  if (ld > classes) cuda_zero(d, room + classes * width, (size_t)((ld - classes) * width) * sizeof *room);
+  return room;
+}
+
 static void read_whole(kwm_device *d, const struct kwm_read *r, float *logits) {
   const int64_t n = r->n, width = r->width, classes = r->classes, ld = tensor_read_ld(classes);
-  float *const E = logits + n * ld;
-  cuda_copy_rows(d, 1, (size_t)(classes * width) * sizeof *E, E, 0, r->E, 0);
-  if (ld > classes) cuda_zero(d, E + classes * width, (size_t)((ld - classes) * width) * sizeof *E);
+  const float *const E = pad(d, r, ld, logits + n * ld);
   cuda_gemm(d, false, true, n, ld, width, 1, r->y, width, E, width, 0, logits, ld);
   CUDA_LAUNCH(d, tensor_categorical, n, classes, ld, r->targets, r->sy != NULL, logits, r->facts);
   if (r->sy == NULL) return;

@@ -86,6 +86,14 @@ void kwm_device_wait(kwm_device *device) {
   if (device != NULL) device->ops->wait(device);
 }
 
+void kwm_device_aside(kwm_device *device, bool begins) {
+  if (device != NULL && device->ops->aside != NULL) device->ops->aside(device, begins);
+}
+
+void kwm_device_rejoin(kwm_device *device) {
+  if (device != NULL && device->ops->rejoin != NULL) device->ops->rejoin(device);
+}
+
 void kwm_device_copy_rows(kwm_device *device, int64_t rows, int64_t width, float *to, int64_t ld_to, const float *from,
                           int64_t ld_from) {
   if (rows == 0 || width == 0) return;

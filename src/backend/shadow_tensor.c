@@ -167,7 +167,7 @@ static void inform(kwm_device *d, const struct kwm_inform *of) {
   kwm_tensor_host.inform(NULL, &open);
 }
 
-static void inform_low(kwm_device *d, const struct kwm_inform_low *of) {
+static struct kwm_inform_low open_low(kwm_device *d, const struct kwm_inform_low *of) {
   const int64_t n = of->n, r = of->r;
   struct kwm_inform_low open = *of;
   open.A = FLOATS(d, of->A, n * of->rows * r);
@@ -177,7 +177,17 @@ static void inform_low(kwm_device *d, const struct kwm_inform_low *of) {
   open.known = shadow_array(d, of->known, n, sizeof *of->known);
   open.since = shadow_array(d, of->since, n, sizeof *of->since);
   open.broken = shadow_array(d, of->broken, n, sizeof *of->broken);
+  return open;
+}
+
+static void inform_low(kwm_device *d, const struct kwm_inform_low *of) {
+  const struct kwm_inform_low open = open_low(d, of);
   kwm_tensor_host.inform_low(NULL, &open);
+}
+
+static void shrink_low(kwm_device *d, const struct kwm_inform_low *of) {
+  const struct kwm_inform_low open = open_low(d, of);
+  kwm_tensor_host.shrink_low(NULL, &open);
 }
 
 static void tally(kwm_device *d, const struct kwm_tally *of) {
@@ -239,6 +249,7 @@ const struct kwm_tensor_ops shadow_tensor = {
     .likely = likely,
     .inform = inform,
     .inform_low = inform_low,
+    .shrink_low = shrink_low,
     .tally = tally,
     .lean = lean,
     .steer = steer,

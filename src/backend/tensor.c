@@ -22,6 +22,10 @@ int64_t kwm_tensor_norm_scratch(int64_t n, int64_t width) {
   return (n < TENSOR_NORM_PARTS ? n : TENSOR_NORM_PARTS) * width;
 }
 
+int64_t kwm_tensor_read_rows(int64_t classes) {
+  return tensor_read_ld(classes);
+}
+
 int64_t kwm_tensor_read_room(int64_t n, int64_t classes, int64_t width, bool half) {
   const int64_t ld = tensor_read_ld(classes);
   return TENSOR_READ_COLUMNS + n * ld + (half ? (n * ld + ld * width + n * width + 1) / 2 : ld * width);
@@ -88,6 +92,7 @@ const struct kwm_tensor_ops kwm_tensor_host = {
     .likely = tensor_likely,
     .inform = tensor_inform,
     .inform_low = tensor_inform_low,
+    .shrink_low = tensor_shrink_low,
     .tally = tensor_tally,
     .lean = tensor_lean,
     .steer = tensor_steer,

@@ -93,24 +93,38 @@ static bool compress(struct low *low, int64_t s) {
   return true;
 }
 
-static bool take_low(const struct kwm_inform_low *of, int64_t s) {
-  const int64_t r = of->r;
-  struct low low = {.of = of, .q = of->known[s] + of->rows, .U = of->U + s * of->rank * r};
-  KWM_ASSERT(low.q <= of->rank && of->rank <= KWM_INFORM_RANK && r <= KWM_INFORM_COORDINATES);
-  memcpy(low.U + of->known[s] * r, of->A + s * of->rows * r, (size_t)(of->rows * r) * sizeof *low.U);
-  of->known[s] = (int32_t)low.q;
-  of->since[s] += (int32_t)of->tokens;
-  multiply(&low);
-  return move(&low, s) && (low.q + of->rows <= of->rank || compress(&low, s));
+static struct low open_low(const struct kwm_inform_low *of, int64_t s, int64_t q) {
+  KWM_ASSERT(q <= of->rank && of->rank <= KWM_INFORM_RANK && of->r <= KWM_INFORM_COORDINATES);
+  struct low low = {.of = of, .q = q, .U = of->U + s * of->rank * of->r};
+  return low;
+}
+
+static void begin_anew(const struct kwm_inform_low *of, int64_t s) {
+  of->broken[s]++;
+  of->known[s] = of->since[s] = 0;
+  memset(of->c + s * of->r, 0, (size_t)of->r * sizeof *of->c);
 }
 
 void tensor_inform_low(kwm_device *d, const struct kwm_inform_low *of) {
+  const int64_t r = of->r;
   (void)d;
   for (int64_t s = 0; s < of->n; s++) {
-    if (take_low(of, s)) continue;
-    of->broken[s]++;
-    of->known[s] = of->since[s] = 0;
-    memset(of->c + s * of->r, 0, (size_t)of->r * sizeof *of->c);
+    struct low low = open_low(of, s, of->known[s] + of->rows);
+    memcpy(low.U + of->known[s] * r, of->A + s * of->rows * r, (size_t)(of->rows * r) * sizeof *low.U);
+    of->known[s] = (int32_t)low.q;
+    of->since[s] += (int32_t)of->tokens;
+    multiply(&low);
+    if (!move(&low, s)) begin_anew(of, s);
+  }
+}
+
+void tensor_shrink_low(kwm_device *d, const struct kwm_inform_low *of) {
+  (void)d;
+  for (int64_t s = 0; s < of->n; s++) {
+    if (of->known[s] + of->rows <= of->rank) continue;
+    struct low low = open_low(of, s, of->known[s]);
+    multiply(&low);
+    if (!compress(&low, s)) begin_anew(of, s);
   }
 }
 

@@ -121,6 +121,7 @@ void tensor_read(kwm_device *d, const struct kwm_read *read);
 void tensor_likely(kwm_device *d, const struct kwm_likely *likely);
 void tensor_inform(kwm_device *d, const struct kwm_inform *inform);
 void tensor_inform_low(kwm_device *d, const struct kwm_inform_low *inform);
+void tensor_shrink_low(kwm_device *d, const struct kwm_inform_low *inform);
 void tensor_tally(kwm_device *d, const struct kwm_tally *tally);
 void tensor_lean(kwm_device *d, const struct kwm_lean *lean);
 void tensor_steer(kwm_device *d, const struct kwm_steer *steer);

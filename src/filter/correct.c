@@ -234,6 +234,10 @@ void kwm_correct_run(kwm_correct *correct, int64_t steps, const float *y, const 
     correct_adapt(correct, correct->sums.squared - before.squared, correct->sums.expected - before.expected);
 }
 
+void kwm_correct_moved(kwm_correct *correct) {
+  correct->copied = false;
+}
+
 const float *kwm_correct_offsets(const kwm_correct *correct) {
   KWM_ASSERT(correct->spec.outside);
   return correct->dev.c;
@@ -249,6 +253,7 @@ void kwm_correct_take(kwm_correct *correct, int64_t steps, const float *facts) {
   int64_t rows;
   (void)kwm_correct_rows(correct, steps, &rows);
   correct_blocks_take(correct, steps, rows);
+  kwm_device_rejoin(correct->spec.device);
   correct_device_watch(correct, steps);
   correct_device_count_broken(correct);
   count(correct, steps * correct->spec.streams, facts);

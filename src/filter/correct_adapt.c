@@ -40,6 +40,7 @@ static void fetch(kwm_correct *correct) {
 void correct_adapt(kwm_correct *correct, double squared, double expected) {
   const double rate = correct->spec.adapt, prior = correct->spec.prior;
   if (correct->dev.pull != NULL) fetch(correct);
+  correct_share_noises(correct, &squared, &expected);
   const double x = correct->pull[1] > 0 ? correct->pull[0] / sqrt(correct->pull[1]) : 0;
   const double q = correct->noise * exp(rate * fmax(-FARTHEST, fmin(FARTHEST, x)));
   const double scale = (1 - rate) / correct->weight + rate * squared / expected;

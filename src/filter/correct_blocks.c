@@ -12,18 +12,27 @@ enum {
   SENT = 128 /* tokens sent at once, or so */
 };
 
+/* Rows of W that move would have to be rounded anew with every block. */
+static bool in_halves(const struct kwm_correct_spec *spec) {
+  return spec->half && spec->kind != KWM_CORRECT_BIAS && spec->readout == 0 && !spec->outside &&
+         kwm_tensor_of(spec->device)->half_gemm != NULL;
+}
+
 static kwm_status allocate(kwm_correct *made) {
   struct correct_device *const dev = &made->dev;
   const struct kwm_correct_spec *const spec = &made->spec;
   const int64_t n = spec->streams, d = spec->width, r = made->r, m = spec->every, rows = made->rows,
                 ld = spec->outside ? 0 : dev->ld, all = spec->outside ? 0 : dev->sent;
   const bool low = spec->kind == KWM_CORRECT_LOWRANK, bias = spec->bias > 0, moves = spec->readout > 0;
+  const bool half = in_halves(spec), whole = !half || bias;
   const struct correct_piece pieces[] = {{&dev->y, all * n * d},
                                          {&dev->W, ld * d},
                                          {&dev->logits, m * n * ld},
                                          {&dev->facts, all * n * KWM_TOKEN_FACTS},
                                          {&dev->targets, all * n},
-                                         {&dev->sums, n * rows * ld},
+                                         {&dev->sums, whole ? n * rows * ld : 0},
+                                         {&dev->half, half ? n * rows * ld / 2 : 0},
+                                         {&dev->half_W, half ? ld * d / 2 : 0},
                                          {&dev->told, bias || moves ? n * rows * ld : 0},
                                          {&dev->change, moves ? ld * d : 0},
                                          {&dev->turned, moves ? ld * d : 0},
@@ -51,7 +60,8 @@ kwm_status correct_blocks_create(kwm_correct *correct) {
   return allocate(correct);
 }
 
-/* The offsets take `steps` tokens in, whose rows are in A. */
+/* The offsets take `steps` tokens in, whose rows are in A. What is left of low rank's rows then is not needed before
+   the next block's, and is worked out beside what comes until then. */
 void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
@@ -89,10 +99,15 @@ void correct_blocks_take(kwm_correct *correct, int64_t steps, int64_t rows) {
                                      .known = dev->known,
                                      .since = dev->since,
                                      .broken = dev->broken};
-  if (spec->kind == KWM_CORRECT_LOWRANK)
-    ops->inform_low(spec->device, &low);
-  else
+  if (spec->kind != KWM_CORRECT_LOWRANK) {
     ops->inform(spec->device, &full);
+    return;
+  }
+  kwm_device_rejoin(spec->device);
+  ops->inform_low(spec->device, &low);
+  kwm_device_aside(spec->device, true);
+  ops->shrink_low(spec->device, &low);
+  kwm_device_aside(spec->device, false);
 }
 
 /* Innovations of `steps` tokens of each stream, from the first on, summed, then products of them. */
@@ -101,6 +116,7 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
   const struct correct_device *const dev = &correct->dev;
   const struct kwm_tensor_ops *const ops = kwm_tensor_of(spec->device);
   const int64_t n = spec->streams, d = spec->width, rows = correct->rows < steps ? correct->rows : steps;
+  const bool half = in_halves(spec);
   const struct kwm_tally tally = {.n = n,
                                   .steps = steps,
                                   .groups = rows,
@@ -109,7 +125,8 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
                                   .logits = dev->logits,
                                   .facts = dev->facts + first * n * KWM_TOKEN_FACTS,
                                   .targets = dev->targets + first * n,
-                                  .sums = dev->sums,
+                                  .sums = half && spec->bias == 0 ? NULL : dev->sums,
+                                  .half = half ? dev->half : NULL,
                                   .told = spec->bias > 0 || spec->readout > 0 ? dev->told : NULL};
   const struct kwm_lean lean = {.n = n,
                                 .classes = dev->ld,
@@ -122,7 +139,10 @@ static void inform(kwm_correct *correct, int64_t first, int64_t steps) {
                                 .v = correct->spread};
   ops->tally(spec->device, &tally);
   if (correct->r > 0) {
-    kwm_device_gemm(spec->device, false, false, n * rows, d, dev->ld, 1, dev->sums, dev->ld, dev->W, d, 0, dev->A, d);
+    if (half)
+      ops->half_gemm(spec->device, n * rows, d, dev->ld, dev->half, dev->half_W, dev->A);
+    else
+      kwm_device_gemm(spec->device, false, false, n * rows, d, dev->ld, 1, dev->sums, dev->ld, dev->W, d, 0, dev->A, d);
     correct_blocks_take(correct, steps, rows);
   }
   if (spec->bias > 0) ops->lean(spec->device, &lean);
@@ -136,7 +156,7 @@ static void steer(kwm_correct *correct, int64_t first, int64_t steps, double squ
   const int64_t n = spec->streams, d = spec->width, ld = dev->ld, rows = correct->rows < steps ? correct->rows : steps;
   const struct kwm_steer of = {.rows = ld,
                                .width = d,
-                               .groups = n * rows,
+                               .groups = spec->shared != NULL ? 1 : n * rows,
                                .score = dev->turned,
                                .told = dev->told,
                                .scale = (float)square,
@@ -147,14 +167,8 @@ static void steer(kwm_correct *correct, int64_t first, int64_t steps, double squ
                    dev->facts + first * n * KWM_TOKEN_FACTS);
   kwm_device_gemm(spec->device, true, false, ld, d, steps * n, 1, dev->logits, ld, dev->y + first * n * d, d, 0,
                   dev->turned, d);
+  correct_share_rows(correct, n * rows);
   ops->steer(spec->device, &of);
-}
-
-/* The mean square of y (n). */
-static double mean_square(int64_t n, const float *y) {
-  double sum = 0;
-  for (int64_t k = 0; k < n; k++) sum += (double)y[k] * (double)y[k];
-  return sum / (double)n;
 }
 
 static void block(kwm_correct *correct, int64_t first, int64_t steps, double square) {
@@ -172,23 +186,36 @@ static void block(kwm_correct *correct, int64_t first, int64_t steps, double squ
   if (spec->readout > 0) steer(correct, first, steps, square);
 }
 
+/* W as it is, with what its rows were moved by. */
+static void copy_weights(kwm_correct *correct) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  const struct correct_device *const dev = &correct->dev;
+  kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
+                  (size_t)(spec->classes * spec->width) * sizeof(float));
+  if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * spec->width, dev->change, dev->W);
+  if (in_halves(spec)) kwm_tensor_of(spec->device)->narrow(spec->device, dev->ld * spec->width, dev->W, dev->half_W);
+  correct->copied = true;
+}
+
 void correct_blocks_run(kwm_correct *correct, int64_t steps, const float *y, const int32_t *targets, float *facts) {
   const struct kwm_correct_spec *const spec = &correct->spec;
   const struct correct_device *const dev = &correct->dev;
   const int64_t n = spec->streams, d = spec->width, every = spec->every;
-  kwm_device_copy(spec->device, dev->W, spec->device != NULL ? spec->device_W : spec->W,
-                  (size_t)(spec->classes * d) * sizeof(float));
-  if (spec->readout > 0) kwm_device_add(spec->device, dev->ld * d, dev->change, dev->W);
-  const double square = spec->readout > 0 ? mean_square(steps * n * d, y) : 0;
+  if (!correct->copied) copy_weights(correct);
+  const double square = spec->readout > 0 ? correct_mean_square(correct, steps * n * d, y) : 0;
   for (int64_t from = 0; from < steps; from += dev->sent) {
     const int64_t some = steps - from < dev->sent ? steps - from : dev->sent;
-    kwm_device_put(spec->device, dev->y, y + from * n * d, (size_t)(some * n * d) * sizeof *y);
     kwm_device_put(spec->device, dev->targets, targets + from * n, (size_t)(some * n) * sizeof *targets);
-    for (int64_t first = 0; first < some; first += every)
-      block(correct, first, some - first < every ? some - first : every, square);
+    for (int64_t first = 0; first < some; first += every) {
+      const int64_t now = some - first < every ? some - first : every;
+      kwm_device_put(spec->device, dev->y + first * n * d, y + (from + first) * n * d,
+                     (size_t)(now * n * d) * sizeof *y);
+      block(correct, first, now, square);
+    }
     kwm_device_get(spec->device, facts + from * n * KWM_TOKEN_FACTS, dev->facts,
                    (size_t)(some * n * KWM_TOKEN_FACTS) * sizeof *facts);
   }
+  kwm_device_rejoin(spec->device);
   correct_device_watch(correct, steps);
   correct_device_count_broken(correct);
 }

@@ -35,10 +35,11 @@ kwm_status correct_device_create(kwm_correct *correct) {
 
 void correct_device_destroy(kwm_correct *correct) {
   struct correct_device *const dev = &correct->dev;
-  void *const owned[] = {dev->y,       dev->input,   dev->logits, dev->score,    dev->facts,     dev->c,    dev->P,
-                         dev->A,       dev->watched, dev->room,   dev->sums,     dev->told,      dev->U,    dev->known,
-                         dev->trend,   dev->pull,    dev->W,      dev->change,   dev->turned,    dev->vary, dev->since,
-                         dev->targets, dev->listed,  dev->broken, correct->lean, correct->spread};
+  void *const owned[] = {dev->y,      dev->input,  dev->logits,   dev->score,     dev->facts,  dev->c,
+                         dev->P,      dev->A,      dev->watched,  dev->room,      dev->sums,   dev->told,
+                         dev->U,      dev->known,  dev->trend,    dev->pull,      dev->W,      dev->change,
+                         dev->turned, dev->vary,   dev->since,    dev->half,      dev->half_W, dev->targets,
+                         dev->listed, dev->broken, correct->lean, correct->spread};
   for (size_t k = 0; k < sizeof owned / sizeof owned[0]; k++) kwm_device_free(correct->spec.device, owned[k]);
   correct->lean = correct->spread = NULL;
 }

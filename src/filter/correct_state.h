@@ -16,6 +16,7 @@ struct correct_device {
   float *c, *P, *A, *watched, *room;         /* (width), (width, width), (rows, width), (width), (rows, width) */
   int32_t *targets, *listed, *broken;        /* (STEPS, streams), (top), (1) */
   float *sums, *told, *U, *W;    /* blocks: (groups, ld) twice; lowrank: (rank, width); (ld, width), padded */
+  uint16_t *half, *half_W;       /* sums and W in 16 bits; NULL: products in float */
   int32_t *known, *since;        /* lowrank: (1) */
   float *change, *turned, *vary; /* rows of W: (ld, width) what is added, and its score; (ld) variances */
   float *trend, *pull;           /* what adapts: (width), (2); else NULL */
@@ -36,6 +37,7 @@ struct kwm_correct {
   double *K;               /* lowrank: (streams, rank, rank) UUᵀ */
   int64_t *known;          /* lowrank: (streams) rows of U so far */
   struct correct_device dev;
+  bool copied;          /* in blocks: dev.W is of W as it is */
   double noise, weight; /* q and 1 over R's scale, as they are now */
   double *trend;        /* of the host, what adapts: (streams, r), inform.h's; else NULL */
   double pull[2];       /* of the run at hand, all streams: inform.h's */
@@ -65,6 +67,12 @@ void correct_watch(kwm_correct *correct, const double *moved);
 /* correct_adapt.c: before the first token, and after a run in which |onehot - p|² was `squared`, `expected` under p. */
 kwm_status correct_adapt_open(kwm_correct *correct);
 void correct_adapt(kwm_correct *correct, double squared, double expected);
+
+/* correct_ranks.c: over all ranks' streams. The pull and the two sums of a run; dev->turned, and in dev->told's first
+   row what `groups` of its rows told, where several ranks have streams, else nothing; the mean square of y (n). */
+void correct_share_noises(kwm_correct *correct, double *squared, double *expected);
+void correct_share_rows(kwm_correct *correct, int64_t groups);
+double correct_mean_square(const kwm_correct *correct, int64_t n, const float *y);
 
 /* correct_low.c. score (width) of stream s <- from logits and their logarithmic sum, by the classes above the cut. */
 void correct_low_score(kwm_correct *correct, int64_t s, const float *logits, double log_sum, int32_t target);

@@ -150,12 +150,13 @@ def commands(folders):
     copies = sum(float(row[rows[0].index("checkpoint_copy_MB")]) for row in rows[1:])
     stored = sum(a.nbytes for name, a in t.arrays(t.newest(folders["stage"])).items() if "@" not in name) / 1e6
     t.check(abs(copies - stored) < 0.05 * stored + 0.1, "plan: wanted copies of %.2f MB for a checkpoint, found %.2f" % (stored, copies))
-    child = t.run(3, "eval", folders["stage"])
+    child = t.run(3, "eval", folders["stage"], "layout.stages=3", "layout.owners=1", "layout.replicas=1")
     t.check(child.code == 2 and "at most 2" in child.err, "eval: three ranks are too many for two stages")
-    child = t.run(3, "eval", folders["adjoint"])
-    lines = dict(line.split("\t", 1) for line in child.out.splitlines() if "\t" in line)
-    wanted = t.summary(folders["adjoint"])["test_perplexity"]
-    t.check(abs(float(lines.get("test_perplexity", "nan")) - wanted) < 2e-3 * wanted, "eval: on three ranks")
+    for kind in ("stage", "adjoint"):
+        child = t.run(3, "eval", folders[kind])
+        lines = dict(line.split("\t", 1) for line in child.out.splitlines() if "\t" in line)
+        wanted = t.summary(folders[kind])["test_perplexity"]
+        t.check(abs(float(lines.get("test_perplexity", "nan")) - wanted) < 2e-3 * wanted, "eval: on three ranks")
     child = t.run(2, "spectra", folders["stage"])
     t.check(child.code == 0 and "layer4_down" in child.out, "spectra: prints every tensor")
     with t.h5py.File(t.newest(folders["stage"])) as run, t.h5py.File(t.newest(folders["stage"]).replace("checkpoints", "spectra")) as spectra:

@@ -162,7 +162,7 @@ static void test_bias(void **state) {
   }
 }
 
-/* Rows of the read-out that follow what is seen, shared by the streams. */
+/* Rows of the read-out that follow what is seen, shared by the streams; and a read-out that somebody else moves. */
 static void test_readout(void **state) {
   (void)state;
   struct text text;
@@ -176,6 +176,8 @@ static void test_readout(void **state) {
   for (int first = 0; first + EVERY <= STEPS; first += EVERY) {
     float facts[EVERY * S * KWM_TOKEN_FACTS];
     double score[V * D] = {0}, told[V] = {0}, square = 0;
+    for (int k = 0; k < V * D && first == EVERY; k++) text.W[k] += 0.5f * draw(7, k), W[k] += 0.5 * (double)draw(7, k);
+    if (first == EVERY) kwm_correct_moved(correct);
     block(correct, &text, first, facts);
     for (int t = 0; t < EVERY; t++)
       for (int s = 0; s < S; s++) {

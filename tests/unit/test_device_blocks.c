@@ -6,6 +6,49 @@
 
 static const double CLOSE = 5e-5;
 
+/* The number of 16 bits at `at`: the upper half of a float. */
+static double widened(const uint16_t *at) {
+  const uint32_t bits = (uint32_t)*at << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return (double)value;
+}
+
+/* The sums in 16 bits alone. */
+static void compare_half(struct device_case *c, const struct kwm_tally *tally, const double *sums) {
+  const int64_t all = tally->n * tally->groups * tally->ld;
+  const uint16_t *const none = case_host(c, all, sizeof *none);
+  struct kwm_tally of = *tally;
+  of.sums = NULL;
+  of.half = case_copy(c, all, none);
+  case_ops(c)->tally(c->device, &of);
+  const uint16_t *const found = case_get(c, all, sizeof *found, of.half);
+  for (int64_t k = 0; k < all; k++) assert_close(widened(found + k), sums[k], 5e-3, CLOSE);
+}
+
+/* size: rows, columns, inner. */
+static void body_half(struct device_case *c, const int64_t *size) {
+  const int64_t m = size[0], n = size[1], k = size[2];
+  const float *const A = case_normals(c, m * k, 1, 1), *const B = case_normals(c, k * n, 2, 1);
+  const float *const there_A = case_copy(c, m * k, A), *const there_B = case_copy(c, k * n, B);
+  uint16_t *const half_A = case_new(c, m * k, sizeof *half_A), *const half_B = case_new(c, k * n, sizeof *half_B);
+  double *const wanted = case_zeros(c, m * n);
+  float *const C = case_floats(c, m * n);
+  if (case_ops(c)->half_gemm == NULL) return;
+  for (int64_t i = 0; i < m * n; i++)
+    for (int64_t j = 0; j < k; j++) wanted[i] += (double)A[i / n * k + j] * (double)B[j * n + i % n];
+  case_ops(c)->narrow(c->device, m * k, there_A, half_A);
+  case_ops(c)->narrow(c->device, k * n, there_B, half_B);
+  case_ops(c)->half_gemm(c->device, m, n, k, half_A, half_B, C);
+  assert_below(dense_error_f32(m * n, case_get(c, m * n, sizeof *C, C), wanted), 5e-3);
+}
+
+static void test_half(void **state) {
+  (void)state;
+  static const int64_t sizes[][3] = {{1, 8, 8}, {24, 64, 512}};
+  tensor_run_all(body_half, sizes);
+}
+
 /* size: streams, steps, groups, classes. */
 static void body_tally(struct device_case *c, const int64_t *size) {
   const int64_t n = size[0], steps = size[1], groups = size[2], v = size[3], ld = v + 3, rows = steps * n;
@@ -38,6 +81,7 @@ static void body_tally(struct device_case *c, const int64_t *size) {
   case_ops(c)->tally(c->device, &of);
   assert_floats(c, n * groups * ld, of.sums, sums, CLOSE);
   assert_floats(c, n * groups * ld, of.told, told, CLOSE);
+  if (case_ops(c)->half_gemm != NULL) compare_half(c, &of, sums);
 }
 
 static void test_tally(void **state) {
@@ -226,7 +270,11 @@ static void body_low(struct device_case *c, const int64_t *size) {
   for (int64_t b = 0; b < size[4]; b++) {
     const float *const now = case_normals(c, n * m * r, 10 + (uint64_t)b, 1 / sqrt((double)r));
     kwm_device_put(c->device, A, now, (size_t)(n * m * r) * sizeof *now);
+    kwm_device_rejoin(c->device);
     case_ops(c)->inform_low(c->device, &of);
+    kwm_device_aside(c->device, true);
+    case_ops(c)->shrink_low(c->device, &of);
+    kwm_device_aside(c->device, false);
     rows += m, tokens += of.tokens;
     for (int at = 0; at < 2; at++) book_take(c, &of, now + at * (n - 1) * m * r, &book[at]);
     if (rows + m <= rank) continue;
@@ -234,6 +282,7 @@ static void body_low(struct device_case *c, const int64_t *size) {
     rows = kwm_inform_keep(rank, m), tokens = 0;
   }
   const float *const found = case_get(c, n * r, sizeof *found, of.c);
+  kwm_device_rejoin(c->device);
   for (int at = 0; at < 2; at++) {
     double *const F = case_zeros(c, r * r);
     found_information(c, &of, at * (n - 1), F);
@@ -247,7 +296,8 @@ static void body_low(struct device_case *c, const int64_t *size) {
 static void test_low(void **state) {
   (void)state;
   static const int64_t sizes[][6] = {{1, 1, 1, 1, 3, 0},    {2, 9, 1, 4, 9, 3},    {3, 40, 3, 7, 5, 0},
-                                     {2, 96, 8, 16, 6, 10}, {2, 70, 12, 64, 9, 0}, {16, 512, 8, 16, 3, 0}};
+                                     {2, 96, 8, 16, 6, 10}, {2, 70, 12, 64, 9, 0}, {16, 512, 8, 16, 3, 0},
+                                     {2, 33, 1, 5, 9, 0},   {1, 520, 3, 9, 5, 0}};
   tensor_run_all(body_low, sizes);
 }
 
@@ -291,7 +341,8 @@ static void test_broken(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_tally), cmocka_unit_test(test_lean), cmocka_unit_test(test_shift),
-    cmocka_unit_test(test_steer), cmocka_unit_test(test_low),  cmocka_unit_test(test_broken),
+    cmocka_unit_test(test_tally),  cmocka_unit_test(test_half),  cmocka_unit_test(test_lean),
+    cmocka_unit_test(test_shift),  cmocka_unit_test(test_steer), cmocka_unit_test(test_low),
+    cmocka_unit_test(test_broken),
 };
 DEVICE_TEST_MAIN(tests)
