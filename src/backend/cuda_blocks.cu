@@ -6,21 +6,6 @@
 static constexpr int LOW_THREADS = 256, SWEEPS = 8;
 static constexpr float NEAR = 2e-3f; /* sines of a sweep after which there is nothing left to turn */
 
-static __device__ float warp_sum(float mine) {
-  for (unsigned apart = CUDA_WARP / 2; apart > 0; apart /= 2) mine += __shfl_xor_sync(0xffffffffu, mine, apart);
-  return mine;
-}
-
-static __device__ float block_sum(float mine) {
-  __shared__ float of_warp[CUDA_WARP];
-  const unsigned lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP, warps = blockDim.x / CUDA_WARP;
-  mine = warp_sum(mine);
-  __syncthreads();
-  if (lane == 0) of_warp[warp] = mine;
-  __syncthreads();
-  return warp_sum(lane < warps ? of_warp[lane] : 0.0f);
-}
-
 /* Of one stream: q rows, the last `rows` of them new. (q, ld) each, ld odd so that rows lie in different banks: K =
    UUᵀ, its factor, eigenvectors. */
 struct low {
@@ -39,7 +24,7 @@ static __device__ void multiply(const struct low &low, float lambda) {
     float sum = 0;
 #pragma unroll 4
     for (int k = lane; k < low.r; k += CUDA_WARP) sum += a[k] * b[k];
-    sum = warp_sum(sum);
+    sum = cuda_warp_sum(sum);
     if (lane != 0) continue;
     low.K[i * low.ld + j] = low.K[j * low.ld + i] = sum;
     low.L[i * low.ld + j] = sum + (i == j ? lambda : 0.0f);
@@ -215,7 +200,7 @@ static __global__ void __launch_bounds__(LOW_THREADS) inform_low(struct kwm_info
   for (int j = warp; j < rows; j += LOW_THREADS / CUDA_WARP) {
     float sum = 0;
     for (int k = lane; k < r && s == 0; k += CUDA_WARP) sum += A[(int64_t)j * r + k] * of.watched[k];
-    sum = warp_sum(sum);
+    sum = cuda_warp_sum(sum);
     if (lane == 0) share[0][j] = 1, share[1][j] = sum;
   }
   __syncthreads();
@@ -234,7 +219,7 @@ static __global__ void __launch_bounds__(LOW_THREADS) inform_low(struct kwm_info
     for (int j = 0; j < rows; j++) total += A[(int64_t)j * r + k];
     promised += total * applied(low, of.prior, w[0], k);
   }
-  promised = block_sum(promised);
+  promised = cuda_block_sum(promised);
   if (!good || !isfinite(promised)) {
     for (int k = (int)threadIdx.x; k < r; k += LOW_THREADS) c[k] = 0;
     if (threadIdx.x == 0) of.broken[s]++, of.known[s] = of.since[s] = 0;
