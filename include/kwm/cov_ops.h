@@ -19,7 +19,7 @@ struct kwm_cov_ops {
   bool (*absorb)(kwm_cov *cov, const struct kwm_jac *jac, const float *evidence, int64_t batch, double *kl);
   void (*project)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
   bool (*condition)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
-  /* the same two with S, L and w on the device; NULL: not known */
+  /* the same two with S, of which the lower triangle is enough, L and w on the device; NULL: not known */
   void (*project_there)(kwm_cov *cov, const struct kwm_jac *jac, double *S);
   bool (*condition_there)(kwm_cov *cov, const struct kwm_jac *jac, const double *L, const double *w);
   void (*delta)(const kwm_cov *cov, double *delta);

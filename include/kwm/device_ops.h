@@ -42,6 +42,8 @@ struct kwm_device_ops {
                    const double *A, int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
   void (*gram_f64)(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C);
   void (*symm_f64)(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
+  /* C (m, m), lower triangle, <- A Bᵀ + beta C for A, B (m, k), of which A Bᵀ is symmetric; above: undefined */
+  void (*gemmt_f64)(kwm_device *d, int64_t m, int64_t k, const double *A, const double *B, double beta, double *C);
   void (*solve_lower_f64)(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
   bool (*factor_f64)(kwm_device *d, int64_t n, double *W);
   /* S (n, n), of which the lower triangle is read, <- its factor L there; x, x_host (n) <- S⁻¹x; waits; false: not

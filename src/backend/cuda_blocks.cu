@@ -3,11 +3,6 @@
 
 static constexpr int THREADS = 512, SIDES = 2;
 
-static __device__ float warp_sum(float mine) {
-  for (unsigned apart = CUDA_WARP / 2; apart > 0; apart /= 2) mine += __shfl_xor_sync(0xffffffffu, mine, apart);
-  return mine;
-}
-
 /* S = I / prior + K and, right of it, K share for each side (q, q + SIDES). Sides: of the new rows the sum, and of
    stream 0 what each sees of the watched direction; share (SIDES, q) of each row in it, w (SIDES, q) of each row in P
    times it over the prior. */
@@ -42,7 +37,7 @@ static __device__ void append(const struct update &up, const float *watched) {
       low.U[(int64_t)i * low.r + k] = row[k];
       if (blockIdx.x == 0) sum += row[k] * watched[k];
     }
-    sum = warp_sum(sum);
+    sum = cuda_warp_sum(sum);
     if (lane == 0) up.share[i] = i < low.old ? 0.0f : 1.0f, up.share[low.q + i] = sum;
   }
 }
@@ -83,7 +78,7 @@ static __device__ float solve(const struct update &up) {
       up.w[q + i] = up.share[q + i] - over * row[q + 1];
       sum += up.w[i] * side;
     }
-    sum = warp_sum(sum);
+    sum = cuda_warp_sum(sum);
     if (lane == 0) promised = sum;
   }
   __syncthreads();

@@ -87,28 +87,6 @@ void cuda_inform_likely(const struct kwm_likely *of, cudaStream_t stream) {
 
 /* ---- taking the information in ---- */
 
-static __device__ float warp_sum(float mine) {
-  for (unsigned apart = CUDA_WARP / 2; apart > 0; apart /= 2) mine += __shfl_down_sync(0xffffffffu, mine, apart);
-  return mine;
-}
-
-/* The block's, in all of its threads. */
-static __device__ float block_sum(float mine) {
-  __shared__ float of_warp[CUDA_WARP];
-  const unsigned lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP, warps = blockDim.x / CUDA_WARP;
-  mine = warp_sum(mine);
-  if (lane == 0) of_warp[warp] = mine;
-  __syncthreads();
-  if (warp == 0) {
-    mine = warp_sum(lane < warps ? of_warp[lane] : 0.0f);
-    if (lane == 0) of_warp[0] = mine;
-  }
-  __syncthreads();
-  mine = of_warp[0];
-  __syncthreads();
-  return mine;
-}
-
 /* Rows of one coordinate, together. */
 template <int ROWS> struct alignas(ROWS % 4 == 0 ? 16 : 4) column { float of[ROWS]; };
 
@@ -149,7 +127,7 @@ static __device__ void form(int r, const struct column<ROWS> *A, const struct co
     if (j > i) continue;
     float sum = 0;
     for (int k = lane; k < r; k += CUDA_WARP) sum += G[k].of[i] * A[k].of[j];
-    sum = warp_sum(sum);
+    sum = cuda_warp_sum(sum);
     if (lane == 0) N[i][j] = sum + (i == j ? 1.0f : 0.0f);
   }
 }
@@ -170,7 +148,7 @@ static __device__ void look_along(int r, const struct column<ROWS> *A, const flo
   for (int j = warp; j < ROWS; j += (int)blockDim.x / CUDA_WARP) {
     float sum = 0;
     for (int i = lane; i < r; i += CUDA_WARP) sum += A[i].of[j] * v[i];
-    sum = warp_sum(sum);
+    sum = cuda_warp_sum(sum);
     if (lane == 0) seen.of[j] = sum;
   }
   __syncthreads();
@@ -217,7 +195,7 @@ template <int ROWS> static __device__ float open_column(const struct kwm_inform 
 static __device__ void follow(const struct kwm_inform &of, float g, float step) {
   const int k = (int)threadIdx.x;
   float *const trend = of.trend + blockIdx.x * of.r, *const pull = of.pull + 2 * blockIdx.x;
-  const float x = block_sum(k < of.r ? g * trend[k] : 0.0f);
+  const float x = cuda_block_sum(k < of.r ? g * trend[k] : 0.0f);
   if (k < of.r) trend[k] = KWM_INFORM_TREND * trend[k] + step;
   if (k == 0) pull[0] += x, pull[1] += x * x;
 }
@@ -254,7 +232,7 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
     Z[k] = z;
     trace = of.decay * of.decay * (P[(int64_t)k * r + k] - column_dot<ROWS>(z, z)) + of.noise;
   }
-  trace = block_sum(trace);
+  trace = cuda_block_sum(trace);
   const float most = (float)r * of.prior, t = trace > most ? most / trace : 1.0f, keep = t * of.decay * of.decay;
   float step = 0, moved = 0;
   if (k < r) {
@@ -266,7 +244,7 @@ template <int ROWS> static __global__ void take(struct kwm_inform of) {
       P[(int64_t)i * r + k] = keep * p + (i == k ? t * of.noise : 0.0f);
     }
   }
-  const float promised = block_sum(k < r ? step * g[k] : 0.0f);
+  const float promised = cuda_block_sum(k < r ? step * g[k] : 0.0f);
   if (!isfinite(promised)) {
     begin_anew(of, c, P);
     return;

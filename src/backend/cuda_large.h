@@ -7,17 +7,26 @@
 extern "C" {
 #endif
 
-/* How Z = H P is cut for at most CUDA_LARGE_FEW rows: strips of P, blocks of threads (at most CUDA_LARGE_BLOCKS to a
-   processor), parts (m, n) that are added. */
-enum { CUDA_LARGE_FEW = 16, CUDA_LARGE_BLOCKS = 2 };
+/* How Z = H P is cut: blocks of threads, and parts (m, n) that are added; strips of P, for few rows. */
+enum { CUDA_LARGE_FEW = 16, CUDA_LARGE_ROWS = 128 };
 struct cuda_large_cut {
   int64_t strips, blocks, parts;
 };
-struct cuda_large_cut cuda_large_cut_of(int64_t n, int processors);
 
-/* Z (m, n) <- H P for symmetric P (n, n), upper triangle read; parts (cut's parts, m, n) scratch. */
+/* Z (m, n) <- H P for symmetric P (n, n), upper triangle read; parts (cut's parts, m, n) scratch. m <= CUDA_LARGE_FEW,
+   or, by cuda_large_rows, CUDA_LARGE_ROWS. */
+struct cuda_large_cut cuda_large_cut_of(int64_t n, int processors);
 void cuda_large_symm(const struct cuda_large_cut *cut, int64_t m, int64_t n, const double *P, const double *H,
                      double *parts, double *Z, cudaStream_t stream);
+struct cuda_large_cut cuda_large_rows_cut(int64_t n, int processors);
+void cuda_large_rows(const struct cuda_large_cut *cut, int64_t m, int64_t n, const double *P, const double *H,
+                     double *parts, double *Z, cudaStream_t stream);
+
+/* S (m, m) <- keep S + Z Hᵀ for Z, H (m, n), m <= CUDA_LARGE_FEW; parts (cuda_large_share_parts) scratch; done: zero,
+   as afterwards. */
+int64_t cuda_large_share_parts(int64_t n);
+void cuda_large_share(int64_t m, int64_t n, const double *Z, const double *H, double keep, double *S, double *parts,
+                      unsigned *done, cudaStream_t stream);
 
 /* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n); alpha may be 0 only if k is. */
 void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, double *C, cudaStream_t stream);

@@ -71,6 +71,18 @@ template <class T> static __device__ inline T cuda_warp_sum(T value) {
   return value;
 }
 
+/* The sum over the block (whole warps, at most 32 of them), in every thread. Begins and goes on with the block in step.
+ */
+static __device__ inline float cuda_block_sum(float value) {
+  __shared__ float of_warp[CUDA_WARP];
+  const unsigned lane = threadIdx.x % CUDA_WARP, warp = threadIdx.x / CUDA_WARP, warps = blockDim.x / CUDA_WARP;
+  value = cuda_warp_sum(value);
+  __syncthreads();
+  if (lane == 0) of_warp[warp] = value;
+  __syncthreads();
+  return cuda_warp_sum(lane < warps ? of_warp[lane] : 0.0f);
+}
+
 /* sums[k] of thread 0 <- the block's, for all of its threads (whole warps, at most 32 of them). Ends with the block
    in step. */
 template <int SUMS> static __device__ inline void cuda_block_sums(double sums[SUMS]) {

@@ -353,6 +353,7 @@ const struct kwm_device_ops cuda_ops = {
     .gemm_f64 = cuda_gemm_f64,
     .gram_f64 = cuda_gram_f64,
     .symm_f64 = cuda_symm_f64,
+    .gemmt_f64 = cuda_gemmt_f64,
     .solve_lower_f64 = cuda_solve_lower_f64,
     .factor_f64 = cuda_factor_f64,
     .factor_solve_f64 = cuda_factor_solve_f64,

@@ -99,6 +99,7 @@ double *cuda_room(kwm_device *d, size_t doubles);
 /* cuda_large.c */
 void cuda_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C);
 void cuda_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
+void cuda_gemmt_f64(kwm_device *d, int64_t m, int64_t k, const double *A, const double *B, double beta, double *C);
 void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
 
 /* cuda_nccl.c, with KWM_NCCL. leave: accepts that nothing was joined. */

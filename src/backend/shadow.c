@@ -222,6 +222,7 @@ static const struct kwm_device_ops shadow_ops = {
     .gemm_f64 = shadow_gemm_f64,
     .gram_f64 = shadow_gram_f64,
     .symm_f64 = shadow_symm_f64,
+    .gemmt_f64 = shadow_gemmt_f64,
     .solve_lower_f64 = shadow_solve_lower_f64,
     .factor_f64 = shadow_factor_f64,
     .factor_solve_f64 = shadow_factor_solve_f64,

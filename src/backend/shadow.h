@@ -53,6 +53,7 @@ void shadow_gemm_f64(kwm_device *d, bool transpose_a, bool transpose_b, int64_t 
                      const double *A, int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
 void shadow_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C);
 void shadow_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const double *B, double *C);
+void shadow_gemmt_f64(kwm_device *d, int64_t m, int64_t k, const double *A, const double *B, double beta, double *C);
 void shadow_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
 bool shadow_factor_f64(kwm_device *d, int64_t n, double *W);
 bool shadow_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x, double *x_host);

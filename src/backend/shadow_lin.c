@@ -56,6 +56,15 @@ void shadow_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const
                shadow_array(d, C, m * n, sizeof *C), n);
 }
 
+/* What nobody may read is not a number. */
+void shadow_gemmt_f64(kwm_device *d, int64_t m, int64_t k, const double *A, const double *B, double beta, double *C) {
+  double *const to = shadow_array(d, C, m * m, sizeof *C);
+  kwm_gemm_f64(false, true, m, m, k, 1, shadow_array(d, A, m * k, sizeof *A), k, shadow_array(d, B, m * k, sizeof *B),
+               k, beta, to, m);
+  for (int64_t i = 0; i < m; i++)
+    for (int64_t j = i + 1; j < m; j++) to[i * m + j] = NAN;
+}
+
 void shadow_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B) {
   kwm_triangular_solve_f64(n, k, shadow_array(d, L, n * n, sizeof *L), n, shadow_array(d, B, n * k, sizeof *B), k);
 }

@@ -129,12 +129,11 @@ static bool take_rows(kwm_cov *cov, const struct kwm_jac *jac) {
   return true;
 }
 
-/* S <- keep S + Z Hᵀ */
+/* S, lower triangle, <- keep S + Z Hᵀ */
 static void form_share(const kwm_cov *cov, double keep, double *S) {
   const struct block_matrix *const state = cov->state;
   kwm_device *const device = cov->spec.device;
-  const int64_t p = cov->spec.params, rows = state->rows;
-  device->ops->gemm_f64(device, false, true, rows, rows, p, 1, state->Z, p, state->H, p, keep, S, rows);
+  device->ops->gemmt_f64(device, state->rows, cov->spec.params, state->Z, state->H, keep, S);
 }
 
 static void matrix_project(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
@@ -142,7 +141,9 @@ static void matrix_project(kwm_cov *cov, const struct kwm_jac *jac, double *S) {
   if (!take_rows(cov, jac)) return;
   form_share(cov, 0, state->S);
   const double *const share = look(cov, state->S, state->rows * state->rows);
-  for (int64_t k = 0; k < state->rows * state->rows; k++) S[k] += share[k];
+  for (int64_t i = 0; i < state->rows; i++)
+    for (int64_t j = 0; j < state->rows; j++)
+      S[i * state->rows + j] += j <= i ? share[i * state->rows + j] : share[j * state->rows + i];
 }
 
 static void matrix_project_there(kwm_cov *cov, const struct kwm_jac *jac, double *S) {

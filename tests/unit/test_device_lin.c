@@ -100,6 +100,27 @@ static void body_symm(struct device_case *c, const int64_t *size) {
   assert_doubles(c, m * n, to, wanted, EXACT);
 }
 
+/* Z Hᵀ for Z = H A is symmetric: its lower triangle, added to what is there or not. */
+static void body_gemmt(struct device_case *c, const int64_t *size) {
+  const int64_t k = size[0], m = size[1];
+  double *const A = case_wide(c, m * k, case_normals(c, m * k, 1, 1)), *const B = case_host(c, m * k, sizeof *B);
+  double *const C = case_wide(c, m * m, case_normals(c, m * m, 2, 1)), *const wanted = case_host(c, m * m, sizeof *C);
+  for (int64_t i = 0; i < m * k; i++) B[i] = A[i] * (1 + (double)(i % k) / (double)k);
+  for (int beta = 0; beta < 2; beta++) {
+    double *const to = case_copy(c, m * m, C);
+    c->device->ops->gemmt_f64(c->device, m, k, case_copy(c, m * k, A), case_copy(c, m * k, B), beta, to);
+    double *const found = case_host(c, m * m, sizeof *found);
+    const double *const got = case_get(c, m * m, sizeof *got, to);
+    for (int64_t i = 0; i < m; i++)
+      for (int64_t j = 0; j <= i; j++) {
+        found[i * m + j] = got[i * m + j];
+        wanted[i * m + j] = beta * C[i * m + j];
+        for (int64_t l = 0; l < k; l++) wanted[i * m + j] += A[i * k + l] * B[j * k + l];
+      }
+    assert_below(dense_error(m * m, found, wanted), 1e-12);
+  }
+}
+
 /* L times the solution is what was there; NaN above L's diagonal must not matter. */
 static void body_solve(struct device_case *c, const int64_t *size) {
   const int64_t n = size[0], k = size[1];
@@ -118,9 +139,11 @@ static void body_solve(struct device_case *c, const int64_t *size) {
 
 static void test_algebra_f64(void **state) {
   (void)state;
-  static const int64_t sizes[][4] = {{1, 1}, {3, 16}, {33, 10}, {100, 3}, {65, 130}, {300, 20}, {20, 420}};
+  static const int64_t sizes[][4] = {{1, 1},    {3, 16},   {33, 10},  {100, 3},   {65, 130},
+                                     {300, 20}, {20, 420}, {450, 16}, {346, 112}, {130, 257}};
   case_run_all(body_gram, sizes);
   case_run_all(body_symm, sizes);
+  case_run_all(body_gemmt, sizes);
   case_run_all(body_solve, sizes);
 }
 
