@@ -13,14 +13,10 @@ mapfile -t files < <(find include src tests -name '*.[ch]' -o -name '*.cu' -o -n
 case "${1:-}" in
 --fix) clang-format -i "${files[@]}" ;;
 '')
-  bad=0
-  for file in "${files[@]}"; do
-    if ! clang-format "$file" | cmp -s - "$file"; then
-      echo "format: $file differs from .clang-format; run scripts/format.sh --fix"
-      bad=1
-    fi
-  done
-  [ "$bad" -eq 0 ] || exit 1
+  printf '%s\0' "${files[@]}" | xargs -0 -n 32 -P "$(nproc)" clang-format --dry-run --Werror || {
+    echo "format: the files above differ from .clang-format; run scripts/format.sh --fix"
+    exit 1
+  }
   echo "format: ok (${#files[@]} files)"
   ;;
 *)

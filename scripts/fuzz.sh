@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: fuzz.sh [SECONDS] [TARGET...]: runs the fuzz targets (tests/fuzz: config, idx, tokens, ckpt) SECONDS each (20), under
+# usage: fuzz.sh [SECONDS] [TARGET...]: runs the fuzz targets (tests/fuzz: config, idx, tokens, ckpt) SECONDS each (20), one a core, under
 # the address and undefined-behaviour sanitizers; what they find lies in build/fuzz/found, what they learnt in build/fuzz/corpus.
 # Exit status: 0 nothing found, 1 something found, 77 no clang with libFuzzer here (scripts/setup --fuzz installs it).
 set -eu -o pipefail
@@ -38,16 +38,16 @@ printf 'kwm-checkpoint\nbytes 600\nsum 0000000000000000\n' >"$corpus/ckpt/seal"
 . "$root/scripts/env.sh"
 # Open MPI and HDF5 keep memory to their end. A file may promise any size: what is then asked for is refused, no crash.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 KWM_FUZZ_TMP=$trial
-code=0
-for target in "${targets[@]}"; do
-  log=$build/$target.log
+export build seconds corpus
+fuzz() {
+  local target=$1 log=$build/$1.log
   if "$build/fuzz_$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -malloc_limit_mb=4096 -max_len=8192 \
     -artifact_prefix="$build/found/$target-" "$corpus/$target" >"$log" 2>&1; then
     echo "fuzz.sh: $target: $(grep -E '^Done ' "$log" || tail -n 1 "$log")"
   else
-    code=1
-    echo "fuzz.sh: $target: found:"
-    tail -n 40 "$log"
+    { echo "fuzz.sh: $target: found:" && tail -n 40 "$log"; }
+    return 1
   fi
-done
-exit "$code"
+}
+export -f fuzz
+printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I '{}' bash -c 'fuzz {}' || exit 1

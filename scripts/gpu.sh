@@ -59,21 +59,34 @@ part_accuracy() {
   for seed in 1 2 3; do train accuracy 1 seqmnist-cuda 300 seed=$seed; done
   for seed in 1 2 3; do train accuracy 1 seqmnist-cuda 300 seed=$seed data.shift=0 model.dropout=0.7; done
 }
-# weak: as many samples for each GPU, and as many steps. strong: the same batch. No checkpoint at the end of a pass, which
-# comes sooner on more GPUs.
-part_scaling() {
-  local still=(report.every=10 checkpoint.every=1000000000 layout.stages=1)
-  for batch in 100 500 1000; do
-    train scaling 1 seqmnist 60 "${still[@]}" train.chunks=1 train.epochs=3 train.batch=$batch
-    for ((ranks = 2; ranks <= ${GPUS:-2}; ranks *= 2)); do
-      local replicas=("layout.replicas=$ranks" "train.chunks=$ranks")
-      train weak "$ranks" seqmnist 60 "${still[@]}" "${replicas[@]}" train.epochs=$((3 * ranks)) train.batch=$((ranks * batch))
-      train strong "$ranks" seqmnist 60 "${still[@]}" "${replicas[@]}" train.epochs=3 train.batch=$batch
+# Steps alone: no checkpoint at the end of a pass, which comes sooner on more GPUs.
+still=(report.every=10 checkpoint.every=1000000000)
+
+# One replica's layers, or its blocks, on two GPUs, in one chunk and in two; once with messages through the host.
+split() {
+  for batch in "$@"; do
+    for chunks in 1 2; do
+      local keys=("${still[@]}" train.epochs=3 train.batch="$batch" "train.chunks=$chunks")
+      train stages 2 seqmnist 60 "${keys[@]}" layout.stages=2
+      train owners 2 seqmnist 60 "${keys[@]}" layout.stages=1 layout.owners=2
     done
   done
-  [ "${GPUS:-2}" -ge 2 ] || return 0
-  train stages 2 seqmnist 60 layout.stages=2 train.chunks=2 train.epochs=2
-  train owners 2 seqmnist 60 layout.stages=1 layout.owners=2 train.chunks=2 train.epochs=2
+  train stages 2 seqmnist 60 "${still[@]}" train.epochs=2 train.chunks=1 layout.stages=2 layout.messages=host
+  train owners 2 seqmnist 60 "${still[@]}" train.epochs=2 train.chunks=1 layout.stages=1 layout.owners=2 layout.messages=host
+}
+
+# weak: as many samples for each GPU, and as many steps. strong: the same batch.
+part_scaling() {
+  local batches=(100 500 1000)
+  for batch in "${batches[@]}"; do
+    train scaling 1 seqmnist 60 "${still[@]}" "${one[@]}" train.epochs=3 train.batch="$batch"
+    for ((ranks = 2; ranks <= ${GPUS:-2}; ranks *= 2)); do
+      local replicas=("${still[@]}" layout.stages=1 "layout.replicas=$ranks" "train.chunks=$ranks")
+      train weak "$ranks" seqmnist 60 "${replicas[@]}" train.epochs=$((3 * ranks)) train.batch=$((ranks * batch))
+      train strong "$ranks" seqmnist 60 "${replicas[@]}" train.epochs=3 train.batch="$batch"
+    done
+  done
+  if [ "${GPUS:-2}" -ge 2 ]; then split "${batches[@]}"; fi
 }
 
 if [ $# -eq 0 ]; then set -- pass continual accuracy scaling; fi

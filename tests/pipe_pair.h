@@ -19,6 +19,7 @@ struct pair {
 };
 
 static const double PAIR_TOLERANCE = 1e-5;
+static bool pair_direct; /* messages from device to device */
 
 static inline int pair_me(const struct pair *pair) {
   return pair->layout->stage * pair->layout->owners + pair->layout->owner;
@@ -52,6 +53,7 @@ static inline bool pair_init(struct pair *pair, kwm_pipe *host, struct kwm_layou
                              const struct kwm_params *params, const struct kwm_pipe_spec *spec) {
   struct kwm_pipe_spec on_device = *spec;
   on_device.device = test_device;
+  on_device.direct = pair_direct;
   *pair = (struct pair){.model = model, .layout = layout, .stages = stages, .device = test_device, .host = host};
   pair->chunks = spec->chunks / layout->replicas;
   for (int g = 0; g < model->n_groups; g++) {

@@ -86,10 +86,11 @@ struct kwm_device_ops {
   void (*output_score)(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *e, const float *J, float *g);
   void (*output_squares)(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *J, float *squares);
 
-  /* H (n·m, o·i) <- J (n, m, o) ⊗ a (n, i); diagonal of A (n, n) += value */
+  /* H (n·m, o·i) <- J (n, m, o) ⊗ a (n, i); diagonal of A (n, n) += value; y (n) += x */
   void (*outer_rows)(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
                      double *H);
   void (*add_diagonal)(kwm_device *d, int64_t n, double value, double *A);
+  void (*add_f64)(kwm_device *d, int64_t n, const double *x, double *y);
 
   /* cov, kron: f_kj <- max(gt2_k, 0) / batch at2_j, X <- Y / (D + f); D, f, X, Y (o, i), gt2 (o), at2 (i); facts
      (KWM_GAINS), MOVED without the prior, EXPECTED times batch */

@@ -78,15 +78,15 @@ struct kwm_filter {
   int64_t blocks;           /* of all groups */
   double *facts;            /* (6, blocks): kl, expected, slope, moved, product, gain */
   int64_t rows_max;
-  double *S, *w;             /* (rows, rows), (rows): S, later its factor L; S⁻¹e */
-  double *S_there, *w_there; /* the same on the device; NULL: S is the host's (shared_device.c) */
-  float *e;                  /* (rows) device: the innovations, brought to the host */
-  double *inverse;           /* (rows, rows) S⁻¹, if R adapts */
-  double noise;              /* ρ: R = ρ I */
-  int64_t steps;             /* finished steps (skipped ones included) */
-  bool inflates;             /* at the next predict */
-  bool failed_here;          /* something on this rank lost definiteness or finiteness in this step: */
-  int failed_part;           /* this group first; -1: S */
+  double *S, *w, *w_there;    /* (rows, rows), (rows): S, later its factor L; S⁻¹e; on the device, too */
+  struct kwm_sum_f64 S_there; /* S, L on the device, over the ranks; values NULL: the host's (shared_device.c) */
+  float *e;                   /* (rows) device: the innovations, brought to the host */
+  double *inverse;            /* (rows, rows) S⁻¹, if R adapts */
+  double noise;               /* ρ: R = ρ I */
+  int64_t steps;              /* finished steps (skipped ones included) */
+  bool inflates;              /* at the next predict */
+  bool failed_here;           /* something on this rank lost definiteness or finiteness in this step: */
+  int failed_part;            /* this group first; -1: S */
 };
 
 /* Takes ownership of the covariances in cov[] (this rank's shares), all on one device, without score_test, or on the

@@ -15,7 +15,7 @@ struct kwm_layout {
   MPI_Comm peers;               /* the same (stage, owner) in all replicas; rank there: replica */
   MPI_Comm mates;               /* the owners of this stage in this replica; rank there: owner */
   bool devices_talk;            /* the peers' devices exchange without the host (kwm_par_join_devices) */
-  bool owners_talk;             /* and those of all ranks, so of mates */
+  bool owners_talk;             /* and those of all ranks, so of mates and of the group */
   double comm_seconds;          /* time spent in this file's calls since init */
 };
 
@@ -63,10 +63,22 @@ void kwm_par_spread_from_owner(struct kwm_layout *layout, kwm_device *device, in
 /* This process's place among those on its host, by world rank. Collective over MPI_COMM_WORLD. */
 int kwm_par_local_rank(void);
 
+/* Collective over world: whether any two processes have one device. */
+bool kwm_par_share_devices(struct kwm_layout *layout, const kwm_device *device);
+
 /* Collective over world: makes the devices of each set of peers one group if all can talk and no two processes share
-   one, or, if what owners sum lies on devices (`owners`) and there are several, those of all ranks; NULL: nothing to
-   do. KWM_ERR_SYSTEM if a device that should cannot. */
-kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device, bool owners);
+   one, or, if what the ranks of a replica sum lies on devices (`all`) and there are several, those of all ranks; NULL:
+   nothing to do. KWM_ERR_SYSTEM if a device that should cannot. */
+kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device, bool all);
+
+/* Collective over group: values (n) of a device summed over the replica's ranks, pairwise in a tree from rank 0, the
+   same bits everywhere, between the devices where all talk, else through the host. scratch (n) is the device's, staging
+   (2 n) the host's, unused where they talk. */
+struct kwm_sum_f64 {
+  int64_t n;
+  double *values, *scratch, *staging;
+};
+void kwm_par_sum_group_device(struct kwm_layout *layout, kwm_device *device, const struct kwm_sum_f64 *sum);
 
 /* Collective over group: values (n) summed over the replica's ranks, the same bits everywhere. Where each element is
    non-zero on one rank only, the sum is exact. */

@@ -41,9 +41,11 @@ struct kwm_pipe_spec {
   uint64_t seed;      /* of what is drawn */
   double dropout;     /* share of hidden units that linearise and surprisal drop, the same of a step; predict none */
   kwm_device *device; /* borrowed: where activations and Jacobians are; the means given must be there; NULL: host */
+  bool direct;        /* messages go from device to device where that can be (kwm/link.h) and no two ranks share one */
 };
 
-/* Local. Layout, model and stages are borrowed for the pipe's lifetime. */
+/* Layout, model and stages are borrowed for the pipe's lifetime. Local, but on a device with several ranks in a replica
+   collective over world. */
 kwm_status kwm_pipe_create(kwm_pipe **pipe, struct kwm_layout *layout, const struct kwm_model *model,
                            const struct kwm_stages *stages, const struct kwm_pipe_spec *spec);
 void kwm_pipe_destroy(kwm_pipe *pipe);
@@ -56,6 +58,9 @@ size_t kwm_pipe_device_bytes(const struct kwm_model *model, const struct kwm_sta
 
 /* Rows of the Jacobian for each sample. */
 int64_t kwm_pipe_rows(const struct kwm_model *model, enum kwm_evidence evidence);
+
+/* How messages go, in words; "" if there are none on a device. */
+const char *kwm_pipe_ways(const kwm_pipe *pipe);
 
 /* Bytes that one step on a replica sends between its ranks for n samples: forward and back. */
 double kwm_pipe_message_bytes(const struct kwm_model *model, const struct kwm_stages *stages,

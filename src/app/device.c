@@ -11,7 +11,8 @@ void kwm_run_say_device(const struct kwm_run *run) {
   const char *const sums = run->layout.replicas == 1  ? ""
                            : run->layout.devices_talk ? "; sums over replicas between devices"
                                                       : "; sums over replicas through the host";
-  kwm_log(KWM_LOG_INFO, "backend %s: %s%s%s", kwm_device_name(device), device->words, sums,
+  const char *const ways = kwm_pipe_ways(run->pipe);
+  kwm_log(KWM_LOG_INFO, "backend %s: %s%s%s%s%s", kwm_device_name(device), device->words, *ways ? "; " : "", ways, sums,
           run->learner.device == NULL ? "; the learner works on the host" : "");
 }
 
@@ -27,5 +28,6 @@ kwm_status kwm_run_open_device(struct kwm_run *run) {
     kwm_log(KWM_LOG_WARNING, "%s: going on with backend cpu", kwm_error_message());
     return KWM_OK;
   }
-  return kwm_par_join_devices(&run->layout, run->device, kwm_language_is(config));
+  const bool all = kwm_language_is(config) ? run->layout.owners > 1 : kwm_run_couples_samples(config);
+  return kwm_par_join_devices(&run->layout, run->device, all);
 }

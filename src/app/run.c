@@ -262,7 +262,8 @@ struct kwm_pipe_spec kwm_run_pipe_spec(const struct kwm_config *config) {
                                 .chunks = config->train.chunks,
                                 .evidence = sampled ? KWM_EVIDENCE_SAMPLED : KWM_EVIDENCE_EXACT,
                                 .seed = config->seed,
-                                .dropout = config->model.dropout};
+                                .dropout = config->model.dropout,
+                                .direct = strcmp(config->layout.messages, "device") == 0};
 }
 
 static bool inflates(const struct kwm_config *config) {

@@ -209,3 +209,11 @@ static __global__ void shift_diagonal(int64_t n, double value, double *A) {
 void cuda_add_diagonal(int64_t n, double value, double *A, cudaStream_t stream) {
   shift_diagonal<<<cuda_blocks(n), CUDA_THREADS, 0, stream>>>(n, value, A);
 }
+
+static __global__ void __launch_bounds__(CUDA_THREADS) add_doubles(int64_t n, const double *x, double *y) {
+  for (int64_t k = cuda_thread(); k < n; k += cuda_stride()) y[k] += x[k];
+}
+
+void cuda_add_f64(int64_t n, const double *x, double *y, cudaStream_t stream) {
+  add_doubles<<<cuda_blocks(n), CUDA_THREADS, 0, stream>>>(n, x, y);
+}

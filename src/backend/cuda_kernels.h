@@ -39,6 +39,7 @@ void cuda_output_squares(int64_t n, int64_t m, int64_t w, const float *J, float 
 void cuda_outer_rows(int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a, double *H,
                      cudaStream_t stream);
 void cuda_add_diagonal(int64_t n, double value, double *A, cudaStream_t stream);
+void cuda_add_f64(int64_t n, const double *x, double *y, cudaStream_t stream);
 
 /* Around cuSOLVER; *not_finite <- 1 if what was read is not finite, else left alone. widen: B (n, n) <- the upper
    triangle of A, 0 below it. narrow: V (n, n) <- transposed B. check_factor: reads the diagonal of W (n, n), where a

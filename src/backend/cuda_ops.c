@@ -185,6 +185,10 @@ static void add_diagonal(kwm_device *d, int64_t n, double value, double *A) {
   CUDA_ASK(d, add_diagonal, n, value, A);
 }
 
+static void add_f64(kwm_device *d, int64_t n, const double *x, double *y) {
+  CUDA_LAUNCH(d, add_f64, n, x, y);
+}
+
 struct kron_gain_call {
   int64_t o, i;
   double batch;
@@ -372,6 +376,7 @@ const struct kwm_device_ops cuda_ops = {
     .output_squares = output_squares,
     .outer_rows = outer_rows,
     .add_diagonal = add_diagonal,
+    .add_f64 = add_f64,
     .kron_gain = kron_gain,
     .kron_forget = kron_forget,
     .kron_diffuse = kron_diffuse,

@@ -245,6 +245,7 @@ static const struct kwm_device_ops shadow_ops = {
     .output_squares = shadow_output_squares,
     .outer_rows = shadow_outer_rows,
     .add_diagonal = shadow_add_diagonal,
+    .add_f64 = shadow_add_f64,
     .kron_gain = shadow_kron_gain,
     .kron_forget = shadow_kron_forget,
     .kron_diffuse = shadow_kron_diffuse,

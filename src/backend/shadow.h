@@ -68,6 +68,7 @@ void shadow_output_squares(kwm_device *d, int64_t n, int64_t m, int64_t w, const
 void shadow_outer_rows(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
                        double *H);
 void shadow_add_diagonal(kwm_device *d, int64_t n, double value, double *A);
+void shadow_add_f64(kwm_device *d, int64_t n, const double *x, double *y);
 
 /* shadow_layer.c */
 void shadow_pixels(kwm_device *d, int64_t n, int64_t length, const uint8_t *pixels, float *a);

@@ -212,3 +212,9 @@ void shadow_add_diagonal(kwm_device *d, int64_t n, double value, double *A) {
   double *const to = shadow_array(d, A, n * n, sizeof *A);
   for (int64_t k = 0; k < n; k++) to[k * n + k] += value;
 }
+
+void shadow_add_f64(kwm_device *d, int64_t n, const double *x, double *y) {
+  const double *const from = shadow_array(d, x, n, sizeof *x);
+  double *const to = shadow_array(d, y, n, sizeof *y);
+  for (int64_t k = 0; k < n; k++) to[k] += from[k];
+}

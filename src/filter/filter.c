@@ -79,7 +79,7 @@ static void sum_evidence(struct kwm_filter *filter, const struct kwm_lin *lin) {
 static void form_innovation_covariance(struct kwm_filter *filter, const struct kwm_lin *lin) {
   const int64_t rows = lin->batch * lin->jac[0].m;
   KWM_ASSERT(rows <= filter->rows_max);
-  if (filter->S_there != NULL) {
+  if (filter->S_there.values != NULL) {
     shared_there_form(filter, lin);
     return;
   }
@@ -131,9 +131,9 @@ static bool solve_innovation(struct kwm_filter *filter, const struct kwm_lin *li
   const int64_t rows = lin->batch * lin->jac[0].m;
   const float *const e = filter->device != NULL ? filter->e : lin->jac[0].e;
   const double *const w = filter->w;
-  if (filter->device != NULL && filter->S_there == NULL)
+  if (filter->device != NULL && filter->S_there.values == NULL)
     kwm_device_get(filter->device, filter->e, lin->jac[0].e, (size_t)rows * sizeof *e);
-  const bool solved = filter->S_there != NULL ? shared_there_solve(filter, rows) : solve_here(filter, e, rows);
+  const bool solved = filter->S_there.values != NULL ? shared_there_solve(filter, rows) : solve_here(filter, e, rows);
   if (!solved) return false;
   double moved = 0;
   for (int64_t k = 0; k < rows; k++) {
@@ -164,8 +164,8 @@ static bool group_gain(struct kwm_filter *filter, int g, const struct kwm_lin *l
     good = kwm_cov_absorb(&group->cov, &lin->jac[g], group->evidence, lin->batch, group->kl + part->first);
   } else if (solved) {
     for (int64_t b = 0; b < part->count; b++) group->kl[part->first + b] = change / (double)part->total;
-    good = filter->S_there != NULL ? shared_there_condition(filter, group, &lin->jac[g])
-                                   : kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
+    good = filter->S_there.values != NULL ? shared_there_condition(filter, group, &lin->jac[g])
+                                          : kwm_cov_condition(&group->cov, &lin->jac[g], filter->S, filter->w);
   }
   if (!good) return false;
   kwm_cov_moved(&group->cov, group->moved + part->first);

@@ -77,7 +77,6 @@ size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, in
 
 size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t replicas, bool alone, int n_groups,
                                const struct kwm_cov_ops *const *ops, const struct kwm_cov_spec *covs) {
-  const int64_t rows = shared_there_rows(spec, alone, covs[0].m);
   bool shared = false;
   size_t bytes = 0;
   for (int g = 0; g < n_groups; g++) {
@@ -86,7 +85,7 @@ size_t kwm_filter_device_bytes(const struct kwm_filter_spec *spec, int64_t repli
     shared = shared || covs[g].form == KWM_FORM_INNOVATION;
   }
   return bytes + evidence_bytes(spec, replicas, true, n_groups, ops, covs) +
-         (shared ? (size_t)(rows * (rows + 1)) * sizeof(double) : 0);
+         (shared ? shared_there_bytes(spec, alone, covs[0].m) : 0);
 }
 
 size_t kwm_filter_joint_bytes(const struct kwm_filter_spec *spec, int ranks, int rank, int n_groups,
@@ -247,8 +246,10 @@ void kwm_filter_fini(struct kwm_filter *filter) {
   kwm_treesum_fini(&filter->sum);
   kwm_device_free(filter->device, filter->scratch);
   kwm_free(filter->staging);
-  kwm_device_free(filter->device, filter->S_there);
+  kwm_device_free(filter->device, filter->S_there.values);
   kwm_device_free(filter->device, filter->w_there);
+  kwm_device_free(filter->device, filter->S_there.scratch);
+  kwm_free(filter->S_there.staging);
   kwm_free(filter->facts);
   kwm_free(filter->S);
   kwm_free(filter->w);

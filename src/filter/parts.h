@@ -5,9 +5,10 @@
 
 enum { FILTER_KL, FILTER_EXPECTED, FILTER_SLOPE, FILTER_MOVED, FILTER_PRODUCT, FILTER_GAIN, FILTER_FACTS };
 
-/* shared_device.c. Rows of an S that is on the device, 0: it is the host's. init: after all groups; S_there stays NULL
-   where it is the host's. form: S and e; solve: L in S_there, S⁻¹e in w and w_there, false: not positive definite. */
-int64_t shared_there_rows(const struct kwm_filter_spec *spec, bool alone, int64_t m);
+/* shared_device.c. bytes: of an S that is on the device, alone or summed over ranks. init: after all groups; S_there
+   stays empty where it is the host's. form: S and e, collective; solve: L in S_there, S⁻¹e in w and w_there, false: not
+   positive definite. */
+size_t shared_there_bytes(const struct kwm_filter_spec *spec, bool alone, int64_t m);
 kwm_status shared_there_init(struct kwm_filter *filter);
 void shared_there_form(struct kwm_filter *filter, const struct kwm_lin *lin);
 bool shared_there_solve(struct kwm_filter *filter, int64_t rows);

@@ -233,6 +233,13 @@ void kwm_par_sum_group(struct kwm_layout *layout, int64_t n, double *values) {
   timed_reduce(layout, layout->group, number_f64(), MPI_SUM, n, values);
 }
 
+void par_sum_group_pairs(struct kwm_layout *layout, int64_t n, double *values, double *scratch) {
+  const double start = par_begin_wait();
+  sum_to(layout->group, 0, number_f64(), n, values, scratch);
+  broadcast(layout->group, 0, values, n * (int64_t)sizeof *values);
+  par_end_wait(layout, start);
+}
+
 void kwm_par_sum_group_f32(struct kwm_layout *layout, int64_t n, float *values) {
   timed_reduce(layout, layout->group, number_f32(), MPI_SUM, n, values);
 }

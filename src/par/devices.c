@@ -1,7 +1,8 @@
 /* Ranks and their devices: who takes which, and sums over replicas and owners of what lies on devices. */
 #include <string.h>
 
-#include "kwm/par.h"
+#include "kwm/device_ops.h"
+#include "wait.h"
 
 int kwm_par_local_rank(void) {
   MPI_Comm host;
@@ -35,10 +36,15 @@ static bool is_shared(MPI_Comm comm, const kwm_device *device) {
   return shared;
 }
 
-kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device, bool owners) {
+bool kwm_par_share_devices(struct kwm_layout *layout, const kwm_device *device) {
+  return is_shared(layout->world, device);
+}
+
+kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device, bool all) {
   unsigned char identity[KWM_DEVICE_IDENTITY] = {0};
-  const bool all = owners && layout->owners > 1, offers = !kwm_par_any(layout, !kwm_device_offers(device));
-  const MPI_Comm comm = all ? layout->world : layout->peers;
+  const bool groups = all && layout->stages * layout->owners > 1;
+  const bool offers = !kwm_par_any(layout, !kwm_device_offers(device));
+  const MPI_Comm comm = groups ? layout->world : layout->peers;
   int rank = 0, size = 0;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
@@ -49,7 +55,7 @@ kwm_status kwm_par_join_devices(struct kwm_layout *layout, kwm_device *device, b
   MPI_Bcast(identity, KWM_DEVICE_IDENTITY, MPI_BYTE, 0, comm);
   KWM_TRY(kwm_agree(layout->world, kwm_device_join(device, identity, rank, size)));
   layout->devices_talk = layout->replicas > 1;
-  layout->owners_talk = all;
+  layout->owners_talk = groups;
   return KWM_OK;
 }
 
@@ -86,24 +92,76 @@ void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, 
     sum_through_host(layout, device, sum);
 }
 
-/* Between two owners, places counted from `root`; each sends as much as it gets, wanted or not. */
-static void exchange_mates(struct kwm_layout *layout, kwm_device *device, int root, int place, int64_t n,
-                           const float *send, float *receive) {
-  const struct kwm_device_message message = {n, send, receive};
-  kwm_device_exchange(device, device_number(layout, layout->replica, (place + root) % layout->owners), &message);
+/* Ranks whose devices are numbered one after the other, places counted from `root`. */
+struct circle {
+  int first, size, root, place;
+};
+
+static struct circle mates_from(const struct kwm_layout *layout, int owner) {
+  return (struct circle){.first = device_number(layout, layout->replica, 0),
+                         .size = layout->owners,
+                         .root = owner,
+                         .place = (layout->owner - owner + layout->owners) % layout->owners};
+}
+
+static struct circle group_of(const struct kwm_layout *layout) {
+  const int size = layout->stages * layout->owners;
+  return (struct circle){
+      .first = layout->replica * size, .size = size, .place = layout->stage * layout->owners + layout->owner};
+}
+
+/* Each sends as much as it gets, wanted or not. */
+static void exchange_with(const struct circle *circle, kwm_device *device, int place, int64_t floats, const void *send,
+                          void *receive) {
+  const struct kwm_device_message message = {floats, send, receive};
+  kwm_device_exchange(device, circle->first + (place + circle->root) % circle->size, &message);
+}
+
+/* A tree over a circle; values and scratch: floats, or, wide, doubles, n of them. */
+struct tree {
+  int64_t n;
+  void *values, *scratch;
+  bool wide;
+};
+
+static int64_t floats_of(const struct tree *tree) {
+  return tree->wide ? tree->n * (int64_t)(sizeof(double) / sizeof(float)) : tree->n;
+}
+
+static void add_scratch(kwm_device *device, const struct tree *tree) {
+  if (tree->wide)
+    device->ops->add_f64(device, tree->n, tree->scratch, tree->values);
+  else
+    kwm_device_add(device, tree->n, tree->scratch, tree->values);
 }
 
 /* kwm_par_sum_mates' tree. */
-static void sum_to_between(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum) {
-  const int owners = layout->owners, place = (layout->owner - owner + owners) % owners;
-  for (int half = 1; half < owners; half *= 2) {
-    const bool adds = place % (2 * half) == 0;
-    const int other = adds ? place + half : place - half;
-    if (other >= owners) continue;
-    exchange_mates(layout, device, owner, other, sum->n, sum->values, sum->scratch);
+static void sum_to_between(const struct circle *circle, kwm_device *device, const struct tree *tree) {
+  for (int half = 1; half < circle->size; half *= 2) {
+    const bool adds = circle->place % (2 * half) == 0;
+    const int other = adds ? circle->place + half : circle->place - half;
+    if (other >= circle->size) continue;
+    exchange_with(circle, device, other, floats_of(tree), tree->values, tree->scratch);
     if (!adds) return;
-    kwm_device_add(device, sum->n, sum->scratch, sum->values);
+    add_scratch(device, tree);
   }
+}
+
+/* The tree the other way: who has the values gives them on to the place half a level behind. */
+static void spread_between(const struct circle *circle, kwm_device *device, const struct tree *tree) {
+  int half = 1;
+  while (2 * half < circle->size) half *= 2;
+  for (; half >= 1; half /= 2) {
+    const bool gives = circle->place % (2 * half) == 0;
+    const int other = gives ? circle->place + half : circle->place - half;
+    if (circle->place % half != 0 || other >= circle->size) continue;
+    exchange_with(circle, device, other, floats_of(tree), gives ? tree->values : tree->scratch,
+                  gives ? tree->scratch : tree->values);
+  }
+}
+
+static struct tree tree_of(const struct kwm_sum *sum) {
+  return (struct tree){sum->n, sum->values, sum->scratch, false};
 }
 
 void kwm_par_sum_to_owner(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum) {
@@ -111,25 +169,13 @@ void kwm_par_sum_to_owner(struct kwm_layout *layout, kwm_device *device, int own
   if (device == NULL) {
     kwm_par_sum_mates(layout, owner, sum->n, sum->values, sum->scratch);
   } else if (layout->owners_talk) {
-    sum_to_between(layout, device, owner, sum);
+    const struct circle mates = mates_from(layout, owner);
+    const struct tree tree = tree_of(sum);
+    sum_to_between(&mates, device, &tree);
   } else {
     kwm_device_get(device, sum->staging, sum->values, bytes);
     kwm_par_sum_mates(layout, owner, sum->n, sum->staging, sum->staging + sum->n);
     if (layout->owner == owner) kwm_device_put(device, sum->values, sum->staging, bytes);
-  }
-}
-
-/* The tree the other way: who has the values gives them on to the place half a level behind. */
-static void spread_between(struct kwm_layout *layout, kwm_device *device, int owner, const struct kwm_sum *sum) {
-  const int owners = layout->owners, place = (layout->owner - owner + owners) % owners;
-  int half = 1;
-  while (2 * half < owners) half *= 2;
-  for (; half >= 1; half /= 2) {
-    const bool gives = place % (2 * half) == 0;
-    const int other = gives ? place + half : place - half;
-    if (place % half != 0 || other >= owners) continue;
-    exchange_mates(layout, device, owner, other, sum->n, gives ? sum->values : sum->scratch,
-                   gives ? sum->scratch : sum->values);
   }
 }
 
@@ -138,10 +184,26 @@ void kwm_par_spread_from_owner(struct kwm_layout *layout, kwm_device *device, in
   if (device == NULL) {
     kwm_par_broadcast_mates(layout, owner, sum->values, (int64_t)bytes);
   } else if (layout->owners_talk) {
-    spread_between(layout, device, owner, sum);
+    const struct circle mates = mates_from(layout, owner);
+    const struct tree tree = tree_of(sum);
+    spread_between(&mates, device, &tree);
   } else {
     if (layout->owner == owner) kwm_device_get(device, sum->staging, sum->values, bytes);
     kwm_par_broadcast_mates(layout, owner, sum->staging, (int64_t)bytes);
     if (layout->owner != owner) kwm_device_put(device, sum->values, sum->staging, bytes);
+  }
+}
+
+void kwm_par_sum_group_device(struct kwm_layout *layout, kwm_device *device, const struct kwm_sum_f64 *sum) {
+  const size_t bytes = (size_t)sum->n * sizeof *sum->values;
+  if (layout->owners_talk) {
+    const struct circle group = group_of(layout);
+    const struct tree tree = {sum->n, sum->values, sum->scratch, true};
+    sum_to_between(&group, device, &tree);
+    spread_between(&group, device, &tree);
+  } else if (layout->stages * layout->owners > 1) {
+    kwm_device_get(device, sum->staging, sum->values, bytes);
+    par_sum_group_pairs(layout, sum->n, sum->staging, sum->staging + sum->n);
+    kwm_device_put(device, sum->values, sum->staging, bytes);
   }
 }

@@ -9,7 +9,9 @@ struct link_end {
   struct kwm_link_spec spec;
   int tag; /* of its messages; those that say that one was taken have the next */
   bool sends, receives, direct;
-  int64_t count, posted, collected; /* messages begun; handed to MPI (sender); whose waits were counted (receiver) */
+  int64_t count, posted, collected;    /* messages begun; handed to MPI (sender); whose waits were counted (receiver) */
+  int64_t settled;                     /* sender: messages that the device waits for before what is asked later */
+  int64_t lengths[KWM_LINK_SLOTS_MAX]; /* bytes of what is in a slot */
   kwm_lane *lane;
   float *device_slots; /* (slots, floats), the device's: of a direct link's receiver; owned */
   float *host_slots;   /* (slots, floats), pinned: of both ends of another link; owned */

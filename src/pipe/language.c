@@ -12,7 +12,7 @@ static void put_micro(struct kwm_language *language, const struct kwm_language_b
   language_tokens(language, batch->ids + at, batch->targets + at);
 }
 
-static const float *leaving(const struct language_slot *slot, int layers) {
+static float *leaving(const struct language_slot *slot, int layers) {
   return slot->x[layers];
 }
 

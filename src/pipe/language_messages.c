@@ -48,8 +48,17 @@ static double *counter(struct kwm_language *language, enum language_kind kind) {
   return counters[kind];
 }
 
-void language_send(struct kwm_language *language, enum language_kind kind, const float *rows) {
-  kwm_link_send(language->links, link_of(language, kind, true), rows);
+static struct kwm_link_part rows_of(const struct kwm_language *language, float *rows) {
+  return (struct kwm_link_part){rows, language->n * language->model->width};
+}
+
+static struct kwm_link_part embedding_at(const struct kwm_language *language, float *at) {
+  return (struct kwm_link_part){at, language->model->types * language->model->width};
+}
+
+void language_send(struct kwm_language *language, enum language_kind kind, float *rows) {
+  const struct kwm_link_part part = rows_of(language, rows);
+  kwm_link_send(language->links, link_of(language, kind, true), 1, &part);
   if (language->layout->owners > 1) kwm_links_drain(language->links); /* they wait for each other in other ways, too */
   *counter(language, kind) += (double)(language->n * language->model->width) * sizeof *rows;
 }
@@ -59,7 +68,8 @@ void language_settle(struct kwm_language *language, enum language_kind kind) {
 }
 
 void language_receive(struct kwm_language *language, enum language_kind kind, float *rows) {
-  kwm_link_receive(language->links, link_of(language, kind, false), rows);
+  const struct kwm_link_part part = rows_of(language, rows);
+  kwm_link_receive(language->links, link_of(language, kind, false), 1, &part);
 }
 
 void language_flush(struct kwm_language *language) {
@@ -72,10 +82,7 @@ void language_count_waits(struct kwm_language *language) {
 }
 
 const char *kwm_language_ways(const kwm_language *language) {
-  int direct, all;
-  kwm_links_count(language->links, &direct, &all);
-  if (all == 0) return "";
-  return direct == all ? "messages from device to device" : "messages through the host";
+  return kwm_links_words(language->links);
 }
 
 double kwm_language_idle(const kwm_language *language) {
@@ -88,15 +95,16 @@ static bool holds_embedding(const struct kwm_language *language) {
 
 void kwm_language_share_begin(kwm_language *language, float *const *means) {
   if (!holds_embedding(language) || language->ranks == 1 || language->spec.device == NULL) return;
-  for (int r = 0; r < language->ranks - 1; r++)
-    kwm_link_send(language->links, copy_link(language, r), means[KWM_TENSOR_EMBED]);
+  const struct kwm_link_part part = embedding_at(language, means[KWM_TENSOR_EMBED]);
+  for (int r = 0; r < language->ranks - 1; r++) kwm_link_send(language->links, copy_link(language, r), 1, &part);
   language->shares = true;
 }
 
 /* Over links, between devices. */
 static void pass_copies(struct kwm_language *language, float *const *means) {
   if (!holds_embedding(language)) {
-    kwm_link_receive(language->links, copy_link(language, language->rank), language->copy);
+    const struct kwm_link_part part = embedding_at(language, language->copy);
+    kwm_link_receive(language->links, copy_link(language, language->rank), 1, &part);
     return;
   }
   if (!language->shares) kwm_language_share_begin(language, means);

@@ -56,7 +56,7 @@ int64_t language_floats(const struct kwm_language *language);
 enum { LANGUAGE_LINKS_MAX = 3 * KWM_TRANSFORMER_LAYERS_MAX + 1 };
 int language_member(const struct kwm_language *language, int r);
 int language_links(const struct kwm_language *language, bool on_device, struct kwm_link_spec specs[LANGUAGE_LINKS_MAX]);
-void language_send(struct kwm_language *language, enum language_kind kind, const float *rows);
+void language_send(struct kwm_language *language, enum language_kind kind, float *rows);
 void language_settle(struct kwm_language *language, enum language_kind kind);
 void language_receive(struct kwm_language *language, enum language_kind kind, float *rows);
 void language_flush(struct kwm_language *language);

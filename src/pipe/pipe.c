@@ -39,11 +39,18 @@ size_t kwm_pipe_device_bytes(const struct kwm_model *model, const struct kwm_sta
                              const struct kwm_pipe_spec *spec, int64_t replicas) {
   const int64_t n_max = kwm_pipe_samples_max(spec->batch, replicas);
   return ops_of(model)->device_bytes(model, stages, group_rank, n_max, spec) +
-         pipe_place_bytes(model, stages, group_rank, n_max, spec) + (size_t)n_max;
+         pipe_place_bytes(model, stages, group_rank, n_max, spec) + (size_t)n_max +
+         pipe_messages_bytes(ops_of(model), model, stages, group_rank, spec, replicas);
 }
 
 int64_t kwm_pipe_rows(const struct kwm_model *model, enum kwm_evidence evidence) {
   return evidence == KWM_EVIDENCE_SAMPLED ? 1 : model->classes;
+}
+
+static kwm_status create(kwm_pipe **pipe, const struct kwm_pipe *filled) {
+  KWM_TRY(filled->ops->create(pipe, filled));
+  KWM_TRY(pipe_place_init(*pipe));
+  return kwm_alloc((void **)&(*pipe)->requests, (size_t)filled->requests_max * sizeof(MPI_Request), "requests");
 }
 
 kwm_status kwm_pipe_create(kwm_pipe **pipe, struct kwm_layout *layout, const struct kwm_model *model,
@@ -62,13 +69,15 @@ kwm_status kwm_pipe_create(kwm_pipe **pipe, struct kwm_layout *layout, const str
                                   .requests_max = requests_of(model, stages, spec->chunks)};
   KWM_CHECK(spec->device == NULL || spec->evidence != KWM_EVIDENCE_OUTPUTS, KWM_ERR_USAGE,
             "pipe: wanted rows of the plain outputs on the host, found backend %s", kwm_device_name(spec->device));
-  KWM_TRY(filled.ops->create(pipe, &filled));
-  KWM_TRY(pipe_place_init(*pipe));
-  return kwm_alloc((void **)&(*pipe)->requests, (size_t)filled.requests_max * sizeof(MPI_Request), "requests");
+  const kwm_status status = create(pipe, &filled);
+  if (spec->device == NULL || stages->ranks == 1) return status;
+  KWM_TRY(kwm_agree(layout->world, status));
+  return pipe_messages_open(*pipe);
 }
 
 void kwm_pipe_destroy(kwm_pipe *pipe) {
   if (pipe == NULL) return;
+  kwm_links_close(pipe->links);
   pipe->ops->destroy(pipe);
   pipe_place_fini(pipe);
   kwm_device_free(pipe->spec.device, pipe->labels);
@@ -106,6 +115,7 @@ void kwm_pipe_linearise(kwm_pipe *pipe, const struct kwm_means *means, const str
   for (int64_t c = 0; c <= local; c++) lin->bounds[c] = kwm_pipe_chunk_start(n, chunks, base + c) - start;
   KWM_ASSERT(lin->bounds[local] <= pipe->n_max);
   begin_drop(pipe, batch, start);
+  pipe_settle(pipe);
   pipe->ops->linearise(pipe, means, batch, start, lin);
   kwm_device_begin(pipe->spec.device);
 }
@@ -136,6 +146,7 @@ void kwm_pipe_surprisal(kwm_pipe *pipe, const struct kwm_means *means, const str
   const int64_t start = kwm_pipe_chunk_start(n, chunks, base);
   const bool held = pipe->spec.device != NULL && pipe->place.held_step == (int64_t)batch->step;
   begin_drop(pipe, batch, start);
+  pipe_settle(pipe);
   pipe->ops->begin(pipe, means);
   for (int64_t c = 0; c < local; c++) {
     const int64_t from = kwm_pipe_chunk_start(n, chunks, base + c), to = kwm_pipe_chunk_start(n, chunks, base + c + 1);
@@ -155,6 +166,7 @@ void kwm_pipe_predict(kwm_pipe *pipe, const struct kwm_means *means, const struc
   struct pipe_span done = {0, 0};
   memset(sums, 0, sizeof *sums);
   begin_drop(pipe, NULL, 0);
+  pipe_settle(pipe);
   pipe->ops->begin(pipe, means);
   for (int64_t first = block * pipe->layout->replica; first < images->n; first += block * replicas) {
     const int64_t n = images->n - first < block ? images->n - first : block;
@@ -163,6 +175,7 @@ void kwm_pipe_predict(kwm_pipe *pipe, const struct kwm_means *means, const struc
     done.n += n;
     if (done.n < slots * block) continue;
     pipe_wait(pipe);
+    pipe_settle(pipe);
     add_facts(pipe, done, sums);
     done.n = 0;
   }
@@ -177,5 +190,9 @@ const float *kwm_pipe_outputs(const kwm_pipe *pipe) {
 
 double kwm_pipe_message_bytes(const struct kwm_model *model, const struct kwm_stages *stages,
                               const struct kwm_pipe_spec *spec, int64_t n) {
-  return ops_of(model)->message_bytes(model, stages, spec, n, EVERYONE);
+  struct pipe_link list[PIPE_LINKS_MAX];
+  const int links = ops_of(model)->links(model, stages, spec, list);
+  double floats = 0;
+  for (int k = 0; k < links; k++) floats += (double)list[k].floats;
+  return floats * (double)n * sizeof(float);
 }

@@ -11,7 +11,7 @@
 
 #include "kwm/layer.h"
 
-enum { TAG_ACT = 16, TAG_ROWS, TAG_SCORE, TAG_E };
+enum { TAG_ACT, TAG_ROWS };
 
 static int dense_requests(const struct kwm_model *model, const struct kwm_stages *stages) {
   (void)stages;
@@ -74,15 +74,16 @@ static void layer_forward(struct dense_pipe *pipe, struct pipe_span span, int l,
   const struct kwm_group *const g = dense_group(model, l);
   const int64_t d_next = g->d_o + 1;
   if (l > 0 && !here(pipe, l - 1))
-    pipe_receive(&pipe->common, dense_owner(pipe->common.stages, model, l - 1), TAG_ACT,
-                 pipe->layer[l].a + span.at * g->d_i, span.n * g->d_i);
+    pipe_receive(&pipe->common, dense_owner(pipe->common.stages, model, l - 1), TAG_ACT, 1,
+                 &(struct kwm_link_part){pipe->layer[l].a + span.at * g->d_i, span.n * g->d_i});
   multiply(pipe, span, l, means);
   if (l == model->n_layers) return;
   float *const act = pipe->layer[l + 1].a + span.at * d_next;
   kwm_relu_forward(pipe->common.spec.device, span.n, g->d_o, pipe->layer[l].u + span.at * g->d_o, act);
   pipe_drop(&pipe->common, span, l, 1, g->d_o, d_next, act);
   if (!here(pipe, l + 1))
-    pipe_send(&pipe->common, dense_owner(pipe->common.stages, model, l + 1), TAG_ACT, act, span.n * d_next);
+    pipe_send(&pipe->common, dense_owner(pipe->common.stages, model, l + 1), TAG_ACT, 1,
+              &(struct kwm_link_part){act, span.n * d_next});
 }
 
 static void forward(struct dense_pipe *pipe, struct pipe_span span, const struct kwm_means *means) {
@@ -142,6 +143,18 @@ static void readout_rows(struct dense_pipe *pipe, struct pipe_span span, int l, 
     kwm_device_copy(device, layer->e + span.at * m, readout->e + span.at * m, (size_t)(span.n * m) * sizeof(float));
 }
 
+/* What goes back of a chunk at d outputs: rows, or their sampled score, and the innovations where they are asked for.
+ */
+enum { ROW_PARTS = 3 };
+static int row_parts(const struct dense_pipe *pipe, struct pipe_span span, int64_t d, const struct kwm_sens_rows *rows,
+                     float *e, struct kwm_link_part parts[ROW_PARTS]) {
+  int n = 0;
+  parts[n++] = (struct kwm_link_part){rows->J, span.n * pipe->per_sample * d};
+  if (rows->g != NULL) parts[n++] = (struct kwm_link_part){rows->g, span.n * d};
+  if (e != NULL) parts[n++] = (struct kwm_link_part){e, span.n * pipe->common.model->classes};
+  return n;
+}
+
 /* Layer l's rows to the outputs of the layer before it. */
 static void pull_back(struct dense_pipe *pipe, struct pipe_span span, int l, const struct kwm_means *means) {
   const struct kwm_model *const model = pipe->common.model;
@@ -152,26 +165,24 @@ static void pull_back(struct dense_pipe *pipe, struct pipe_span span, int l, con
   struct dense_layer *const layer = &pipe->layer[l], *const before = &pipe->layer[l - 1];
   const struct kwm_sens_rows from = rows_at(pipe, &layer->rows, span.at, g->d_o);
   const struct kwm_sens_rows to = rows_at(pipe, local ? &before->rows : &layer->below, span.at, d);
-  const float *const e = e_at(layer, span.at, m);
+  float *const e = e_at(layer, span.at, m);
   KWM_ASSERT(means->frame[kwm_model_layer(model, l)].U == NULL);
   kwm_sens_pull(device, span.n, pipe->per_sample, g->d_o, g->d_i, means->at[kwm_model_layer(model, l)], &from, &to);
   if (local && e != NULL) kwm_device_copy(device, e_at(before, span.at, m), e, (size_t)(span.n * m) * sizeof(float));
   if (local) return;
-  const int to_rank = dense_owner(pipe->common.stages, model, l - 1);
-  pipe_send(&pipe->common, to_rank, TAG_ROWS, to.J, span.n * pipe->per_sample * d);
-  if (to.g != NULL) pipe_send(&pipe->common, to_rank, TAG_SCORE, to.g, span.n * d);
-  if (e != NULL) pipe_send(&pipe->common, to_rank, TAG_E, e, span.n * m);
+  struct kwm_link_part parts[ROW_PARTS];
+  const int n = row_parts(pipe, span, d, &to, e, parts);
+  pipe_send(&pipe->common, dense_owner(pipe->common.stages, model, l - 1), TAG_ROWS, n, parts);
 }
 
 static void receive_rows(struct dense_pipe *pipe, struct pipe_span span, int l) {
   const struct kwm_model *const model = pipe->common.model;
-  const int64_t d = dense_group(model, l)->d_o, m = model->classes;
-  const int from = dense_owner(pipe->common.stages, model, l + 1);
+  const int64_t d = dense_group(model, l)->d_o;
   struct dense_layer *const layer = &pipe->layer[l];
   const struct kwm_sens_rows rows = rows_at(pipe, &layer->rows, span.at, d);
-  pipe_receive(&pipe->common, from, TAG_ROWS, rows.J, span.n * pipe->per_sample * d);
-  if (rows.g != NULL) pipe_receive(&pipe->common, from, TAG_SCORE, rows.g, span.n * d);
-  if (layer->e != NULL) pipe_receive(&pipe->common, from, TAG_E, e_at(layer, span.at, m), span.n * m);
+  struct kwm_link_part parts[ROW_PARTS];
+  const int n = row_parts(pipe, span, d, &rows, e_at(layer, span.at, model->classes), parts);
+  pipe_receive(&pipe->common, dense_owner(pipe->common.stages, model, l + 1), TAG_ROWS, n, parts);
 }
 
 static void layer_backward(struct dense_pipe *pipe, struct pipe_span span, int l, const struct kwm_means *means,
@@ -277,19 +288,20 @@ static const float *dense_outputs(const struct kwm_pipe *common) {
   return ((const struct dense_pipe *)common)->layer[common->model->n_layers].u;
 }
 
-static double dense_message_bytes(const struct kwm_model *model, const struct kwm_stages *stages,
-                                  const struct kwm_pipe_spec *spec, int64_t n, int rank) {
+static int dense_links(const struct kwm_model *model, const struct kwm_stages *stages, const struct kwm_pipe_spec *spec,
+                       struct pipe_link list[PIPE_LINKS_MAX]) {
   const bool sampled = spec->evidence == KWM_EVIDENCE_SAMPLED;
-  const double m = (double)model->classes, rows = (double)kwm_pipe_rows(model, spec->evidence);
-  double floats = 0;
+  const int64_t rows = kwm_pipe_rows(model, spec->evidence) + sampled;
+  int n = 0;
   for (int l = 1; l <= model->n_layers; l++) {
-    const double d = (double)dense_group(model, l)->d_i;
+    const int64_t d = dense_group(model, l)->d_i;
     const int from = dense_owner(stages, model, l - 1), to = dense_owner(stages, model, l);
-    if (from == to || (rank != EVERYONE && rank != from && rank != to)) continue;
-    floats += d;
-    if (dense_follows(model, l - 1)) floats += (rows + sampled) * (d - 1) + (sampled ? 0 : m);
+    if (from == to) continue;
+    list[n++] = (struct pipe_link){from, to, TAG_ACT, d};
+    if (!dense_follows(model, l - 1)) continue;
+    list[n++] = (struct pipe_link){to, from, TAG_ROWS, rows * (d - 1) + (sampled ? 0 : model->classes)};
   }
-  return floats * (double)n * sizeof(float);
+  return n;
 }
 
 const struct pipe_ops pipe_dense = {.requests = dense_requests,
@@ -301,4 +313,4 @@ const struct pipe_ops pipe_dense = {.requests = dense_requests,
                                     .begin = dense_begin,
                                     .predict = dense_predict,
                                     .outputs = dense_outputs,
-                                    .message_bytes = dense_message_bytes};
+                                    .links = dense_links};

@@ -5,8 +5,8 @@
      output's owner     logits, innovation e, ∂ŷ/∂act        -> e, ∂ŷ/∂act back to the hidden layer's owner
      hidden's owner     ∂ŷ/∂h                                -> e and each owner's columns of it to the units' owners
 
-   A rank may be several of these; a message to oneself is a copy or nothing at all. All ranks walk through chunks in
-   the same order, so blocking receives cannot deadlock.
+   A rank may be several of these; a message to oneself is a copy or nothing at all, and the output's owner has e. All
+   ranks walk through chunks in the same order, so blocking receives cannot deadlock.
 
    On a device all arrays are the device's, and the samples come there before the chunks. */
 #include "pipe_ops.h"
@@ -14,7 +14,7 @@
 #include "kwm/layer.h"
 #include "kwm/sens.h"
 
-enum { TAG_STATE, TAG_ACT, TAG_INNOVATION, TAG_J_ACT, TAG_E, TAG_J_STATE };
+enum { TAG_STATE, TAG_ACT, TAG_J_ACT, TAG_J_STATE };
 
 struct gated_pipe {
   struct kwm_pipe common;
@@ -159,7 +159,8 @@ static void units_forward(struct gated_pipe *pipe, struct pipe_span span, const 
     kwm_gated_forward(pipe->gated, span.n, pipe->common.place.pixels + span.at * pipe->common.model->length, NULL, h,
                       S);
   if (!pipe->hidden_here)
-    pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_STATE, h, span.n * wide);
+    pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_STATE, 1,
+              &(struct kwm_link_part){h, span.n * wide});
 }
 
 /* z rows <- the states of every owner's units. */
@@ -171,7 +172,7 @@ static void collect_states(struct gated_pipe *pipe, struct pipe_span span) {
     const int64_t wide = KWM_GATED_CHANNELS * share.count;
     const float *from = pipe->h + span.at * wide;
     if (q != pipe->common.me) {
-      pipe_receive(&pipe->common, q, TAG_STATE, pipe->arriving, span.n * wide);
+      pipe_receive(&pipe->common, q, TAG_STATE, 1, &(struct kwm_link_part){pipe->arriving, span.n * wide});
       from = pipe->arriving;
     }
     for (int64_t c = 0; c < KWM_GATED_CHANNELS; c++)
@@ -189,14 +190,15 @@ static void hidden_forward(struct gated_pipe *pipe, struct pipe_span span, const
   kwm_relu_forward(pipe->common.spec.device, span.n, hidden, u, act);
   pipe_drop(&pipe->common, span, 0, 1, hidden, hidden + 1, act);
   if (!pipe->output_here)
-    pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_ACT, act, span.n * (hidden + 1));
+    pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_ACT, 1,
+              &(struct kwm_link_part){act, span.n * (hidden + 1)});
 }
 
 static void receive_act(struct gated_pipe *pipe, struct pipe_span span) {
   const int64_t d_i = pipe->common.model->hidden + 1;
   if (!pipe->hidden_here)
-    pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_ACT, pipe->act + span.at * d_i,
-                 span.n * d_i);
+    pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_ACT, 1,
+                 &(struct kwm_link_part){pipe->act + span.at * d_i, span.n * d_i});
 }
 
 static void take_labels(struct gated_pipe *pipe, struct pipe_span span, const struct kwm_images *images,
@@ -221,15 +223,15 @@ static void output_linearise(struct gated_pipe *pipe, struct pipe_span span, con
   kwm_sens_output(pipe->common.spec.device, pipe->common.model, span.n, W, pipe->act + span.at * (hidden + 1), &seen,
                   &out);
   if (pipe->hidden_here) return;
-  pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_INNOVATION, out.e, span.n * m);
-  pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_J_ACT, out.J_act, span.n * m * hidden);
+  const struct kwm_link_part parts[] = {{out.J_act, span.n * m * hidden}, {out.e, span.n * m}};
+  pipe_send(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_J_ACT, 2, parts);
 }
 
 /* One owner's columns of ∂ŷ/∂h for the chunk; where it owns all units, they lie ready. */
-static const float *columns_for(struct gated_pipe *pipe, struct pipe_span span, struct kwm_share share) {
+static float *columns_for(struct gated_pipe *pipe, struct pipe_span span, struct kwm_share share) {
   const int64_t m = pipe->common.model->classes, width = pipe->common.model->width,
                 rows = span.n * m * KWM_GATED_CHANNELS;
-  const float *const J = pipe->J_state + span.at * m * KWM_GATED_CHANNELS * width;
+  float *const J = pipe->J_state + span.at * m * KWM_GATED_CHANNELS * width;
   if (share.count == width) return J;
   float *const to = pipe->staging + pipe->common.n_max * m * KWM_GATED_CHANNELS * share.first +
                     span.at * m * KWM_GATED_CHANNELS * share.count;
@@ -237,32 +239,36 @@ static const float *columns_for(struct gated_pipe *pipe, struct pipe_span span, 
   return to;
 }
 
+/* Parts of what rank q gets of the rows: the output's owner made e. */
+static int row_parts(const struct kwm_stages *stages, int q) {
+  return stages->owner[KWM_GROUP_OUTPUT] == q ? 1 : 2;
+}
+
 static void hidden_linearise(struct gated_pipe *pipe, struct pipe_span span, const float *W) {
   const int64_t m = pipe->common.model->classes, hidden = pipe->common.model->hidden;
   float *const e = pipe->e + span.at * m, *const J_act = pipe->J_act + span.at * m * hidden;
-  if (!pipe->output_here) {
-    pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_INNOVATION, e, span.n * m);
-    pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_J_ACT, J_act, span.n * m * hidden);
-  }
+  const struct kwm_link_part parts[] = {{J_act, span.n * m * hidden}, {e, span.n * m}};
+  if (!pipe->output_here)
+    pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_OUTPUT], TAG_J_ACT, 2, parts);
   pipe_drop(&pipe->common, span, 0, m, hidden, hidden, J_act);
   kwm_sens_hidden(pipe->common.spec.device, pipe->common.model, span.n, W, pipe->u + span.at * hidden, J_act,
                   pipe->J_state + span.at * m * KWM_GATED_CHANNELS * pipe->common.model->width);
   for (int q = 0; q < pipe->common.stages->ranks; q++) {
     const struct kwm_share share = pipe->common.stages->share[KWM_GROUP_RECURRENCE][q];
     if (share.count == 0) continue;
-    const float *const columns = columns_for(pipe, span, share);
-    if (q == pipe->common.me) continue;
-    pipe_send(&pipe->common, q, TAG_E, e, span.n * m);
-    pipe_send(&pipe->common, q, TAG_J_STATE, columns, span.n * m * KWM_GATED_CHANNELS * share.count);
+    float *const columns = columns_for(pipe, span, share);
+    const struct kwm_link_part rows[] = {{columns, span.n * m * KWM_GATED_CHANNELS * share.count}, {e, span.n * m}};
+    if (q != pipe->common.me) pipe_send(&pipe->common, q, TAG_J_STATE, row_parts(pipe->common.stages, q), rows);
   }
 }
 
 static void units_receive(struct gated_pipe *pipe, struct pipe_span span) {
   if (pipe->units == 0 || pipe->hidden_here) return;
   const int64_t m = pipe->common.model->classes, wide = m * KWM_GATED_CHANNELS * pipe->units;
-  pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_E, pipe->e + span.at * m, span.n * m);
-  pipe_receive(&pipe->common, pipe->common.stages->owner[KWM_GROUP_HIDDEN], TAG_J_STATE, pipe->J_units + span.at * wide,
-               span.n * wide);
+  const struct kwm_stages *const stages = pipe->common.stages;
+  const struct kwm_link_part rows[] = {{pipe->J_units + span.at * wide, span.n * wide},
+                                       {pipe->e + span.at * m, span.n * m}};
+  pipe_receive(&pipe->common, stages->owner[KWM_GROUP_HIDDEN], TAG_J_STATE, row_parts(stages, pipe->common.me), rows);
 }
 
 static void fill_jacobians(struct gated_pipe *pipe, int64_t n, struct kwm_lin *lin) {
@@ -335,20 +341,22 @@ static void gated_predict(struct kwm_pipe *common, const struct kwm_means *means
   kwm_sens_facts(common->spec.device, common->model, span.n, logits, &seen);
 }
 
-static double gated_message_bytes(const struct kwm_model *model, const struct kwm_stages *stages,
-                                  const struct kwm_pipe_spec *spec, int64_t n, int rank) {
+static int gated_links(const struct kwm_model *model, const struct kwm_stages *stages, const struct kwm_pipe_spec *spec,
+                       struct pipe_link list[PIPE_LINKS_MAX]) {
   (void)spec;
   const int hidden = stages->owner[KWM_GROUP_HIDDEN], output = stages->owner[KWM_GROUP_OUTPUT];
-  const double m = (double)model->classes, samples = (double)n * sizeof(float);
-  double bytes = 0;
+  const int64_t m = model->classes;
+  int n = 0;
   for (int q = 0; q < stages->ranks; q++) {
-    const double units = (double)stages->share[KWM_GROUP_RECURRENCE][q].count;
-    if (q == hidden || units == 0 || (rank != EVERYONE && rank != q && rank != hidden)) continue;
-    bytes += samples * (KWM_GATED_CHANNELS * units * (1 + m) + m);
+    const int64_t wide = KWM_GATED_CHANNELS * stages->share[KWM_GROUP_RECURRENCE][q].count;
+    if (q == hidden || wide == 0) continue;
+    list[n++] = (struct pipe_link){q, hidden, TAG_STATE, wide};
+    list[n++] = (struct pipe_link){hidden, q, TAG_J_STATE, m * wide + (row_parts(stages, q) == 2 ? m : 0)};
   }
-  if (output != hidden && (rank == EVERYONE || rank == output || rank == hidden))
-    bytes += samples * ((double)model->hidden * (1 + m) + 1 + m);
-  return bytes;
+  if (output == hidden) return n;
+  list[n++] = (struct pipe_link){hidden, output, TAG_ACT, model->hidden + 1};
+  list[n++] = (struct pipe_link){output, hidden, TAG_J_ACT, m * model->hidden + m};
+  return n;
 }
 
 static const float *gated_outputs(const struct kwm_pipe *common) {
@@ -364,4 +372,4 @@ const struct pipe_ops pipe_gated = {.requests = gated_requests,
                                     .begin = gated_begin,
                                     .predict = gated_predict,
                                     .outputs = gated_outputs,
-                                    .message_bytes = gated_message_bytes};
+                                    .links = gated_links};

@@ -2,10 +2,16 @@
 #pragma once
 
 #include "kwm/device_ops.h"
+#include "kwm/link.h"
 #include "kwm/tensor.h"
 #include "place.h"
 
-enum { EVERYONE = -1 };
+/* What a rank of the group sends another under one tag: floats of each sample. */
+enum { PIPE_LINKS_MAX = 2 * KWM_GROUP_RANKS_MAX };
+struct pipe_link {
+  int from, to, tag;
+  int64_t floats;
+};
 
 struct pipe_ops {
   /* Messages that a rank may have under way for each chunk. */
@@ -29,9 +35,9 @@ struct pipe_ops {
   void (*predict)(struct kwm_pipe *pipe, const struct kwm_means *means, const struct kwm_images *images,
                   struct pipe_span span, const int32_t *index, struct kwm_innovation *sums);
   const float *(*outputs)(const struct kwm_pipe *pipe);
-  /* kwm_pipe_message_bytes, of the messages that this rank of the group sends or gets; EVERYONE: of all. */
-  double (*message_bytes)(const struct kwm_model *model, const struct kwm_stages *stages,
-                          const struct kwm_pipe_spec *spec, int64_t n, int rank);
+  /* All that passes between the group's ranks, the same list on all of them; returns how many. */
+  int (*links)(const struct kwm_model *model, const struct kwm_stages *stages, const struct kwm_pipe_spec *spec,
+               struct pipe_link list[PIPE_LINKS_MAX]);
 };
 extern const struct pipe_ops pipe_gated, pipe_dense;
 
@@ -49,6 +55,9 @@ struct kwm_pipe {
   struct kwm_dropout drop; /* of the step in hand, from its first local sample on; rate 0: nothing */
   MPI_Request *requests;
   int n_requests, requests_max;
+  kwm_links *links; /* on a device with several ranks, else NULL; link k is known[k] */
+  int n_known;
+  struct pipe_link known[PIPE_LINKS_MAX];
 };
 
 static inline struct pipe_span pipe_chunk(const struct kwm_lin *lin, int64_t c) {
@@ -74,7 +83,14 @@ static inline void pipe_observed(struct kwm_lin *lin, int64_t c, const struct kw
 /* x (span.n, m, w), rows ld floats apart, <- what dropout keeps of the hidden units of site `site`. */
 void pipe_drop(struct kwm_pipe *pipe, struct pipe_span span, int site, int64_t m, int64_t w, int64_t ld, float *x);
 
-/* Messages of floats; on the host data stays untouched until pipe_wait. */
-void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats);
-void pipe_receive(struct kwm_pipe *pipe, int from, int tag, float *data, int64_t floats);
+/* Messages, in parts that lie apart (kwm/link.h). What was sent stays untouched, on the host until wait, on a device
+   until what is asked of it after settle. wait: nobody waits for this host's messages any more; not for the device. */
+void pipe_send(struct kwm_pipe *pipe, int to, int tag, int n, const struct kwm_link_part *parts);
+void pipe_receive(struct kwm_pipe *pipe, int from, int tag, int n, const struct kwm_link_part *parts);
+void pipe_settle(struct kwm_pipe *pipe);
 void pipe_wait(struct kwm_pipe *pipe);
+
+/* Opens the links of a pipe on a device. Collective over the layout's world. bytes: what they take of a device. */
+kwm_status pipe_messages_open(struct kwm_pipe *pipe);
+size_t pipe_messages_bytes(const struct pipe_ops *ops, const struct kwm_model *model, const struct kwm_stages *stages,
+                           int group_rank, const struct kwm_pipe_spec *spec, int64_t replicas);

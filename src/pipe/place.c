@@ -1,4 +1,4 @@
-/* A pipe on a device: its samples' way there, and its messages. */
+/* A pipe on a device: its samples' way there. */
 #include "place.h"
 
 #include <string.h>
@@ -35,7 +35,6 @@ kwm_status pipe_place_init(struct kwm_pipe *pipe) {
   if (device == NULL) return KWM_OK;
   const size_t pixels = pixel_bytes(model, pipe->stages, pipe->me, pipe->n_max);
   const size_t draws = draw_bytes(model, pipe->n_max, &pipe->spec);
-  place->room = (size_t)pipe->ops->message_bytes(model, pipe->stages, &pipe->spec, pipe->n_max, pipe->me);
   place->ahead_step = place->held_step = NOBODY;
   if (pixels > 0) KWM_TRY(kwm_device_alloc(device, (void **)&place->pixels, pixels, "pixels"));
   if (pixels > 0) KWM_TRY(kwm_device_alloc(device, (void **)&place->ahead, pixels, "pixels"));
@@ -46,7 +45,6 @@ kwm_status pipe_place_init(struct kwm_pipe *pipe) {
     KWM_TRY(kwm_device_share(device, (void **)&place->seen, facts, "facts"));
   }
   if (model->readouts) KWM_TRY(kwm_device_share(device, (void **)&place->unread, facts, "facts"));
-  KWM_TRY(kwm_alloc((void **)&place->messages, place->room, "messages"));
   return kwm_alloc(&place->gathered, larger(larger(pixels, draws), n), "samples");
 }
 
@@ -57,7 +55,6 @@ void pipe_place_fini(struct kwm_pipe *pipe) {
                           place->facts,  place->seen,  place->unread};
   for (size_t k = 0; k < sizeof theirs / sizeof theirs[0]; k++) kwm_device_free(device, theirs[k]);
   kwm_free(place->gathered);
-  kwm_free(place->messages);
 }
 
 /* Samples images[index[0..n)] on their way to pixels and labels, which are the device's. */
@@ -132,41 +129,4 @@ kwm_status pipe_append_ones(const struct kwm_pipe *pipe, int64_t width, float *a
   kwm_device_free(device, there);
   kwm_free(here);
   return status;
-}
-
-/* Room for one more message until pipe_wait. */
-static char *message(struct kwm_pipe *pipe, size_t bytes) {
-  struct pipe_place *const place = &pipe->place;
-  KWM_ASSERT(place->used + bytes <= place->room);
-  place->used += bytes;
-  return place->messages + place->used - bytes;
-}
-
-void pipe_send(struct kwm_pipe *pipe, int to, int tag, const float *data, int64_t floats) {
-  const size_t bytes = (size_t)floats * sizeof(float);
-  const void *from = data;
-  KWM_ASSERT(pipe->n_requests < pipe->requests_max);
-  if (pipe->spec.device != NULL) {
-    char *const staged = message(pipe, bytes);
-    kwm_device_get(pipe->spec.device, staged, data, bytes);
-    from = staged;
-  }
-  pipe->requests[pipe->n_requests++] = kwm_par_send(pipe->layout, to, tag, from, (int64_t)bytes);
-}
-
-void pipe_receive(struct kwm_pipe *pipe, int from, int tag, float *data, int64_t floats) {
-  const size_t bytes = (size_t)floats * sizeof(float);
-  if (pipe->spec.device == NULL) {
-    kwm_par_receive(pipe->layout, from, tag, data, (int64_t)bytes);
-    return;
-  }
-  char *const staged = message(pipe, bytes);
-  kwm_par_receive(pipe->layout, from, tag, staged, (int64_t)bytes);
-  kwm_device_put(pipe->spec.device, data, staged, bytes);
-}
-
-void pipe_wait(struct kwm_pipe *pipe) {
-  kwm_par_wait(pipe->layout, pipe->n_requests, pipe->requests);
-  pipe->n_requests = 0;
-  pipe->place.used = 0;
 }

@@ -1,6 +1,5 @@
 /* Private to pipe: what a pipe on a device holds beside its arrays. Images stay on the host: the pixels and labels of
-   the samples in hand are gathered there and put. Messages pass through the host. Without a device nothing of this is
-   held. */
+   the samples in hand are gathered there and put. Without a device nothing of this is held. */
 #pragma once
 
 #include "kwm/pipe.h"
@@ -19,8 +18,6 @@ struct pipe_place {
   double *seen;   /* shared: the same of the samples that are predicted */
   double *unread; /* shared: the same of hidden layers' own read-outs, whose facts nobody asks for */
   void *gathered; /* host: pixels, labels or draws on their way */
-  char *messages; /* host: every message of a step that this rank sends or gets has a place of its own */
-  size_t room, used;
 };
 
 /* What init takes of the device's memory. */

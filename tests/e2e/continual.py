@@ -213,7 +213,7 @@ def changes_of(folder):
 
 
 def resumes():
-    blended = [*DENSE, *PERMUTED, "stream.boundaries=blended", "stream.blend=0.4", "train.epochs=6", *CHANGES, *t.layout(2)]
+    blended = [*DENSE, *PERMUTED, "stream.boundaries=blended", "stream.blend=0.1", "train.epochs=6", *CHANGES, *t.layout(2)]
     keys = [*blended, "checkpoint.every=35"]
     whole = t.train(2, "whole", *keys)
     check_table("whole", whole, TASKS, [6 * STEPS] * TASKS)

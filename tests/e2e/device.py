@@ -27,6 +27,8 @@ FEW = ["train.epochs=100", "train.max_steps=90", "train.chunks=2"]
 SETTLED = 45
 DENSE = ["model.kind=dense", "model.widths=24 16", "sensitivity=adjoint", "cov.hidden.prior=10", "cov.output.prior=10"]
 SAMPLED = [*DENSE, "filter.evidence=sampled"]
+# 200 rows: S is factored on the device.
+ONE_S = [*FEW, "model.width=16", "model.hidden=6", *["cov.%s.%s" % (group, word) for group in ("hidden", "output") for word in ("structure=block", "form=innovation", "real=double")]]
 TOLERANCE = 1e-3
 TURNED = 0.2
 ONE = t.layout(1)
@@ -74,8 +76,6 @@ def on_host(words, keys, **options):
 
 
 def models():
-    # 200 rows: S is factored on the device.
-    dense = ["cov.%s.%s" % (group, word) for group in ("hidden", "output") for word in ("structure=block", "form=innovation", "real=double")]
     t.all_of(on_device, [
         ("gated", STEPS),
         ("dense-sampled", [*SAMPLED, *STEPS, "model.dropout=0.1", "filter.line_search=true", "filter.trust_expected=1", "filter.trust_region=0"]),
@@ -83,7 +83,7 @@ def models():
         ("stage", [*SAMPLED, *FEW, "sensitivity=stage"]),
         ("gaussian", [*FEW, "model.observation=gaussian", "model.noise_variance=0.1"]),
         ("forgetting", [*FEW, "filter.forgetting=0.999", "filter.process_noise=1e-5"]),
-        ("one-S", [*FEW, "model.width=16", "model.hidden=6", *dense]),
+        ("one-S", ONE_S),
         ("stream", [*SAMPLED, *FEW, "stream.kind=permuted", "stream.tasks=8", "train.epochs=1"]),
     ])
 
@@ -104,6 +104,21 @@ def layouts():
         words = "stages-%d-owners-%d-replicas-%d" % (stages, owners, replicas)
         on_device(words, FEW, ranks=stages * owners * replicas, layout=t.layout(stages, owners, replicas))
     on_device("dense-stages", [*SAMPLED, *FEW], ranks=2, layout=t.layout(2, 1, 1))
+    on_device("one-S-stages", ONE_S, ranks=2, layout=t.layout(2, 1, 1))
+    t.all_of(messages, [("gated-messages", [*FEW, *t.layout(1, 2, 1), DEVICE]), ("dense-messages", [*SAMPLED, *FEW, *t.layout(2, 1, 1), DEVICE])])
+
+
+def messages(words, keys):
+    """Whichever way they go, and stopped and resumed or not: the same bits."""
+    whole, half = [*keys, "train.max_steps=24"], [*keys, "train.max_steps=11"]
+    device = t.train(2, words + "-direct", *whole)
+    host = t.train(2, words + "-through-host", *whole, "layout.messages=host")
+    parts = t.train(2, words + "-parts", *half, "layout.messages=host")
+    t.train(2, words + "-parts", *whole, resume=True)
+    t.check("messages through the host" in t.log_of(host), "%s: wanted messages through the host in the log: %s" % (words, t.log_of(host)))
+    t.check("messages from device to device" in t.log_of(device) or BACKEND != "shadow", "%s: wanted direct messages in the log: %s" % (words, t.log_of(device)))
+    t.check_same(words + ", through the host", t.newest(host), t.newest(device), 0)
+    t.check_same(words + ", stopped and resumed", t.newest(parts), t.newest(device), 1e-9)
 
 
 def crossed(words, keys):

@@ -69,7 +69,7 @@ def meta(words, file, folder, step):
     attributes = file["meta"].attrs
     with open(folder + "/config.yaml", encoding="utf-8") as text:
         t.check(t.text(attributes["config"]) == text.read(), words + ": wanted the configuration as in config.yaml")
-    wanted = {"step": step, "epoch": step // 15, "cursor": step % 15 * 20, "epoch_steps": 15, "pixels": 784, "seed": 1}
+    wanted = {"step": step, "epoch": step // 15, "cursor": step % 15 * 20, "epoch_steps": 15, "pixels": 196, "seed": 1}
     for name, value in wanted.items():
         t.check(attributes[name] == value, "%s: wanted /meta %s %d, found %s" % (words, name, value, attributes[name]))
     t.check(t.text(attributes["version"]) and t.text(attributes["git"]), words + ": wanted texts")

@@ -81,14 +81,14 @@ def streams():
     split = [*SAMPLED, "stream.kind=split"]
     for tasks in ("3", "20"):
         refused(USAGE, ["stream", "tasks", "10 classes", tasks], split, "stream.tasks=" + tasks)
-    narrow = lib_data.make(t.path("narrow"), columns=24)
+    narrow = lib_data.make(t.path("narrow"), columns=12)
     rotated = [*SAMPLED, "stream.kind=rotated"]
-    refused(USAGE, ["stream", "square images to rotate", "672"], rotated, "data.path=" + narrow)
+    refused(USAGE, ["stream", "square images to rotate", "168"], rotated, "data.path=" + narrow)
     lists = [*SAMPLED, "stream.kind=list"]
     refused(USAGE, ["stream", "folders", "found none"], lists)
     refused(USAGE, ["stream", "folders"], lists, "stream.paths=, ,")
     refused(DATA, [t.path("nowhere")], lists, "stream.paths=%s,%s" % (t.path("data"), t.path("nowhere")))
-    refused(DATA, ["784 pixels", "672"], lists, "stream.paths=%s,%s" % (t.path("data"), narrow))
+    refused(DATA, ["196 pixels", "168"], lists, "stream.paths=%s,%s" % (t.path("data"), narrow))
     for words in ("300", "301"):
         refused(USAGE, ["stream", "held out", words], PERMUTED, "data.validation=" + words)
     refused(USAGE, ["stream", "training samples", "301", "300"], PERMUTED, "stream.samples=301")

@@ -72,7 +72,7 @@ def stalled(fault, whole):
 def killed():
     """All at once, so that nobody can tell: the silence does, after a while."""
     folder = t.path("killed")
-    t.check(t.wait(launch("killed", END, KWM_TEST_FAULT="kill:learn:70:-1")).code == 137, "killed: wanted exit 137")
+    t.check(t.wait(launch("killed", END, "checkpoint.background=false", KWM_TEST_FAULT="kill:learn:70:-1")).code == 137, "killed: wanted exit 137")
     t.poll(lambda: "failed" in t.run(1, "status", folder).out)
     status("killed", folder, "failed", "no sign of life", "checkpoint\tstep 50,")
 

@@ -1,6 +1,6 @@
 /* Links: every message arrives whole and in order, from device to device, through the host, and without a device,
-   though its buffer is used again as soon as it is settled; with more messages than slots, on a ring, where every rank
-   sends before it receives, and to one rank that listens late. */
+   though its buffer is used again as soon as it is settled; also shorter ones and those of two parts; with more
+   messages than slots, on a ring, where every rank sends before it receives, and to one rank that listens late. */
 #include "grids.h"
 
 #include "kwm/link.h"
@@ -23,21 +23,42 @@ static float *device_rows(kwm_device *device) {
   return rows;
 }
 
+static int64_t length_of(int message) {
+  return FLOATS - message % 3;
+}
+
+/* On a device two parts that lie the other way round. */
+static int parts_of(const struct way *way, int message, float *rows, struct kwm_link_part parts[2]) {
+  const int64_t length = length_of(message), first = message % 4 + 1;
+  if (way->device == NULL) {
+    parts[0] = (struct kwm_link_part){rows, length};
+    return 1;
+  }
+  parts[0] = (struct kwm_link_part){rows + FLOATS - first, first};
+  parts[1] = (struct kwm_link_part){rows, length - first};
+  return 2;
+}
+
 /* Settles what was sent before, as it uses the same rows. */
 static void send_one(kwm_links *links, const struct way *way, int k, int from, int message, float *rows) {
   float values[FLOATS];
+  struct kwm_link_part parts[2];
   for (int i = 0; i < FLOATS; i++) values[i] = value_of(from, message, i);
-  kwm_link_settle(links, k);
+  kwm_links_settle(links);
   kwm_device_put(way->device, rows, values, sizeof values);
-  kwm_link_send(links, k, rows);
+  kwm_link_send(links, k, parts_of(way, message, rows, parts), parts);
 }
 
 static bool arrives(kwm_links *links, const struct way *way, int k, int from, int message, float *rows) {
   float values[FLOATS];
+  struct kwm_link_part parts[2];
+  const int n = parts_of(way, message, rows, parts);
   bool same = true;
-  kwm_link_receive(links, k, rows);
+  kwm_link_receive(links, k, n, parts);
   kwm_device_get(way->device, values, rows, sizeof values);
-  for (int i = 0; i < FLOATS; i++) same = same && values[i] == value_of(from, message, i);
+  for (int p = 0; p < n; p++)
+    for (int64_t i = parts[p].at - rows; i < parts[p].at - rows + parts[p].floats; i++)
+      same = same && values[i] == value_of(from, message, (int)i);
   return same;
 }
 

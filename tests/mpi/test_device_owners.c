@@ -1,5 +1,5 @@
-/* Sums of what lies on devices over owners and replicas: the same bits as on the host, between devices that talk as
-   through the host. */
+/* Sums of what lies on devices over owners, replicas and the ranks of a replica: the same bits as on the host, between
+   devices that talk as through the host. */
 #include "grids.h"
 
 #include "device_case.h"
@@ -55,6 +55,32 @@ static void check_on(struct kwm_layout *layout, kwm_device *device) {
   kwm_device_free(device, sum.scratch);
 }
 
+/* The tree over a replica's ranks, from the first. */
+static double group_tree(const struct kwm_layout *layout, int first, int count, int64_t i) {
+  if (count == 1) return 1e-9 * (double)term(layout->replica, first, i) + (double)term(layout->replica, first, i + 1);
+  int left = 1;
+  while (2 * left < count) left *= 2;
+  return group_tree(layout, first, left, i) + group_tree(layout, first + left, count - left, i);
+}
+
+static void check_group(struct kwm_layout *layout, kwm_device *device) {
+  double wanted[TERMS], mine[TERMS], found[TERMS], staging[2 * TERMS];
+  struct kwm_sum_f64 sum = {.n = TERMS, .staging = staging};
+  assert_ok(kwm_device_alloc(device, (void **)&sum.values, sizeof mine, "values"));
+  assert_ok(kwm_device_alloc(device, (void **)&sum.scratch, sizeof mine, "scratch"));
+  for (int i = 0; i < TERMS; i++) {
+    mine[i] = group_tree(layout, group_rank(layout), 1, i);
+    wanted[i] = group_tree(layout, 0, group_size(layout), i);
+  }
+  kwm_device_put(device, sum.values, mine, sizeof mine);
+  kwm_device_put(device, sum.scratch, mine, sizeof mine);
+  kwm_par_sum_group_device(layout, device, &sum);
+  kwm_device_get(device, found, sum.values, sizeof found);
+  assert_all(memcmp(found, wanted, sizeof found) == 0);
+  kwm_device_free(device, sum.values);
+  kwm_device_free(device, sum.scratch);
+}
+
 /* Shadow devices that talk, by MPI, as those of GPUs do by NCCL; `group` is that of the last join. */
 static MPI_Comm group = MPI_COMM_NULL;
 
@@ -97,15 +123,17 @@ static void let_talk(kwm_device *device) {
 static void check(struct kwm_layout *layout) {
   check_on(layout, NULL);
   check_on(layout, test_device);
+  check_group(layout, test_device);
   let_talk(test_device);
-  for (int owners = 0; owners < 2; owners++) {
+  for (int all = 0; all < 2; all++) {
     layout->devices_talk = layout->owners_talk = false;
-    assert_ok(kwm_par_join_devices(layout, test_device, owners));
+    assert_ok(kwm_par_join_devices(layout, test_device, all));
     if (strcmp(kwm_device_name(test_device), "shadow") == 0) {
-      assert_all(layout->owners_talk == (owners && layout->owners > 1));
+      assert_all(layout->owners_talk == (all && group_size(layout) > 1));
       assert_all(layout->devices_talk == (layout->replicas > 1));
     }
     check_on(layout, test_device);
+    check_group(layout, test_device);
   }
   double ones[2] = {1, layout->stage};
   kwm_par_sum_mates_f64(layout, 2, ones);

@@ -1,5 +1,6 @@
 /* The pipe on devices against the pipe on the host over the same grid of ranks: what passes between ranks is the same.
-   The grids are those of owners and stages of two, as far as the ranks go. */
+   The grids are those of owners and stages of two, as far as the ranks go; messages from device to device and through
+   the host. */
 #include "grids.h"
 
 #include "pipe_pair.h"
@@ -10,10 +11,13 @@ static const char *what_differs(const char *differs) {
 }
 
 static void gated(struct kwm_layout *layout) {
-  const char *differs = NULL;
   if (layout->stages > 2) return;
-  const bool same = pair_gated(layout, 64, 24, 4, 0, &differs);
-  assert_all(same && what_differs(differs) == NULL);
+  for (int direct = 0; direct < 2; direct++) {
+    const char *differs = NULL;
+    pair_direct = direct;
+    const bool same = pair_gated(layout, 64, 24, 4, 0, &differs);
+    assert_all(same && what_differs(differs) == NULL);
+  }
 }
 
 static void dense(struct kwm_layout *layout) {
@@ -25,6 +29,7 @@ static void dense(struct kwm_layout *layout) {
                                     .batch = 24,
                                     .chunks = 4};
     const char *differs = NULL;
+    pair_direct = k % 3 > 0;
     const bool same = pair_dense(layout, &shape, k % 2, &differs);
     assert_all(same && what_differs(differs) == NULL);
   }

@@ -238,6 +238,12 @@ static void body_elementwise(struct device_case *c, const int64_t *size) {
   c->device->ops->add_scaled(c->device, n, -0.75f, from, to);
   kwm_device_add(c->device, n, from, sum);
   assert_same(c, n, from, x);
+  double *const wide = case_copy(c, n, moved), *const wide_sum = case_copy(c, n, added);
+  c->device->ops->add_f64(c->device, n, wide, wide_sum);
+  assert_same(c, n, wide, moved);
+  double *const wanted = case_host(c, n, sizeof *wanted);
+  for (int64_t k = 0; k < n; k++) wanted[k] = added[k] + moved[k];
+  assert_same(c, n, wide_sum, wanted);
   c->device->ops->square(c->device, n, from);
   assert_floats(c, n, to, moved, CLOSE);
   assert_floats(c, n, sum, added, CLOSE);
