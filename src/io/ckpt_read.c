@@ -9,22 +9,24 @@
 #include "steps.h"
 
 /* Length, and sum of all bytes behind the seal; the work is spread over the ranks. */
-static kwm_status sum_file(MPI_Comm comm, const char *path, int64_t *bytes, uint64_t *sum) {
+static kwm_status sum_file(MPI_Comm comm, const char *path, int64_t *bytes, struct kwm_seal *seal) {
   int rank = 0, size = 0;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
-  KWM_TRY(kwm_agree(comm, kwm_seal_sum(path, rank, size, bytes, sum)));
-  MPI_Allreduce(MPI_IN_PLACE, sum, 1, MPI_UINT64_T, MPI_SUM, comm);
+  KWM_TRY(kwm_agree(comm, kwm_seal_sum(path, rank, size, bytes, seal)));
+  MPI_Allreduce(MPI_IN_PLACE, &seal->sum, 1, MPI_UINT64_T, MPI_SUM, comm);
   return KWM_OK;
 }
 
 static kwm_status check_seal(MPI_Comm comm, const char *path) {
-  uint64_t wanted = 0, found = 0;
+  struct kwm_seal wanted = {0};
   int64_t bytes = 0;
   KWM_TRY(kwm_agree(comm, kwm_seal_read(path, &wanted)));
+  struct kwm_seal found = wanted;
   KWM_TRY(sum_file(comm, path, &bytes, &found));
-  KWM_CHECK(wanted == found, KWM_ERR_DATA, "checkpoint %s: wanted contents with sum %016llx, found %016llx (damaged)",
-            path, (unsigned long long)wanted, (unsigned long long)found);
+  KWM_CHECK(wanted.sum == found.sum, KWM_ERR_DATA,
+            "checkpoint %s: wanted contents with sum %016llx, found %016llx (damaged)", path,
+            (unsigned long long)wanted.sum, (unsigned long long)found.sum);
   return KWM_OK;
 }
 

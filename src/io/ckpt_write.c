@@ -155,12 +155,12 @@ static kwm_status finish(kwm_ckpt *ckpt) {
 
 static kwm_status seal(kwm_ckpt *ckpt) {
   int64_t bytes = 0;
-  uint64_t rest = 0, sum = ckpt->sum;
+  struct kwm_seal found = {KWM_SEAL_MIXED, 0};
   kwm_status status = KWM_OK;
-  if (ckpt->rank == 0) status = kwm_seal_sum_around(ckpt->part, ckpt->n_held, ckpt->held, &bytes, &rest);
-  sum += rest;
-  MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_UINT64_T, MPI_SUM, ckpt->comm);
-  if (status == KWM_OK && ckpt->rank == 0) status = kwm_seal_write(ckpt->part, bytes, sum);
+  if (ckpt->rank == 0) status = kwm_seal_sum_around(ckpt->part, ckpt->n_held, ckpt->held, &bytes, &found);
+  found.sum += ckpt->sum;
+  MPI_Allreduce(MPI_IN_PLACE, &found.sum, 1, MPI_UINT64_T, MPI_SUM, ckpt->comm);
+  if (status == KWM_OK && ckpt->rank == 0) status = kwm_seal_write(ckpt->part, bytes, &found);
   return settle(ckpt, status == KWM_ERR_DATA ? KWM_ERR_SYSTEM : status);
 }
 

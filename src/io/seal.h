@@ -7,19 +7,27 @@
 
 enum { KWM_SEAL_BYTES = 512 };
 
-/* Reads one of `parts` equal parts of the file: its length, and what the part adds to the sum (modulo 2^64).
-   KWM_ERR_DATA if it can't be read. */
-kwm_status kwm_seal_sum(const char *path, int part, int parts, int64_t *bytes, uint64_t *sum);
+/* How bytes are summed, modulo 2^64 (seal.c): ODD in files of before, MIXED in what is written. */
+enum kwm_seal_rule { KWM_SEAL_ODD, KWM_SEAL_MIXED };
+struct kwm_seal {
+  enum kwm_seal_rule rule;
+  uint64_t sum;
+};
 
-/* What n bytes at `offset` of the file add to the sum. Pure. */
+/* Reads one of `parts` equal parts of the file: its length, and what the part adds to the sum by seal->rule.
+   KWM_ERR_DATA if it can't be read. */
+kwm_status kwm_seal_sum(const char *path, int part, int parts, int64_t *bytes, struct kwm_seal *seal);
+
+/* What n bytes at `offset` of the file add to the MIXED sum. Pure. */
 uint64_t kwm_seal_add(int64_t offset, const void *data, int64_t n);
 
 /* Reads the file but for the n ranges {first byte, bytes}, which rise: its length, and what is read adds to the sum. */
-kwm_status kwm_seal_sum_around(const char *path, int64_t n, const int64_t (*held)[2], int64_t *bytes, uint64_t *sum);
+kwm_status kwm_seal_sum_around(const char *path, int64_t n, const int64_t (*held)[2], int64_t *bytes,
+                               struct kwm_seal *seal);
 
 /* Writes the seal into the file and forces it to the disk. */
-kwm_status kwm_seal_write(const char *path, int64_t bytes, uint64_t sum);
+kwm_status kwm_seal_write(const char *path, int64_t bytes, const struct kwm_seal *seal);
 
-/* The sum that the seal tells. KWM_ERR_DATA if the file is missing, has no unbroken seal, or not the length that the
-   seal tells. */
-kwm_status kwm_seal_read(const char *path, uint64_t *sum);
+/* The rule and the sum that the seal tells. KWM_ERR_DATA if the file is missing, has no unbroken seal, or not the
+   length that the seal tells. */
+kwm_status kwm_seal_read(const char *path, struct kwm_seal *seal);

@@ -111,7 +111,7 @@ def sealed(words, file_path):
 
 
 def first_format(file_path):
-    """As files were before: version 1, arrays in chunks with Fletcher-32, texts in HDF5's heap."""
+    """As files were before: version 1, arrays in chunks with Fletcher-32, texts in HDF5's heap, another sum in the seal."""
     with h5py.File(file_path, "r+") as file:
         for name in datasets(file):
             data = file[name][()]
@@ -122,7 +122,7 @@ def first_format(file_path):
                 if isinstance(value, bytes):
                     group.attrs.create(name, value.decode(), dtype=h5py.string_dtype())
         file.attrs["format_version"] = np.int64(1)
-    t.seal(file_path)
+    t.seal(file_path, first=True)
 
 
 def older():

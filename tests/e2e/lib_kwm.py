@@ -248,19 +248,26 @@ def arrays(file_path, groups=("params", "cov", "learner", "filter", "history")):
     return found
 
 
-def sealed(rest):
-    """A checkpoint's first bytes by what is behind them: the sum of its 64-bit words, the i-th of the file times 2 i + 1."""
+def sealed(rest, first=False):
+    """A checkpoint's first bytes by what is behind them: the sum of the halves of its 64-bit words, each times an odd number of
+    its own; first: as in files of before, of the words, the i-th of the file times 2 i + 1."""
+    word = np.frombuffer(rest + bytes(-len(rest) % 8), "<u8")
+    i = np.arange(64, 64 + len(word), dtype=np.uint64)
     with np.errstate(over="ignore"):
-        word = np.frombuffer(rest + bytes(-len(rest) % 8), "<u8")
-        total = int((word * (2 * np.arange(64, 64 + len(word), dtype=np.uint64) + 1)).sum())
-    return b"kwm-checkpoint\nbytes %d\nsum %016x\n" % (512 + len(rest), total)
+        x = (i + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        x ^= x >> np.uint64(32)
+        y = x >> np.uint64(17) | x << np.uint64(47)
+        one = np.uint64(1)
+        mixed = (word & np.uint64(0xFFFFFFFF)) * (x | one) + (word >> np.uint64(32)) * (y | one)
+        total = int((word * (2 * i + one) if first else mixed).sum())
+    return b"kwm-checkpoint\nbytes %d\n%s %016x\n" % (512 + len(rest), b"sum" if first else b"mixed", total)
 
 
-def seal(file_path):
+def seal(file_path, first=False):
     """Anew, after a change by hand."""
     with open(file_path, "r+b") as file:
         rest = file.read()[512:]
-        head = sealed(rest) + b"HDF5 begins at byte 512 of this file; h5dump and h5py read it.\n"
+        head = sealed(rest, first) + b"HDF5 begins at byte 512 of this file; h5dump and h5py read it.\n"
         file.seek(0)
         file.write(head + bytes(512 - len(head)))
 

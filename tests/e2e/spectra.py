@@ -244,16 +244,6 @@ def check_refused(folder):
     ])
 
 
-def reseal(path):
-    """The first 512 bytes of a file edited by hand, so that it is taken for good."""
-    data = np.fromfile(path, np.uint8)
-    words = np.concatenate([data, np.zeros(-len(data) % 8, np.uint8)]).view(np.uint64)[64:]
-    total = int(np.sum(words * (2 * np.arange(64, 64 + len(words), dtype=np.uint64) + 1), dtype=np.uint64))
-    text = "kwm-checkpoint\nbytes %d\nsum %016x\nHDF5 begins at byte 512 of this file; h5dump and h5py read it.\n"
-    with open(path, "r+b") as file:
-        file.write((text % (len(data), total)).encode().ljust(512, b"\0"))
-
-
 def spoiled(name, array, words, ranks):
     """A covariance that is none: exit 4, and no file is left behind."""
     folder = t.path("spoiled-" + name)
@@ -261,7 +251,7 @@ def spoiled(name, array, words, ranks):
     path = shutil.copy(t.newest(t.path(name)), folder)
     with h5py.File(path, "r+") as file:
         file[array][0] = np.nan if "full" in array else -1
-    reseal(path)
+    t.seal(path)
     child = t.run(ranks, "spectra", path)
     t.check(child.code == 4 and words in child.err, "%s: wanted exit 4 and `%s`, found %s:\n%s" % (name, words, child.code, child.err))
     t.check(os.listdir(os.path.join(folder, "spectra")) == [], "%s: found %s" % (name, os.listdir(os.path.join(folder, "spectra"))))

@@ -100,6 +100,26 @@ static void test_any_byte(void **state) {
   drop_dir(dir);
 }
 
+/* What leaves a sum of whole words times odd numbers as it is: two highest bits, four signs of doubles or of floats. */
+static void test_highest_bits(void **state) {
+  (void)state;
+  char *dir = make_dir();
+  size_t n;
+  write_small(dir, 2, 5);
+  char *bytes = read_file(step_path(dir, 2), &n);
+  const size_t apart[] = {4, 8, 16, 4096};
+  for (int k = 0; k < 4; k++)
+    for (int flips = 2; flips <= 4; flips += 2)
+      for (size_t at = 1024 + 3; at + 3 * apart[k] < n; at += n / 20 / 4 * 4) {
+        for (int j = 0; j < flips; j++) bytes[at + (size_t)j * apart[k]] ^= (char)0x80;
+        write_file(step_path(dir, 2), bytes, n);
+        assert_bad(step_path(dir, 2));
+        for (int j = 0; j < flips; j++) bytes[at + (size_t)j * apart[k]] ^= (char)0x80;
+      }
+  free(bytes);
+  drop_dir(dir);
+}
+
 /* A piece that never reached the disk is all zeros. */
 static void test_lost_piece(void **state) {
   (void)state;
@@ -119,7 +139,7 @@ static void test_lost_piece(void **state) {
   drop_dir(dir);
 }
 
-/* Seals n bytes as the format says, whatever is in them. */
+/* Seals n bytes as the format said first, whatever is in them. */
 static void seal(char *bytes, size_t n) {
   uint64_t sum = 0;
   for (size_t i = 512; i < n; i++) sum += ((uint64_t)(unsigned char)bytes[i] << 8 * (i % 8)) * (2 * (i / 8) + 1);
@@ -214,13 +234,10 @@ static void test_no_checkpoint(void **state) {
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_damage_falls_back),
-    cmocka_unit_test(test_truncated),
-    cmocka_unit_test(test_any_byte),
-    cmocka_unit_test(test_lost_piece),
-    cmocka_unit_test(test_damage_behind_the_seal),
-    cmocka_unit_test(test_foreign_files),
-    cmocka_unit_test(test_no_checkpoint),
+    cmocka_unit_test(test_damage_falls_back), cmocka_unit_test(test_truncated),
+    cmocka_unit_test(test_any_byte),          cmocka_unit_test(test_highest_bits),
+    cmocka_unit_test(test_lost_piece),        cmocka_unit_test(test_damage_behind_the_seal),
+    cmocka_unit_test(test_foreign_files),     cmocka_unit_test(test_no_checkpoint),
 };
 
 KWM_TEST_MAIN(tests)

@@ -28,7 +28,7 @@ static void write_good(const char *dir) {
   assert_ok(kwm_ckpt_commit(&ckpt, 1));
 }
 
-/* As the format says. */
+/* As the format said first. */
 static void seal(char *bytes, size_t n) {
   uint64_t sum = 0;
   for (size_t i = 512; i < n; i++) sum += ((uint64_t)(unsigned char)bytes[i] << 8 * (i % 8)) * (2 * (i / 8) + 1);
