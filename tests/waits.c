@@ -1,6 +1,6 @@
-/* Loaded before all else by tests (LD_PRELOAD): a rank that waits for others asks for nothing but its turn, over and
-   over, and so takes a fifth of the processor from those it waits for, where ranks outnumber cores. Here it sleeps
-   instead. */
+/* Loaded before all else by end-to-end tests (LD_PRELOAD): a rank that waits for others asks for nothing but its turn,
+   over and over, and so takes a fifth of the processor from those it waits for, where ranks outnumber cores. Here it
+   sleeps instead. */
 #include <time.h>
 
 int sched_yield(void);
