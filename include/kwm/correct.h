@@ -10,8 +10,9 @@
    the information. bias: no offset, l alone.
 
    The correction of the mean is b <- b + P⁺ Wᵀ(onehot - p) with the exact score; what a token tells about b, the
-   information that P⁺ = (P⁻¹ + F)⁻¹ takes in, comes in three forms. exact: F = Wᵀ(diag(p) - ppᵀ)W. topk: the likeliest
-   classes one by one, all others merged into one (never more information than exact has). observed: the outer product
+   information that P⁺ = (P⁻¹ + F)⁻¹ takes in, comes in four forms. exact: F = Wᵀ(diag(p) - ppᵀ)W. topk: the likeliest
+   classes one by one, all others merged into one (never more information than exact has). sampled: the mean of the
+   outer products of the scores of `top` classes drawn from p, whose expectation is F. observed: the outer product
    of the token's own score, whose expectation under p is F; one rank-one step, the only form of lowrank. Its score may
    be cut: classes less likely than `cut` count as words of their usual frequencies, so that no token costs a second
    pass over W.
@@ -43,7 +44,7 @@
 
 enum kwm_correct_kind { KWM_CORRECT_FULL, KWM_CORRECT_LOWRANK, KWM_CORRECT_DIAG, KWM_CORRECT_BIAS };
 enum { KWM_CORRECT_RANK = 64 /* the largest rank */ };
-enum kwm_correct_form { KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT };
+enum kwm_correct_form { KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT, KWM_CORRECT_SAMPLED };
 
 struct kwm_correct_spec {
   enum kwm_correct_kind kind;
@@ -59,6 +60,8 @@ struct kwm_correct_spec {
   double decay;        /* a, above 0, up to 1 */
   double adapt;        /* full, diag: rate at which noise and R's scale follow what is seen, once a run; 0: they stay */
   double bias, bias_decay;   /* v0, 0: no bias; its a */
+  uint64_t seed;             /* of what sampled draws */
+  int64_t first;             /* the first stream's number among those of all ranks, for what is drawn */
   double readout;            /* v at first of W's rows, 0: they stay; in blocks */
   int64_t window;            /* tokens over which the contraction of the error is watched (55) */
   bool half;                 /* lowrank, full, in blocks: where the device has them, 16-bit products for the scores */

@@ -22,6 +22,7 @@ enum kwm_rng_purpose {
   KWM_RNG_TOPIC = 12,     /* topics of documents; step 0: hash of word index; step = attempt, index = centre */
   KWM_RNG_MOVE = 13,      /* how images are moved; step = step of the run, index = place in the mini-batch */
   KWM_RNG_SAMPLE = 14,    /* sampled text; step 0, index = position */
+  KWM_RNG_CORRECT = 15,   /* classes drawn by a correction; step = token of a stream, index = stream and draw */
 };
 
 /* One draw of (seed, purpose, step, index): uniform on (0,1), or normal with mean 0 and variance 1. */

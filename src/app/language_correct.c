@@ -16,9 +16,10 @@ struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run 
                                            : is(kind, "lowrank") ? KWM_CORRECT_LOWRANK
                                            : is(kind, "diag")    ? KWM_CORRECT_DIAG
                                                                  : KWM_CORRECT_BIAS,
-                                   .form = is(form, "observed") ? KWM_CORRECT_OBSERVED
-                                           : is(form, "topk")   ? KWM_CORRECT_TOPK
-                                                                : KWM_CORRECT_EXACT,
+                                   .form = is(form, "observed")  ? KWM_CORRECT_OBSERVED
+                                           : is(form, "topk")    ? KWM_CORRECT_TOPK
+                                           : is(form, "sampled") ? KWM_CORRECT_SAMPLED
+                                                                 : KWM_CORRECT_EXACT,
                                    .streams = streams,
                                    .width = run->model.width,
                                    .classes = run->model.types,
@@ -36,6 +37,7 @@ struct kwm_correct_spec kwm_language_correct_spec(const struct kwm_language_run 
                                    .bound = config->correction.bound,
                                    .bias = config->correction.bias,
                                    .bias_decay = config->correction.bias_decay,
+                                   .seed = config->seed,
                                    .window = config->correction.window,
                                    .W = W,
                                    .often = often};
@@ -53,6 +55,7 @@ kwm_status kwm_language_stream_correct(struct kwm_language_stream *stream, kwm_c
   struct kwm_correct_spec spec =
       kwm_language_correct_spec(stream->run, stream->own, device != NULL ? stream->W : mean, often);
   spec.device = device;
+  spec.first = stream->first;
   spec.shared = stream->run->run->layout.owners > 1 ? &stream->shared : NULL;
   spec.device_W = mean;
   const kwm_status status = kwm_correct_create(correct, &spec);

@@ -14,8 +14,8 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
             "correction: wanted a rank from 1 to %lld, found %lld", (long long)most, (long long)spec->rank);
   KWM_CHECK(spec->kind != KWM_CORRECT_LOWRANK || spec->form == KWM_CORRECT_OBSERVED, KWM_ERR_USAGE,
             "correction: wanted the observed form with lowrank, found another");
-  KWM_CHECK(spec->form != KWM_CORRECT_TOPK || (spec->top >= 1 && spec->top <= spec->classes), KWM_ERR_USAGE,
-            "correction: wanted from 1 to all %lld classes one by one, found %lld", (long long)spec->classes,
+  KWM_CHECK(!correct_lists(spec) || (spec->top >= 1 && spec->top <= spec->classes), KWM_ERR_USAGE,
+            "correction: wanted from 1 to all %lld classes one by one or drawn, found %lld", (long long)spec->classes,
             (long long)spec->top);
   const int64_t rows = spec->kind == KWM_CORRECT_LOWRANK ? spec->rank : CORRECT_BLOCK_ROWS;
   KWM_CHECK(!correct_in_blocks(spec) || (spec->rows >= 1 && spec->rows <= rows), KWM_ERR_USAGE,
@@ -39,7 +39,7 @@ static kwm_status check(const struct kwm_correct_spec *spec) {
 
 bool kwm_correct_on_device(const struct kwm_correct_spec *spec) {
   const bool full = spec->kind == KWM_CORRECT_FULL && spec->form != KWM_CORRECT_EXACT &&
-                    kwm_inform_fits(spec->width, correct_form_rows(spec));
+                    spec->form != KWM_CORRECT_SAMPLED && kwm_inform_fits(spec->width, correct_form_rows(spec));
   return spec->device != NULL && (full || spec->kind == KWM_CORRECT_BIAS || correct_in_blocks(spec));
 }
 
@@ -57,7 +57,7 @@ static kwm_status allocate(kwm_correct *made) {
   const struct kwm_correct_spec *const spec = &made->spec;
   const int64_t s = spec->streams, d = spec->width, v = spec->classes, r = made->r, rows = made->rows;
   const bool low = spec->kind == KWM_CORRECT_LOWRANK, diag = spec->kind == KWM_CORRECT_DIAG;
-  const bool listed = spec->form == KWM_CORRECT_TOPK;
+  const bool listed = correct_lists(spec);
   const struct piece pieces[] = {
       {(void **)&made->c, s * r, sizeof(double)},
       {(void **)&made->P, low ? 0 : s * (diag ? r : r * r), sizeof(double)},
@@ -123,7 +123,7 @@ kwm_status kwm_correct_create(kwm_correct **correct, const struct kwm_correct_sp
   made->noise = spec->noise;
   made->weight = 1;
   made->rows = spec->form == KWM_CORRECT_OBSERVED ? 1 : CORRECT_ROWS;
-  if (spec->form == KWM_CORRECT_TOPK && spec->top + 1 > made->rows) made->rows = spec->top + 1;
+  if (correct_lists(spec) && spec->top + 1 > made->rows) made->rows = spec->top + 1;
   kwm_status status = correct_in_blocks(spec)       ? correct_blocks_create(made)
                       : kwm_correct_on_device(spec) ? correct_device_create(made)
                                                     : create_here(made);
@@ -216,6 +216,7 @@ static void step_here(kwm_correct *correct, const float *y, const int32_t *targe
   else if (correct->r > 0)
     kwm_gemm(false, false, n, d, v, 1, correct->logits, v, spec->W, d, 0, correct->score, d);
   take(correct, targets);
+  correct->seen++;
   memcpy(facts, correct->facts, (size_t)(n * KWM_TOKEN_FACTS) * sizeof *facts);
 }
 

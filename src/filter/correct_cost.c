@@ -2,7 +2,17 @@
 #include "correct_state.h"
 
 int64_t correct_form_rows(const struct kwm_correct_spec *spec) {
-  return spec->form == KWM_CORRECT_OBSERVED ? 1 : spec->form == KWM_CORRECT_TOPK ? spec->top + 1 : spec->classes;
+  switch (spec->form) {
+  case KWM_CORRECT_OBSERVED: return 1;
+  case KWM_CORRECT_TOPK: return spec->top + 1;
+  case KWM_CORRECT_SAMPLED: return spec->top;
+  case KWM_CORRECT_EXACT: break;
+  }
+  return spec->classes;
+}
+
+bool correct_lists(const struct kwm_correct_spec *spec) {
+  return spec->form == KWM_CORRECT_TOPK || spec->form == KWM_CORRECT_SAMPLED;
 }
 
 double kwm_correct_operations(const kwm_correct *correct) {

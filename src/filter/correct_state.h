@@ -32,7 +32,7 @@ struct kwm_correct {
   float *facts;                         /* (streams): tensor.h's */
   double *A, *G, *F, *N, *mean, *along; /* (rows, r), (r, rows), (r, r), (rows, rows), (r), (r) */
   double *watched;                      /* (r): the direction of the error that is watched, unit at a window's start */
-  int32_t *top;                         /* (top) classes of one token */
+  int32_t *top;                         /* (top) classes of one token, likeliest or drawn */
   float *U, *kept, *usual; /* lowrank: (streams, rank, r) rows of information; (rank, r); (r) the mean row of W */
   double *K;               /* lowrank: (streams, rank, rank) UUᵀ */
   int64_t *known;          /* lowrank: (streams) rows of U so far */
@@ -42,6 +42,7 @@ struct kwm_correct {
   double *trend;        /* of the host, what adapts: (streams, r), inform.h's; else NULL */
   double pull[2];       /* of the run at hand, all streams: inform.h's */
   int64_t watched_for;
+  int64_t seen; /* tokens of each stream, on the host */
   struct kwm_correct_facts sums;
 };
 
@@ -52,8 +53,9 @@ struct correct_piece {
 };
 kwm_status correct_open(kwm_correct *correct, int64_t ld, size_t n, const struct correct_piece *pieces);
 
-/* correct_cost.c: rows of information of a token. */
+/* correct_cost.c: rows of information of a token; whether they are those of `top` classes. */
 int64_t correct_form_rows(const struct kwm_correct_spec *spec);
+bool correct_lists(const struct kwm_correct_spec *spec);
 
 /* correct_update.c: stream s takes its token in, from the innovations e = onehot(target) - p (classes). */
 void correct_update(kwm_correct *correct, int64_t s, const float *e, int32_t target);

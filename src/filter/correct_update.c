@@ -7,6 +7,7 @@
 
 #include "kwm/backend.h"
 #include "kwm/inform.h"
+#include "kwm/rng.h"
 
 /* The token that comes, and what is known of it. */
 struct token {
@@ -14,6 +15,7 @@ struct token {
   const float *g; /* (r) its score Mᵀe */
   int32_t target;
   int64_t listed; /* classes in `top`; 0: the token's own score alone; -1: all classes one by one */
+  bool drawn;     /* they were, from p: each stands for as much as the others, and there is no rest */
   bool watched;   /* the error of this stream is */
 };
 
@@ -39,8 +41,21 @@ static void find_top(kwm_correct *correct, const struct token *token) {
   }
 }
 
+/* Classes drawn from p. */
+static void draw(kwm_correct *correct, const struct token *token, int64_t s) {
+  const struct kwm_correct_spec *const spec = &correct->spec;
+  for (int64_t j = 0; j < spec->top; j++) {
+    const uint64_t index = (uint64_t)((spec->first + s) * spec->top + j);
+    double left = kwm_rng_uniform(spec->seed, KWM_RNG_CORRECT, (uint64_t)correct->seen, index);
+    int64_t i = 0;
+    while (i + 1 < spec->classes && (left -= chance(token, i)) > 0) i++;
+    correct->top[j] = (int32_t)i;
+  }
+}
+
 static void fill_class(const kwm_correct *correct, const struct token *token, int64_t i, double *row) {
-  const double root = sqrt(correct->weight * chance(token, i));
+  const double share = token->drawn ? 1 / (double)token->listed : chance(token, i);
+  const double root = sqrt(correct->weight * share);
   const float *const from = correct->spec.W + i * correct->r;
   for (int64_t k = 0; k < correct->r; k++) row[k] = root * ((double)from[k] - correct->mean[k]);
 }
@@ -61,7 +76,7 @@ static void fill_rest(const kwm_correct *correct, const struct token *token, dou
 }
 
 static int64_t count_rows(const kwm_correct *correct, const struct token *token) {
-  return token->listed < 0 ? correct->spec.classes : token->listed + 1;
+  return token->listed < 0 ? correct->spec.classes : token->listed + (token->drawn ? 0 : 1);
 }
 
 /* A <- rows [first, first + n). */
@@ -241,8 +256,12 @@ void correct_update(kwm_correct *correct, int64_t s, const float *e, int32_t tar
   double *const c = correct->c + s * r, *const P = correct->P + s * (dense ? r * r : r);
   struct token token = {.e = e, .g = correct->score + s * r, .target = target, .listed = 0, .watched = s == 0};
   if (correct->spec.form == KWM_CORRECT_EXACT) token.listed = -1;
-  if (correct->spec.form == KWM_CORRECT_TOPK) token.listed = correct->spec.top;
-  if (token.listed > 0) find_top(correct, &token);
+  if (correct_lists(&correct->spec)) token.listed = correct->spec.top;
+  token.drawn = correct->spec.form == KWM_CORRECT_SAMPLED;
+  if (token.drawn)
+    draw(correct, &token, s);
+  else if (token.listed > 0)
+    find_top(correct, &token);
   for (int64_t k = 0; k < r; k++) {
     correct->mean[k] = (double)correct->spec.W[target * r + k] - (double)token.g[k];
     correct->along[k] = 0;

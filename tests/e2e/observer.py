@@ -30,7 +30,7 @@ def kinds(folder):
     # Other windows of the same text, and its first token: near, not equal.
     ratio = static["static_perplexity"] / plain["test_perplexity"]
     t.check(0.9 < ratio < 1.1, "static and plain evaluation: wanted about the same, found ratio %g" % ratio)
-    cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "diag") for form in ("observed", "topk", "exact")]
+    cases = [["correction.kind=" + kind, "correction.form=" + form] for kind in ("full", "diag") for form in ("observed", "topk", "sampled", "exact")]
     cases += [["correction.kind=lowrank", "correction.every=8", "correction.bias=0.3"]]
     cases += [["correction.kind=bias", "correction.bias=0.3", "correction.every=8", "correction.readout=0.01"]]
     cases += [["correction.kind=full", "correction.adapt=0.1", "correction.noise=1e-6"]]

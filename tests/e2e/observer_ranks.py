@@ -16,6 +16,7 @@ CASES = [
     ["correction.kind=full", "correction.form=topk", "correction.bias=0.3", "baseline.kind=cache", "baseline.window=200"],
     ["correction.kind=full", "correction.form=topk", "correction.adapt=0.1", "baseline.kind=cache", "backend=shadow"],
     ["correction.kind=diag", "correction.form=exact", "correction.adapt=0.1"],
+    ["correction.kind=full", "correction.form=sampled"],
     ["correction.kind=lowrank", "correction.bias=0.3"],
     ["correction.kind=lowrank", "correction.every=8", "correction.layer=1", "correction.prior=4"],
     ["correction.kind=bias", "correction.bias=0.3", "stream.kind=topics", "stream.tasks=3", "baseline.kind=learner"],

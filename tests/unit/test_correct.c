@@ -69,6 +69,38 @@ static void test_observed_on_average(void **state) {
   for (int k = 0; k < D * D; k++) assert_close(mean[k], F[k], 1e-4, 1e-5);
 }
 
+/* Classes drawn from the prediction: their mean information, over seeds, is the exact one, and other seeds draw others.
+ */
+static void test_sampled_on_average(void **state) {
+  (void)state;
+  enum { SEEDS = 4000 };
+  struct text text;
+  struct textbook book;
+  double p[V], g[D], F[D * D], mean[D * D] = {0}, spread = 0, largest = 0;
+  make_text(&text);
+  textbook_open(&book);
+  textbook_score(&book, text.W, text.y[0], text.tokens[0][0], p, g);
+  textbook_information(KWM_CORRECT_EXACT, text.W, p, g, F);
+  struct kwm_correct_spec spec = spec_of(&text, KWM_CORRECT_FULL, KWM_CORRECT_SAMPLED);
+  spec.noise = 0;
+  spec.decay = 1;
+  for (int seed = 0; seed < SEEDS; seed++) {
+    double P[D * D], information[D * D];
+    spec.seed = (uint64_t)seed;
+    spec.top = 1 + seed % 3;
+    take_state(&spec, &text, 1, NULL, P);
+    invert(P, information);
+    for (int k = 0; k < D * D; k++) {
+      const double here = information[k] - (k % (D + 1) == 0) / PRIOR;
+      mean[k] += here / SEEDS;
+      spread += (here - F[k]) * (here - F[k]) / SEEDS;
+    }
+  }
+  for (int k = 0; k < D * D; k++) largest = fmax(largest, fabs(F[k]));
+  assert_true(spread > 0.01 * largest * largest);
+  for (int k = 0; k < D * D; k++) assert_close(mean[k], F[k], 0, 0.05 * largest);
+}
+
 /* The diagonal of the information, coordinate by coordinate. */
 static void test_diag(void **state) {
   (void)state;
@@ -101,13 +133,14 @@ static void test_no_future(void **state) {
   (void)state;
   enum { CHANGE = 20 };
   const enum kwm_correct_kind kinds[] = {KWM_CORRECT_FULL, KWM_CORRECT_LOWRANK, KWM_CORRECT_DIAG};
-  const enum kwm_correct_form forms[] = {KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT};
+  const enum kwm_correct_form forms[] = {KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT,
+                                         KWM_CORRECT_SAMPLED};
   struct text text, other;
   make_text(&text);
   other = text;
   for (int t = CHANGE; t < STEPS; t++)
     for (int s = 0; s < S; s++) other.tokens[t][s] = (other.tokens[t][s] + 1) % V;
-  for (int at = 0; at < 9; at++) {
+  for (int at = 0; at < 12; at++) {
     struct kwm_correct_spec spec =
         spec_of(&text, kinds[at % 3], kinds[at % 3] == KWM_CORRECT_LOWRANK ? KWM_CORRECT_OBSERVED : forms[at / 3]);
     spec.rank = spec.top = 3;
@@ -135,11 +168,12 @@ static void test_wrong_model(void **state) {
   (void)state;
   enum { LONG = 3000 };
   const enum kwm_correct_kind kinds[] = {KWM_CORRECT_FULL, KWM_CORRECT_LOWRANK, KWM_CORRECT_DIAG};
-  const enum kwm_correct_form forms[] = {KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT};
+  const enum kwm_correct_form forms[] = {KWM_CORRECT_OBSERVED, KWM_CORRECT_TOPK, KWM_CORRECT_EXACT,
+                                         KWM_CORRECT_SAMPLED};
   struct text text;
   make_text(&text);
   for (int k = 0; k < V * D; k++) text.W[k] *= 4;
-  for (int at = 0; at < 9; at++) {
+  for (int at = 0; at < 12; at++) {
     struct kwm_correct_spec spec =
         spec_of(&text, kinds[at % 3], kinds[at % 3] == KWM_CORRECT_LOWRANK ? KWM_CORRECT_OBSERVED : forms[at / 3]);
     double corrected = 0, fixed = 0, P[D * D], trace = 0;
@@ -229,6 +263,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_full),
     cmocka_unit_test(test_topk_is_cautious),
     cmocka_unit_test(test_observed_on_average),
+    cmocka_unit_test(test_sampled_on_average),
     cmocka_unit_test(test_diag),
     cmocka_unit_test(test_no_future),
     cmocka_unit_test(test_wrong_model),
