@@ -50,6 +50,7 @@ struct kwm_cov_spec {
   double forgetting;    /* λ: Λ <- λΛ + (1-λ)Λ0 a step (equations.md 3(d)); 1 = none */
   double process_noise; /* q: P <- P + q P0 a step; 0 = none */
   int64_t refresh;      /* kron: steps between refreshes of the eigenbasis */
+  int64_t delay;        /* kron: steps from when its factors are set aside until it is taken, below refresh */
   int64_t rank;         /* lowrank: columns kept, >= 1; at most the group's parameters are used */
   enum kwm_lowrank_kind kind;
   uint64_t seed;             /* lowrank, form S: key of the first subspace, another one for each group */
@@ -62,7 +63,8 @@ struct kwm_cov_ops;
 typedef struct kwm_cov {
   const struct kwm_cov_ops *ops;
   struct kwm_cov_spec spec;
-  void *state; /* the structure's own */
+  int64_t step; /* of the last time update, on every rank */
+  void *state;  /* the structure's own */
 } kwm_cov;
 
 extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron, kwm_cov_diag, kwm_cov_lowrank;

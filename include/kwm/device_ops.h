@@ -30,11 +30,13 @@ struct kwm_device_ops {
   bool (*join)(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);
   void (*exchange)(kwm_device *d, int peer, const struct kwm_device_message *message);
 
-  /* dense algebra (kwm/backend.h). eigen: of all problems, worked out in
-     double precision; false: no convergence, or not finite; waits. */
+  /* dense algebra (kwm/backend.h). eigen_begin: a problem, worked out in double precision beside what is asked for from
+     then on, as may be others; A stays as it is until eigen_end, which must come: V <- its solution; false: no
+     convergence, not finite, or NULL was begun, for want of memory; waits. */
   void (*gemm)(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
-  bool (*eigen)(kwm_device *d, int count, const struct kwm_device_eigen *of);
+  void *(*eigen_begin)(kwm_device *d, const struct kwm_device_eigen *of);
+  bool (*eigen_end)(kwm_device *d, void *begun);
 
   /* the same in double (kwm/backend.h: gemm_f64, gram_f64, symm_f64 with beta 0, triangular_solve_f64); factor: the
      upper triangle of W (n, n) is positive definite; W is overwritten; waits */

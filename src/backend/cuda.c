@@ -104,13 +104,12 @@ void cuda_close(kwm_device *d) {
   if (state != NULL) {
     if (state->stream != NULL) cudaStreamSynchronize(state->stream);
     cuda_aside_close(d);
+    cuda_eigen_close(d);
     cuda_replay_close(state->replay);
 #ifdef KWM_NCCL
     cuda_leave(d);
 #endif
     if (state->solver != NULL) cusolverDnDestroy(state->solver);
-    if (state->second.solver != NULL) cusolverDnDestroy(state->second.solver);
-    if (state->second.stream != NULL) cudaStreamDestroy(state->second.stream);
     if (state->blas != NULL) cublasDestroy(state->blas);
     cudaFree(state->room);
     cudaFree(state->blas_room);
@@ -124,16 +123,28 @@ void cuda_close(kwm_device *d) {
   kwm_free(d);
 }
 
-void *cuda_alloc(kwm_device *d, size_t bytes, bool shared) {
-  (void)d;
-  void *at = NULL;
-  const cudaError_t error = shared ? cudaHostAlloc(&at, bytes, cudaHostAllocMapped) : cudaMalloc(&at, bytes);
+/* NULL: there was no memory. */
+static void *given(cudaError_t error, void *at) {
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError(); /* later checks must not find it */
     return NULL;
   }
   CUDA_MUST(cuda, error);
   return at;
+}
+
+void *cuda_memory(size_t bytes) {
+  void *at = NULL;
+  const cudaError_t error = cudaMalloc(&at, bytes);
+  return given(error, at);
+}
+
+void *cuda_alloc(kwm_device *d, size_t bytes, bool shared) {
+  (void)d;
+  void *at = NULL;
+  if (!shared) return cuda_memory(bytes);
+  const cudaError_t error = cudaHostAlloc(&at, bytes, cudaHostAllocMapped);
+  return given(error, at);
 }
 
 void cuda_free(kwm_device *d, void *at) {

@@ -349,7 +349,8 @@ const struct kwm_device_ops cuda_ops = {
     .exchange = cuda_exchange,
 #endif
     .gemm = cuda_gemm,
-    .eigen = cuda_eigen,
+    .eigen_begin = cuda_eigen_begin,
+    .eigen_end = cuda_eigen_end,
     .gemm_f64 = cuda_gemm_f64,
     .gram_f64 = cuda_gram_f64,
     .symm_f64 = cuda_symm_f64,

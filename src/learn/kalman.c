@@ -38,6 +38,7 @@ static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const str
                                .forgetting = spec->filter.forgetting / fmax(spec->filter.inflation, 1),
                                .process_noise = spec->filter.process_noise,
                                .refresh = choice->refresh,
+                               .delay = choice->delay,
                                .rank = choice->rank,
                                .kind = choice->kind,
                                .seed = spec->seed + (uint64_t)g,
