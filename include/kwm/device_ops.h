@@ -32,9 +32,11 @@ struct kwm_device_ops {
 
   /* dense algebra (kwm/backend.h). eigen_begin: a problem, worked out in double precision beside what is asked for from
      then on, as may be others; A stays as it is until eigen_end, which must come: V <- its solution; false: no
-     convergence, not finite, or NULL was begun, for want of memory; waits. */
+     convergence, not finite, or NULL was begun, for want of memory; waits. eigen_wake, NULL or not: such a problem of
+     order n will come; what libraries load for it is loaded beside all else. */
   void (*gemm)(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
+  void (*eigen_wake)(kwm_device *d, int64_t n);
   void *(*eigen_begin)(kwm_device *d, const struct kwm_device_eigen *of);
   bool (*eigen_end)(kwm_device *d, void *begun);
 

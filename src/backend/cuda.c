@@ -67,9 +67,15 @@ static kwm_status take_memory(struct cuda_state *state) {
   return KWM_OK;
 }
 
+cudaError_t cuda_open_stream(cudaStream_t *stream) {
+  int last = 0, first = 0;
+  const cudaError_t error = cudaDeviceGetStreamPriorityRange(&last, &first);
+  return error != cudaSuccess ? error : cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, first);
+}
+
 static kwm_status start(kwm_device *d, const struct kwm_device_spec *spec) {
   struct cuda_state *const state = cuda_state_of(d);
-  OPEN_TRY(cuda, cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "a stream");
+  OPEN_TRY(cuda, cuda_open_stream(&state->stream), "a stream");
   state->replay = cuda_replay_open(spec->graphs);
   KWM_CHECK(state->replay != NULL, KWM_ERR_SYSTEM, "backend cuda: wanted memory for calls, found none");
   KWM_TRY(take_memory(state));

@@ -349,6 +349,7 @@ const struct kwm_device_ops cuda_ops = {
     .exchange = cuda_exchange,
 #endif
     .gemm = cuda_gemm,
+    .eigen_wake = cuda_eigen_wake,
     .eigen_begin = cuda_eigen_begin,
     .eigen_end = cuda_eigen_end,
     .gemm_f64 = cuda_gemm_f64,

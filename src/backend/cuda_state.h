@@ -93,6 +93,7 @@ void *cuda_memory(size_t bytes);
 double *cuda_room(kwm_device *d, size_t doubles);
 
 /* cuda_eigen.c: see kwm/device_ops.h. */
+void cuda_eigen_wake(kwm_device *d, int64_t n);
 void *cuda_eigen_begin(kwm_device *d, const struct kwm_device_eigen *of);
 bool cuda_eigen_end(kwm_device *d, void *begun);
 void cuda_eigen_close(kwm_device *d);
@@ -122,6 +123,9 @@ void cuda_copy_rows(kwm_device *d, int64_t rows, size_t width, void *to, size_t 
                     size_t pitch_from);
 void cuda_zero(kwm_device *d, void *at, size_t bytes);
 void cuda_wait(kwm_device *d);
+
+/* A stream whose kernels go before those of eigenproblems beside them. */
+cudaError_t cuda_open_stream(cudaStream_t *stream);
 
 /* cuda_aside.c: see kwm/device.h. */
 void cuda_aside(kwm_device *d, bool begins);

@@ -3,7 +3,8 @@
    What differs is the shape of a step: full squares in place of packed panels, since a device does the whole product in
    the time of its half; A and G beside each other in the evidence as in the state, so that one sum takes both; a new
    basis, or a new D, by exchanging arrays. A step has no wait of its own but absorb's; a refresh waits for its bases,
-   which with a delay are worked out beside the steps until then. The step at which they were asked for is the twin's. */
+   which with a delay are worked out beside the steps until then. The step at which they were asked for is the twin's.
+ */
 #include "device_home.h"
 #include "kron.h"
 
@@ -95,6 +96,10 @@ static kwm_status device_create(kwm_cov *cov) {
     KWM_TRY(home_take(&state->home, (void **)arrays[k].at, (size_t)arrays[k].length * sizeof(float)));
   if (spec->delay > 0) KWM_TRY(home_take(&state->home, (void **)&state->past, (size_t)sums * sizeof(float)));
   kwm_device_zero(spec->device, state->sums, (size_t)sums * sizeof(float)); /* with what lies between A and G */
+  if (spec->device->ops->eigen_wake != NULL) {
+    spec->device->ops->eigen_wake(spec->device, i);
+    spec->device->ops->eigen_wake(spec->device, o);
+  }
   pair_all(state, spec);
   home_send(&state->home);
   return KWM_OK;

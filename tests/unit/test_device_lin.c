@@ -200,6 +200,7 @@ static void test_factor(void **state) {
 static bool eigen(kwm_device *device, int count, const struct kwm_device_eigen *of) {
   void *begun[2];
   bool good = true;
+  if (device->ops->eigen_wake != NULL) device->ops->eigen_wake(device, of[0].n);
   for (int k = 0; k < count; k++) begun[k] = device->ops->eigen_begin(device, &of[k]);
   for (int k = 0; k < count; k++) good = device->ops->eigen_end(device, begun[k]) && good;
   return good;
