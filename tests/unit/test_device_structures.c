@@ -439,8 +439,8 @@ static void start_again(struct sides *sides, struct cov_file *here, struct cov_f
   kwm_device_put(test_device, sides->mean_there, mean_there, (size_t)sides->n * sizeof *mean);
 }
 
-/* Stopped while a basis is awaited, or after it was taken, and gone on with: the same bits as never stopped. A checkpoint
-   has the factors of a basis that is awaited. */
+/* Stopped while a basis is awaited, or after it was taken, and gone on with: the same bits as never stopped. A
+   checkpoint has the factors of a basis that is awaited. */
 static void test_resumed(void **state) {
   (void)state;
   static const int64_t stops[] = {7, 11, 14};
