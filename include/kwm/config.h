@@ -77,7 +77,7 @@ struct kwm_config {
   } train;
   struct {
     int64_t stages, owners, replicas;
-    char *messages;   /* device | host: between the stages of a language model */
+    char *messages;   /* device | host: between stages, owners and replicas on devices of one host */
     double memory_gb; /* what a rank may take; 0: its share of what its host has */
   } layout;
   struct {

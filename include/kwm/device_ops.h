@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kwm/device_facts.h"
+#include "kwm/device_rooms.h"
 
 struct kwm_device_ops {
   const char *name;
@@ -29,6 +30,9 @@ struct kwm_device_ops {
   bool (*identity)(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);
   bool (*join)(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);
   void (*exchange)(kwm_device *d, int peer, const struct kwm_device_message *message);
+  /* values (n), 16-byte aligned, n a multiple of 4, <- their sums over the rooms' devices, the same bits on all: in a
+     tree over their places, ((0+1)+(2+3)) */
+  void (*sum_rooms)(kwm_device *d, const struct kwm_device_rooms *rooms, int64_t n, float *values);
 
   /* dense algebra (kwm/backend.h). eigen_begin: a problem, worked out in double precision beside what is asked for from
      then on, as may be others; A stays as it is until eigen_end, which must come: V <- its solution; false: no

@@ -94,7 +94,7 @@ const struct kwm_key kwm_keys[] = {
   KEY(layout.stages, "2", CLOSED(1, 64), "pipeline stages"),
   KEY(layout.owners, "1", CLOSED(1, 65536), "ranks that share a stage's covariance"),
   KEY(layout.replicas, "1", POWER_OF_TWO(1, 64), "groups of ranks that share a batch"),
-  KEY(layout.messages, "device", ONE_OF("device, host"), "between devices on one host from one to the other, or through memory of the host"),
+  KEY(layout.messages, "device", ONE_OF("device, host"), "between devices on one host from one to the other, or through memory of the host (sums: NCCL)"),
   KEY(layout.memory_gb, "0", CLOSED(0, 1e6), "memory that a rank may take, 1e9 bytes; 0: its share of what its host has"),
   KEY(filter.evidence, "exact", ONE_OF("exact, sampled, innovations"), "Fisher information of the outputs, one draw of it a sample (dense), or squared scores (transformer)"),
   KEY(filter.riccati, "steady", ONE_OF("steady, recursive"), "transformer: variances at their fixed point for the moment's information, or recursive"),

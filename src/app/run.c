@@ -174,6 +174,7 @@ kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length, int classes) {
                                   .readouts = strcmp(config->sensitivity, "stage") == 0,
                                   .noise_variance = gaussian ? config->model.noise_variance : 0};
   KWM_TRY(kwm_layout_init(&run->layout, config->layout.replicas, config->layout.stages, config->layout.owners));
+  run->layout.direct = strcmp(config->layout.messages, "device") == 0;
   kwm_status status = kwm_run_check_words(config);
   if (status == KWM_OK) status = kwm_failure_check(config);
   if (status == KWM_OK && is_dense(config)) status = read_widths(&run->model, config->model.widths);

@@ -185,6 +185,10 @@ static void add_diagonal(kwm_device *d, int64_t n, double value, double *A) {
   CUDA_ASK(d, add_diagonal, n, value, A);
 }
 
+static void sum_rooms(kwm_device *d, const struct kwm_device_rooms *rooms, int64_t n, float *values) {
+  CUDA_LAUNCH(d, sum_rooms, rooms, n, values);
+}
+
 static void add_f64(kwm_device *d, int64_t n, const double *x, double *y) {
   CUDA_LAUNCH(d, add_f64, n, x, y);
 }
@@ -348,6 +352,7 @@ const struct kwm_device_ops cuda_ops = {
     .join = cuda_join,
     .exchange = cuda_exchange,
 #endif
+    .sum_rooms = sum_rooms,
     .gemm = cuda_gemm,
     .eigen_wake = cuda_eigen_wake,
     .eigen_begin = cuda_eigen_begin,

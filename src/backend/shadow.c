@@ -217,6 +217,7 @@ static const struct kwm_device_ops shadow_ops = {
     .copy_rows = shadow_copy_rows,
     .zero = shadow_zero,
     .wait = shadow_wait,
+    .sum_rooms = shadow_sum_rooms,
     .gemm = shadow_gemm,
     .eigen_begin = shadow_eigen_begin,
     .eigen_end = shadow_eigen_end,

@@ -8,6 +8,7 @@
      shadow_kron.c    kron and diag
      shadow_block.c   blocks of units
      shadow_tensor.c  a transformer's operations
+     shadow_rooms.c   sums over devices that meet
      shadow_lane.c    copies beside kernels, and what other processes see
 
    The loops are the definition of each kernel, written as plainly as can be. */
@@ -112,6 +113,9 @@ void shadow_block_trace(kwm_device *d, int64_t count, int64_t p, const double *M
 
 /* shadow_tensor.c */
 extern const struct kwm_tensor_ops shadow_tensor;
+
+/* shadow_rooms.c */
+void shadow_sum_rooms(kwm_device *d, const struct kwm_device_rooms *rooms, int64_t n, float *values);
 
 /* shadow_lane.c */
 extern const struct kwm_lane_ops shadow_lane;
