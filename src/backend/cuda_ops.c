@@ -1,5 +1,4 @@
-/* The table of the CUDA device. Operations that are our own kernels: those of a step are kept (cuda_replay.h), what
-   comes seldom or never twice alike starts at once. */
+/* The table of the CUDA device. Of our own kernels those of a step are kept (cuda_replay.h), others start at once. */
 #include "cuda_state.h"
 
 /* The kernel of a kept call. Of numbers of less than 8 bytes wider ones are kept: nothing lies between them. */
