@@ -16,12 +16,13 @@
 #endif
 
 /* Devices of a sum; pieces into which a share is cut that are waited for one by one. */
-enum { KWM_ROOMS_MAX = 8, KWM_ROOM_LINES = 64 };
+enum { KWM_ROOMS_MAX = 8, KWM_ROOM_LINES = 128 };
 
 struct kwm_device_rooms {
   int rank, size;           /* this device's place; size: a power of two */
   uint32_t turn;            /* 1, 2, ...; what words say */
   int64_t share;            /* floats of the longest share */
+  double *seconds;          /* of shared memory: how long sums took here, waiting for others with it, is added */
   float *at[KWM_ROOMS_MAX]; /* each device's room, as this device sees it; 16-byte aligned */
 };
 

@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "lane_seconds.h"
 #include "shadow.h"
 
 /* A room as this process sees it: its own is the device's, others are windows. */
@@ -39,6 +40,7 @@ static float tree_sum(const float *const *terms, int first, int count, size_t k)
 
 void shadow_sum_rooms(kwm_device *d, const struct kwm_device_rooms *rooms, int64_t n, float *values) {
   const int64_t share = kwm_room_share(n, rooms->size);
+  const double begun = lane_seconds();
   const int me = rooms->rank;
   const size_t mine = count_of(n, share, me);
   float *const all = shadow_array(d, values, n, sizeof *values), *const own = room_of(d, rooms, me);
@@ -55,4 +57,5 @@ void shadow_sum_rooms(kwm_device *d, const struct kwm_device_rooms *rooms, int64
   meet(d, rooms, 1);
   for (int p = 0; p < rooms->size; p++)
     if (p != me) memcpy(all + p * share, own + kwm_room_sum(rooms, p), count_of(n, share, p) * sizeof(float));
+  *shadow_facts(d, rooms->seconds, 1) += lane_seconds() - begun;
 }
