@@ -46,7 +46,7 @@ train() {
 }
 
 one=(layout.stages=1 train.chunks=1)
-# Eigenbases are worked out beside the steps (part scaling: not).
+# Eigenbases are worked out beside the steps.
 late=(cov.hidden.delay=50 cov.output.delay=50)
 part_pass() {
   for seed in 1 2 3; do train pass 1 seqmnist 50 "${one[@]}" "${late[@]}" train.epochs=1 seed=$seed; done
@@ -77,18 +77,28 @@ split() {
   train owners 2 seqmnist 60 "${still[@]}" train.epochs=2 train.chunks=1 layout.stages=1 layout.owners=2 layout.messages=host
 }
 
-# weak: as many samples for each GPU, and as many steps, three times. strong: the same batch.
+# BATCH KEY...: as many samples for each GPU, and as many steps.
+weak() {
+  local batch=$1
+  shift
+  train scaling 1 seqmnist 60 "${still[@]}" "${one[@]}" train.epochs=3 train.batch="$batch" "$@"
+  for ((ranks = 2; ranks <= ${GPUS:-2}; ranks *= 2)); do
+    train weak "$ranks" seqmnist 60 "${still[@]}" layout.stages=1 layout.replicas="$ranks" train.chunks="$ranks" \
+      train.epochs=$((3 * ranks)) train.batch=$((ranks * batch)) "$@"
+  done
+}
+
+# strong: the same batch.
 part_scaling() {
   local batches=(100 500 1000)
-  for repeat in 1 2 3; do
-    for batch in "${batches[@]}"; do
-      train scaling 1 seqmnist 60 "${still[@]}" "${one[@]}" train.epochs=3 train.batch="$batch"
-      for ((ranks = 2; ranks <= ${GPUS:-2}; ranks *= 2)); do
-        local replicas=("${still[@]}" layout.stages=1 "layout.replicas=$ranks" "train.chunks=$ranks")
-        train weak "$ranks" seqmnist 60 "${replicas[@]}" train.epochs=$((3 * ranks)) train.batch=$((ranks * batch))
-        [ "$repeat" = 1 ] || continue
-        train strong "$ranks" seqmnist 60 "${replicas[@]}" train.epochs=3 train.batch="$batch"
-      done
+  for batch in "${batches[@]}"; do
+    for _ in 1 2 3; do
+      weak "$batch"
+      weak "$batch" "${late[@]}"
+    done
+    for ((ranks = 2; ranks <= ${GPUS:-2}; ranks *= 2)); do
+      train strong "$ranks" seqmnist 60 "${still[@]}" layout.stages=1 layout.replicas="$ranks" train.chunks="$ranks" \
+        train.epochs=3 train.batch="$batch" "${late[@]}"
     done
   done
   if [ "${GPUS:-2}" -ge 2 ]; then split "${batches[@]}"; fi
