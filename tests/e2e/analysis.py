@@ -45,8 +45,14 @@ def without_spectra(run):
 
 
 def with_spectra(run):
-    found = page("spectra", [run])
+    """One of them is damaged: it is named and left out."""
+    hurt = copy(run, "hurt")
+    damaged = sorted(os.listdir(os.path.join(hurt, "spectra")))[1]
+    with open(os.path.join(hurt, "spectra", damaged), "r+b") as file:
+        file.truncate(3000)
+    found = page("spectra", [hurt])
     has("spectra", found, *PLAIN, *SPECTRA, "Blocks of recurrence over time")
+    t.check("left out, not readable: spectra/%s" % damaged in found.words, "damaged: wanted the file named")
     t.check("kwm spectra" not in found.words, "spectra: wanted no words about missing ones")
     for words in ("seed", "libraries", "checkpoint.keep", 'learner: "kalman"', t.summary(run)["status"]):
         known = words in found.words or words == "checkpoint.keep" and "keep: 20" in found.words
@@ -97,6 +103,7 @@ def several(run, other, adam):
     found = page("several runs", [run, other, adam])
     has("several runs", found, *PLAIN, *SPECTRA[:4], "Spectrum over time (first)", "Spectrum over time (other)")
     same_numbers("several runs", found, [run, other, adam])
+    t.check("left out" not in found.words, "several runs: wanted nothing left out")
     t.check("adam: the learner adam keeps no covariance" in found.words, "several runs: wanted words for the baseline")
     t.check("Keys that differ" in found.words and "train.batch" in found.words, "several runs: wanted the keys that differ")
     found = page("a baseline", [adam])
@@ -107,7 +114,7 @@ def several(run, other, adam):
 
 
 def incomplete(run):
-    """A run that lost files, a table of an older version, a damaged spectrum."""
+    """A run that lost files, a table of an older version."""
     bare = copy(run, "bare")
     for name in ("checkpoints", "spectra"):
         shutil.rmtree(os.path.join(bare, name))
@@ -128,23 +135,16 @@ def incomplete(run):
         "no trace of the covariance",
     ):
         t.check(words in found.words, "bare: wanted the words: %s" % words)
-    hurt = copy(run, "hurt")
-    spectra = sorted(os.listdir(os.path.join(hurt, "spectra")))
-    with open(os.path.join(hurt, "spectra", spectra[1]), "r+b") as file:
-        file.truncate(3000)
-    found = page("damaged", [hurt])
-    t.check("left out, not readable: spectra/%s" % spectra[1] in found.words, "damaged: wanted the file named")
-    has("damaged", found, *SPECTRA)
 
 
-def errors(run):
+def errors(run, adam):
     refused(2, "usage", *[])
     refused(2, "unrecognized arguments: --nonsense", run, "--nonsense")
     refused(2, "wanted each run once", run, run)
     refused(3, "wanted a run's folder, found nothing", t.path("nowhere"))
     refused(3, "wanted a run's folder, found a file", t.path("empty.yaml"))
     refused(3, "metrics.tsv: wanted a run's table", t.path("data"))
-    refused(1, "wanted a file to write", run, "--output", t.path("nowhere", "report.html"))
+    refused(1, "wanted a file to write", adam, "--output", t.path("nowhere", "report.html"))
     broken = copy(run, "broken")
     table, summary = os.path.join(broken, "metrics.tsv"), os.path.join(broken, "summary.json")
     for text, words in (
@@ -198,6 +198,6 @@ with_spectra(first)
 reads_right(first)
 several(first, other, adam)
 incomplete(first)
-errors(first)
+errors(first, adam)
 walkthrough(first)
 t.finish()

@@ -19,7 +19,7 @@ import numpy as np
 
 import lib_kwm as t
 
-STEPS = "train.max_steps=200"
+STEPS = "train.max_steps=120"
 EPOCHS = "train.epochs=20"  # 15 steps each
 NOISE = ["model.dropout=0.2", "data.shift=1"]  # what is drawn depends on no layout
 LAYOUTS = [  # stages, owners, replicas
@@ -43,7 +43,7 @@ def ranks(layout):
 def information(one):
     for layout in LAYOUTS:
         words = "stages %d x owners %d x replicas %d" % layout
-        keys = [STEPS, EPOCHS, *NOISE, "checkpoint.every=100", *t.layout(*layout)]
+        keys = [STEPS, EPOCHS, *NOISE, "checkpoint.every=60", *t.layout(*layout)]
         folder = t.train(ranks(layout), words.replace(" ", "-"), *keys)
         t.check_same(words + " against one rank", t.newest(folder), t.newest(one), ROUNDING)
         t.check(t.close_rows(t.rows(folder), t.rows(one), 1e-7), words + ": wanted the same metrics.tsv")
@@ -105,7 +105,7 @@ def structures():
 
 
 def joint():
-    keys = ["cov.joint=full", EPOCHS, "model.width=32", "model.hidden=8", "checkpoint.every=20"]
+    keys = ["cov.joint=full", EPOCHS, "model.width=32", "model.hidden=4", "checkpoint.every=20"]
     wanted = t.arrays(t.newest(t.train(1, "joint-1", "train.max_steps=40", *keys, *t.layout(1))))
     t.check("/cov/full/covariance" in wanted, "joint: wanted the covariance in the checkpoint")
     for stages, owners in ((2, 1), (1, 2), (2, 2)):
@@ -124,8 +124,8 @@ def elastic(one):
         words = "from %s to %s" % (more, fewer)
         name = words.replace(" ", "")
         keys = [EPOCHS, *NOISE, "checkpoint.every=35"]
-        folder = t.train(ranks(more), name, "train.max_steps=105", *keys, *t.layout(*more))
-        t.check(t.newest(folder).endswith("step-0000000105.h5"), words + ": wanted a checkpoint at step 105")
+        folder = t.train(ranks(more), name, "train.max_steps=70", *keys, *t.layout(*more))
+        t.check(t.newest(folder).endswith("step-0000000070.h5"), words + ": wanted a checkpoint at step 70")
         t.train(ranks(fewer), name, STEPS, *keys, *t.layout(*fewer), resume=True)
         t.check_same(words, t.newest(folder), t.newest(one), ROUNDING)
 
@@ -136,7 +136,7 @@ def learns(one):
 
 
 t.start()
-one_rank = t.train(1, "one", STEPS, EPOCHS, *NOISE, "checkpoint.every=100", *t.layout(1))
+one_rank = t.train(1, "one", STEPS, EPOCHS, *NOISE, "checkpoint.every=60", *t.layout(1))
 learns(one_rank)
 information(one_rank)
 elastic(one_rank)

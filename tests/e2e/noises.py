@@ -35,10 +35,10 @@ def band():
 
 
 def resumed(words, *keys):
-    keys = [*GAUSSIAN, *ADAPTING, "train.max_steps=120", "checkpoint.every=40", *t.layout(2), *keys]
+    keys = [*GAUSSIAN, *ADAPTING, "train.max_steps=60", "checkpoint.every=20", *t.layout(2), *keys]
     whole = t.train(2, words + "-whole", *keys)
     parts = [key for key in keys if not key.startswith("train.max_steps")]
-    folder = t.train(2, words, "train.max_steps=80", *parts)
+    folder = t.train(2, words, "train.max_steps=40", *parts)
     t.train(2, words, *keys, resume=True)
     t.check_same(words, t.newest(folder), t.newest(whole))
     t.check(t.rows(folder)[-1] == t.rows(whole)[-1], words + ": wanted the same last row of metrics.tsv")
@@ -68,7 +68,7 @@ def refused(words, *keys):
 
 t.start()
 band()
-resumed("joint-float", "cov.joint=full", "cov.joint_real=float", "filter.adapt_noise=0.02", "model.width=16")
+resumed("joint-float", "cov.joint=full", "cov.joint_real=float", "filter.adapt_noise=0.02", "model.width=16", "model.hidden=4")
 resumed("mixture", *MIXTURE, "filter.adapt_noise=0.02")
 resumed("information", "cov.recurrence.real=float", "cov.hidden.structure=diag", "cov.output.structure=lowrank")
 kinds()

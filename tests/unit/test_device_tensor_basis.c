@@ -24,12 +24,14 @@ static double *rotation(struct device_case *c, int64_t n, uint64_t stream) {
 /* A (n, n) with the rows of Q for eigenvectors; values falling from 1 by `ratio` each, none below `least`; ratio 0:
    evenly down to 1 / n. */
 static void spectrum(int64_t n, const double *Q, double ratio, double least, double *A) {
-  memset(A, 0, (size_t)(n * n) * sizeof *A);
+  double *const turned = dense_new(n * n), *const scaled = dense_copy(n * n, Q);
   for (int64_t k = 0; k < n; k++) {
     const double value = ratio > 0 ? fmax(pow(ratio, (double)k), least) : (double)(n - k) / (double)n;
-    for (int64_t i = 0; i < n; i++)
-      for (int64_t j = 0; j < n; j++) A[i * n + j] += value * Q[k * n + i] * Q[k * n + j];
+    for (int64_t j = 0; j < n; j++) scaled[k * n + j] *= value;
   }
+  dense_transpose(n, n, Q, turned);
+  dense_multiply(n, n, n, turned, scaled, A);
+  free(turned), free(scaled);
 }
 
 static float *narrow(struct device_case *c, int64_t n, const double *from) {
