@@ -94,6 +94,8 @@ struct kwm_device_ops {
   void (*add_diagonal)(kwm_device *d, int64_t n, double value, double *A);
   /* A (n, n): lower triangle <- upper */
   void (*mirror_f64)(kwm_device *d, int64_t n, double *A);
+  /* both triangles of P (n, n) <- P - YᵀY for Y (k, n), of P's upper triangle */
+  void (*downdate_both)(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P);
   /* Z (n·m, p) <- H (P - YᵀY) for P (p, p), p = o·i, and Y (k, p), k >= 0; of P the upper triangle is read, or both for
      more than KWM_OUTER_FEW rows */
   void (*outer_symm)(kwm_device *d, const struct kwm_device_outer *rows, const double *P, int64_t k, const double *Y,

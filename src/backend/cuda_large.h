@@ -40,8 +40,10 @@ void cuda_outer_times(const struct kwm_device_outer *rows, int64_t k, const doub
                       cudaStream_t stream);
 void cuda_mirror_f64(int64_t n, double *A, cudaStream_t stream);
 
-/* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n); alpha may be 0 only if k is. */
-void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, double *C, cudaStream_t stream);
+/* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n), and both: the other, too; alpha may be 0 only if k is.
+ */
+void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, bool both, double *C,
+                     cudaStream_t stream);
 
 /* `count` lower triangles L (n, n), n <= CUDA_LARGE_SOLVE, ld numbers from row to row, apart from one to the next. */
 enum { CUDA_LARGE_SOLVE = 128 };

@@ -377,6 +377,7 @@ const struct kwm_device_ops cuda_ops = {
     .output_squares = output_squares,
     .outer_rows = outer_rows,
     .mirror_f64 = cuda_mirror_upper,
+    .downdate_both = cuda_downdate_both,
     .outer_symm = cuda_outer_symm,
     .outer_share = cuda_outer_share,
     .add_diagonal = add_diagonal,

@@ -104,6 +104,29 @@ void cuda_outer_share(kwm_device *d, const struct kwm_device_outer *rows, const 
   CUDA_ASK(d, outer_share, *rows, Z, keep, S);
 }
 
+/* Rows from which cuBLAS and a mirror image are faster than both triangles at once. */
+enum { DOWNDATE_MANY = 450 };
+
+struct downdate_call {
+  int64_t n, k;
+  const double *Y;
+  double *P;
+};
+
+static void play_downdate(kwm_device *d, const void *call) {
+  const struct downdate_call *const c = call;
+  if (c->k < DOWNDATE_MANY) {
+    CUDA_LAUNCH(d, large_gram, c->n, c->k, -1, c->Y, 1, true, c->P);
+  } else {
+    cuda_gram_f64(d, c->n, c->k, -1, c->Y, 1, c->P);
+    CUDA_LAUNCH(d, mirror_f64, c->n, c->P);
+  }
+}
+
+void cuda_downdate_both(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P) {
+  CUDA_ASK(d, downdate, n, k, Y, P);
+}
+
 struct mirror_f64_call {
   int64_t n;
   double *A;

@@ -68,11 +68,8 @@ void cuda_outer_times(const struct kwm_device_outer *rows, int64_t k, const doub
                       cudaStream_t stream) {
   const bool pairs = rows->i % 2 == 0 && paired(rows->i, Y, Y) && (uintptr_t)rows->a % sizeof(float2) == 0;
   const auto kernel = pairs ? outer_times<true> : outer_times<false>;
-  const int groups = (int)ceiling(rows->o, 8), shares = groups >= WARPS ? 1
-                                                        : groups > 4    ? 1
-                                                        : groups > 2    ? 2
-                                                        : groups > 1    ? 4
-                                                                        : 8;
+  int shares = WARPS;
+  while (shares > 1 && shares * (int)ceiling(rows->o, 8) > WARPS) shares /= 2;
   kernel<<<(unsigned)k, THREADS, (size_t)(shares * rows->o * SAMPLES) * sizeof(double), stream>>>(*rows, shares, k, Y,
                                                                                                   keep, G);
 }

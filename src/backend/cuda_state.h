@@ -106,6 +106,7 @@ void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, 
 void cuda_outer_symm(kwm_device *d, const struct kwm_device_outer *rows, const double *P, int64_t k, const double *Y,
                      double *Z);
 void cuda_outer_share(kwm_device *d, const struct kwm_device_outer *rows, const double *Z, double keep, double *S);
+void cuda_downdate_both(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P);
 void cuda_mirror_upper(kwm_device *d, int64_t n, double *A);
 
 /* cuda_nccl.c, with KWM_NCCL. leave: accepts that nothing was joined. */

@@ -246,6 +246,7 @@ static const struct kwm_device_ops shadow_ops = {
     .output_squares = shadow_output_squares,
     .outer_rows = shadow_outer_rows,
     .mirror_f64 = shadow_mirror_f64,
+    .downdate_both = shadow_downdate_both,
     .outer_symm = shadow_outer_symm,
     .outer_share = shadow_outer_share,
     .add_diagonal = shadow_add_diagonal,

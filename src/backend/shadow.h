@@ -67,6 +67,7 @@ void shadow_units_diagonal(kwm_device *d, const struct kwm_device_units *units, 
 void shadow_output_score(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *e, const float *J, float *g);
 void shadow_output_squares(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *J, float *squares);
 void shadow_mirror_f64(kwm_device *d, int64_t n, double *A);
+void shadow_downdate_both(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P);
 void shadow_outer_symm(kwm_device *d, const struct kwm_device_outer *rows, const double *P, int64_t k, const double *Y,
                        double *Z);
 void shadow_outer_share(kwm_device *d, const struct kwm_device_outer *rows, const double *Z, double keep, double *S);

@@ -26,6 +26,11 @@ void shadow_mirror_f64(kwm_device *d, int64_t n, double *A) {
   kwm_mirror_f64(n, shadow_array(d, A, n * n, sizeof *A), n);
 }
 
+void shadow_downdate_both(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P) {
+  shadow_gram_f64(d, n, k, -1, Y, 1, P);
+  shadow_mirror_f64(d, n, P);
+}
+
 /* Many rows want both triangles: what stands below is read, so that it shows where it is another. */
 static void multiply(int64_t count, int64_t p, const double *H, const double *P, double *Z) {
   if (count <= KWM_OUTER_FEW)

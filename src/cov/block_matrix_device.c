@@ -9,12 +9,13 @@
 
 #include "block_matrix.h"
 
-/* Y has room for so many steps, but for no more rows than these (or one step's). Each row of it is read twice a step,
-   and P0, which is read and written when it is full, the less often the more there is: measured on an H200. */
-enum { STEPS = 16, ROWS = 512 };
+/* Y has room for so many steps, but for no more rows than KWM_PENDING_ROWS (or one step's). To subtract Y from P0 costs
+   a step the less the more steps share it, and to take Y out of H P0 the more: measured on an H200 for p = 5120
+   (analysis/bench-gpu.txt), 86 µs at 8 steps of 10 rows (2: 102, 32: 92), 185 at 6 of 100 (1: 224, 4: 189). */
+enum { STEPS = 8 };
 
 int64_t block_matrix_capacity(const struct kwm_cov_spec *spec) {
-  const int64_t rows = spec->n_max * spec->m, steps = rows > 0 ? ROWS / rows : 1;
+  const int64_t rows = spec->n_max * spec->m, steps = rows > 0 ? KWM_PENDING_ROWS / rows : 1;
   return rows * (steps < 1 ? 1 : steps > STEPS ? STEPS : steps);
 }
 
@@ -68,19 +69,27 @@ const double *block_matrix_look(const kwm_cov *cov, const double *at, int64_t n)
   return state->seen;
 }
 
+/* Steps of more rows want both triangles of P0. */
+static bool wants_both(const kwm_cov *cov) {
+  const struct block_matrix *const state = cov->state;
+  return state->most > KWM_OUTER_FEW;
+}
+
 void block_matrix_subtract(kwm_cov *cov) {
   struct block_matrix *const state = cov->state;
   kwm_device *const device = cov->spec.device;
-  if (state->pending == 0) return;
-  device->ops->gram_f64(device, cov->spec.params, state->pending, -1, state->Y, 1, state->P);
-  block_matrix_mirror(cov);
+  const int64_t p = cov->spec.params;
+  if (state->pending > 0 && wants_both(cov))
+    device->ops->downdate_both(device, p, state->pending, state->Y, state->P);
+  else if (state->pending > 0)
+    device->ops->gram_f64(device, p, state->pending, -1, state->Y, 1, state->P);
   state->pending = 0;
 }
 
 void block_matrix_mirror(const kwm_cov *cov) {
   const struct block_matrix *const state = cov->state;
   kwm_device *const device = cov->spec.device;
-  if (cov->spec.count > 0 && state->most > KWM_OUTER_FEW) device->ops->mirror_f64(device, cov->spec.params, state->P);
+  if (cov->spec.count > 0 && wants_both(cov)) device->ops->mirror_f64(device, cov->spec.params, state->P);
 }
 
 static bool matrix_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {

@@ -46,6 +46,7 @@ enum {
   SOLVE,
   GRAM,
   GRAM_PENDING,
+  BOTH_PENDING,
   MIRROR,
   ROWS_SYMM,
   ROWS_SHARE,
@@ -73,6 +74,7 @@ static const char *const words[] = {[PROJECT] = "project",
                                     [SOLVE] = "Z <- Z/L alone",
                                     [GRAM] = "P - Z'Z alone",
                                     [GRAM_PENDING] = "P - Y'Y alone, rows pending",
+                                    [BOTH_PENDING] = "the same, both triangles",
                                     [MIRROR] = "P's other triangle alone",
                                     [ROWS_SYMM] = "H P, rows formed",
                                     [ROWS_SHARE] = "Z H', rows formed",
@@ -270,6 +272,7 @@ static void call(struct bench *b, int which) {
   case SYMM: ops->outer_symm(d, &b->outer, b->P, 0, b->Y, b->Z); break;
   case SYMM_PENDING: ops->outer_symm(d, &b->outer, b->P, b->pending / 2 / r * r, b->Y, b->Z); break;
   case SHARE: ops->outer_share(d, &b->outer, b->Z, 0, b->out); break;
+  case BOTH_PENDING: ops->downdate_both(d, p, b->pending, b->Y, b->P); break;
   case MIRROR: ops->mirror_f64(d, p, b->P); break;
   case ROWS_SYMM: ops->symm_f64(d, r, p, b->P, b->H, b->Z); break;
   case ROWS_SHARE: ops->gemmt_f64(d, r, p, b->Z, b->H, 0, b->out); break;
@@ -295,8 +298,10 @@ static void chain(struct bench *b, int64_t count) {
     ops->outer_symm(b->device, &b->outer, b->P, k * b->rows, b->Y, b->Z);
     call(b, SHARE), call(b, DELTA), call(b, SEE), call(b, SOLVE);
   }
-  ops->gram_f64(b->device, b->p, count * b->rows, -1e-9, b->Y, 1, b->P);
-  if (b->rows > KWM_OUTER_FEW) call(b, MIRROR);
+  if (b->rows > KWM_OUTER_FEW)
+    ops->downdate_both(b->device, b->p, count * b->rows, b->Y, b->P);
+  else
+    ops->gram_f64(b->device, b->p, count * b->rows, -1e-9, b->Y, 1, b->P);
 }
 
 static bool fits(const struct bench *b, int k) {

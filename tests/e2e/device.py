@@ -165,7 +165,7 @@ if BACKEND != "shadow":
 models()
 learners()
 layouts()
-t.all_of(crossed, [("gated", []), ("dense", SAMPLED)])
+t.all_of(crossed, [("gated", []), ("dense", SAMPLED), ("one-S-crossed", ONE_S)])
 from_the_first()
 numerics()
 without_a_gpu()
