@@ -45,8 +45,8 @@ check_files() {
 
     BEGIN {
       room("base", 0, "base.h fault.h log.h rng.h")
-      room("backend", 1, "backend.h device.h device_facts.h device_ops.h inform.h lane.h read.h tensor.h treesum.h")
-      room("par", 2, "par.h link.h")
+      room("backend", 1, "backend.h device.h device_facts.h device_ops.h device_rooms.h inform.h lane.h read.h tensor.h treesum.h")
+      room("par", 2, "par.h link.h rooms.h")
       room("io", 3, "ckpt.h report.h watch.h array.h")
       room("lin", 3, "lin.h space.h segment.h monomials.h health.h consistency.h change.h tasks.h")
       room("data", 4, "data.h stream.h series.h systems.h tokens.h shift.h")

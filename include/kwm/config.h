@@ -12,6 +12,7 @@ struct kwm_config_cov {
   char *real;      /* double | float: what the state is kept in */
   double prior;    /* recurrence: factor on the built-in prior variances; hidden, output: prior precision 1/p0 */
   int64_t refresh; /* kron: steps between refreshes of the eigenbasis */
+  int64_t delay;   /* kron: steps from a refresh's factors until their basis is taken */
   int64_t exact;   /* kron of a transformer: every so many refreshes an exact one, 0: only the first */
   int64_t rank;    /* lowrank: columns kept */
   char *kind;      /* lowrank: precision | covariance | subspace | diagonal */
@@ -76,7 +77,7 @@ struct kwm_config {
   } train;
   struct {
     int64_t stages, owners, replicas;
-    char *messages;   /* device | host: between the stages of a language model */
+    char *messages;   /* device | host: between stages, owners and replicas on devices of one host */
     double memory_gb; /* what a rank may take; 0: its share of what its host has */
   } layout;
   struct {

@@ -49,8 +49,8 @@ struct kwm_cov_spec {
   bool framed;          /* matrix block: the mean is kept in the eigenbasis (kwm_cov_frame); kron, information, float */
   double forgetting;    /* λ: Λ <- λΛ + (1-λ)Λ0 a step (equations.md 3(d)); 1 = none */
   double process_noise; /* q: P <- P + q P0 a step; 0 = none */
-  int64_t refresh;      /* kron: steps between refreshes of the eigenbasis */
-  int64_t rank;         /* lowrank: columns kept, >= 1; at most the group's parameters are used */
+  int64_t refresh, delay; /* kron: steps between refreshes of the eigenbasis, and from one until its basis is taken */
+  int64_t rank;           /* lowrank: columns kept, >= 1; at most the group's parameters are used */
   enum kwm_lowrank_kind kind;
   uint64_t seed;             /* lowrank, form S: key of the first subspace, another one for each group */
   int64_t n_max, m;          /* samples of a step on this rank, outputs per sample */
@@ -62,9 +62,9 @@ struct kwm_cov_ops;
 typedef struct kwm_cov {
   const struct kwm_cov_ops *ops;
   struct kwm_cov_spec spec;
-  void *state; /* the structure's own */
+  int64_t step; /* of the last time update, on every rank */
+  void *state;  /* the structure's own */
 } kwm_cov;
-
 extern const struct kwm_cov_ops kwm_cov_block, kwm_cov_kron, kwm_cov_diag, kwm_cov_lowrank;
 
 /* The structure of that name, NULL if there is none. */

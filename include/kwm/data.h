@@ -51,3 +51,6 @@ kwm_status kwm_images_probe(const char *folder, enum kwm_split split, int64_t *n
 /* The order of the n training samples in `epoch` (0-based): a permutation keyed by (seed, epoch), the same for every
    layout. order: (n). */
 void kwm_order(uint64_t seed, int64_t epoch, int64_t n, int32_t *order);
+
+/* The same a part at a time: settles places from - 1 down to `to`; the first part begins with from = n. */
+void kwm_order_part(uint64_t seed, int64_t epoch, int64_t n, int64_t from, int64_t to, int32_t *order);

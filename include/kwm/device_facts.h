@@ -28,8 +28,7 @@ struct kwm_device_observation {
   double *facts; /* (n, KWM_FACTS) */
 };
 
-/* An eigenproblem; how many may be solved beside each other. */
-enum { KWM_EIGENS_MAX = 2 };
+/* An eigenproblem. */
 struct kwm_device_eigen {
   int64_t n;
   const float *A; /* (n, n) symmetric, upper triangle read */

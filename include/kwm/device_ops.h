@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kwm/device_facts.h"
+#include "kwm/device_rooms.h"
 
 struct kwm_device_ops {
   const char *name;
@@ -29,12 +30,19 @@ struct kwm_device_ops {
   bool (*identity)(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);
   bool (*join)(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);
   void (*exchange)(kwm_device *d, int peer, const struct kwm_device_message *message);
+  /* values (n), 16-byte aligned, n a multiple of 4, <- their sums over the rooms' devices, the same bits on all: in a
+     tree over their places, ((0+1)+(2+3)) */
+  void (*sum_rooms)(kwm_device *d, const struct kwm_device_rooms *rooms, int64_t n, float *values);
 
-  /* dense algebra (kwm/backend.h). eigen: of all problems, worked out in
-     double precision; false: no convergence, or not finite; waits. */
+  /* dense algebra (kwm/backend.h). eigen_begin: a problem, worked out in double precision beside what is asked for from
+     then on, as may be others; A stays as it is until eigen_end, which must come: V <- its solution; false: no
+     convergence, not finite, or NULL was begun, for want of memory; waits. eigen_wake, NULL or not: such a problem of
+     order n will come; what libraries load for it is loaded beside all else. */
   void (*gemm)(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
-  bool (*eigen)(kwm_device *d, int count, const struct kwm_device_eigen *of);
+  void (*eigen_wake)(kwm_device *d, int64_t n);
+  void *(*eigen_begin)(kwm_device *d, const struct kwm_device_eigen *of);
+  bool (*eigen_end)(kwm_device *d, void *begun);
 
   /* the same in double (kwm/backend.h: gemm_f64, gram_f64, symm_f64 with beta 0, triangular_solve_f64); factor: the
      upper triangle of W (n, n) is positive definite; W is overwritten; waits */

@@ -71,13 +71,12 @@ struct kwm_filter {
   struct kwm_filter_spec spec;
   int n_groups;
   struct kwm_filter_group group[KWM_FILTER_GROUPS];
-  struct kwm_treesum sum;   /* information form: evidence of all groups, one behind the other, over chunks */
-  float *scratch, *staging; /* room for the replicas' sum; device: on the host, too; NULL where devices talk */
-  struct kwm_joint *joint;  /* one exact covariance of everything, in place of the groups' */
-  bool shared;              /* one S for all groups, or for those in the innovation form */
-  int64_t blocks;           /* of all groups */
-  double *facts;            /* (6, blocks): kl, expected, slope, moved, product, gain */
-  int64_t rows_max;
+  struct kwm_treesum sum; /* information form: evidence of all groups, one behind the other, over chunks */
+  struct kwm_sum over;    /* what the sum over replicas needs: rooms or scratch; device: staging, unless devices talk */
+  struct kwm_joint *joint;    /* one exact covariance of everything, in place of the groups' */
+  bool shared;                /* one S for all groups, or for those in the innovation form */
+  int64_t blocks, rows_max;   /* of all groups; rows of S */
+  double *facts;              /* (6, blocks): kl, expected, slope, moved, product, gain */
   double *S, *w, *w_there;    /* (rows, rows), (rows): S, later its factor L; S⁻¹e; on the device, too */
   struct kwm_sum_f64 S_there; /* S, L on the device, over the ranks; values NULL: the host's (shared_device.c) */
   float *e;                   /* (rows) device: the innovations, brought to the host */
@@ -93,10 +92,11 @@ struct kwm_filter {
    host; mean[] is borrowed for the filter's lifetime, what it holds now is the anchor of forgetting. Local. */
 kwm_status kwm_filter_init(struct kwm_filter *filter, struct kwm_layout *layout, const struct kwm_filter_spec *spec,
                            int n_groups, kwm_cov *cov, float *const *mean);
+/* After init: rooms for the replicas' sum, if layout->direct. Collective over world, fini then over peers. */
+kwm_status kwm_filter_open_rooms(struct kwm_filter *filter);
 void kwm_filter_fini(struct kwm_filter *filter);
 
-/* The same with one exact covariance of all parameters, distributed over all ranks (kwm/full.h). Collective.
-   KWM_ERR_USAGE with replicas: one S couples all samples. */
+/* The same with one exact covariance of all parameters, on all ranks (kwm/full.h). Collective; USAGE with replicas. */
 kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *layout,
                                  const struct kwm_filter_spec *spec, int n_groups, const struct kwm_filter_part *parts);
 

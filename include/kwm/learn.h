@@ -42,7 +42,7 @@ struct kwm_cov_choice {
   enum kwm_form form;
   enum kwm_real real;
   double prior; /* recurrence: factor on the prior variances; matrices: prior precision */
-  int64_t refresh;
+  int64_t refresh, delay;
   int64_t rank;
   enum kwm_lowrank_kind kind;
 };

@@ -14,6 +14,7 @@ struct kwm_layout {
   MPI_Comm group;               /* the ranks of this replica; rank there: stage * owners + owner */
   MPI_Comm peers;               /* the same (stage, owner) in all replicas; rank there: replica */
   MPI_Comm mates;               /* the owners of this stage in this replica; rank there: owner */
+  bool direct;                  /* devices of one host may reach into each other's memory; false unless set */
   bool devices_talk;            /* the peers' devices exchange without the host (kwm_par_join_devices) */
   bool owners_talk;             /* and those of all ranks, so of mates and of the group */
   double comm_seconds;          /* time spent in this file's calls since init */
@@ -35,16 +36,28 @@ kwm_status kwm_agree(MPI_Comm comm, kwm_status status);
 /* Collective over world: true on all ranks if `flag` is true on any. */
 bool kwm_par_any(struct kwm_layout *layout, bool flag);
 
+/* The same of a question that is on its way while a rank does something else: ask, then answer before the next; false
+   if nothing was asked. A zeroed one is new. */
+struct kwm_question {
+  MPI_Request request;
+  int mine, any;
+  bool asked;
+};
+void kwm_par_ask(struct kwm_layout *layout, struct kwm_question *question, bool flag);
+bool kwm_par_answer(struct kwm_layout *layout, struct kwm_question *question);
+
 /* Collective over peers: values (n) summed over the replicas pairwise, ((r0+r1)+(r2+r3)), the same bits everywhere.
    scratch: (n), overwritten. */
 void kwm_par_sum_replicas(struct kwm_layout *layout, int64_t n, float *values, float *scratch);
 void kwm_par_sum_replicas_f64(struct kwm_layout *layout, int64_t n, double *values, double *scratch);
 
-/* The same for a sum on a device (NULL: the host), between the devices where they talk, a message for each level of the
-   tree, else through the host. scratch (n) is the device's; staging (2 n) the host's, unused where they talk. */
+/* The same for a sum on a device (NULL: the host), in rooms that are large enough (kwm/rooms.h, NULL: there are none),
+   else between the devices where they talk, a message for each level of the tree, else through the host. scratch (n) is
+   the device's; staging (2 n) the host's, unused where they talk. */
 struct kwm_sum {
   int64_t n;
   float *values, *scratch, *staging;
+  struct kwm_rooms *rooms;
 };
 void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, const struct kwm_sum *sum);
 

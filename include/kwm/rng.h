@@ -32,5 +32,9 @@ double kwm_rng_normal(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step
 /* Uniform integer in [0, bound), bound >= 1. */
 uint64_t kwm_rng_below(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, uint64_t index, uint64_t bound);
 
-/* Fills order[0..n) with a permutation of 0..n-1 (Fisher-Yates over keyed draws). */
+/* Fills order[0..n) with a permutation of 0..n-1 (Fisher-Yates over keyed draws, from the last place to the first). */
 void kwm_rng_permutation(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, int64_t n, int32_t *order);
+
+/* Its part that settles places from - 1 down to `to`: from 0..n-1, several calls from n down to 0 make the whole. */
+void kwm_rng_shuffle(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, int64_t from, int64_t to,
+                     int32_t *order);

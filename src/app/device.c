@@ -8,7 +8,10 @@
 void kwm_run_say_device(const struct kwm_run *run) {
   const kwm_device *const device = run->device;
   if (device == NULL) return;
+  const bool kalman = run->learner.ops == &kwm_learn_kalman;
+  const bool rooms = kalman && kwm_learner_filter(&run->learner)->over.rooms != NULL;
   const char *const sums = run->layout.replicas == 1  ? ""
+                           : rooms                    ? "; sums over replicas in each other's memory"
                            : run->layout.devices_talk ? "; sums over replicas between devices"
                                                       : "; sums over replicas through the host";
   const char *const ways = kwm_pipe_ways(run->pipe);

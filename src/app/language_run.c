@@ -31,6 +31,10 @@ static kwm_status check_words(const struct kwm_config *config) {
     KWM_CHECK(is(structures[k], "kron") || is(structures[k], "diag"), KWM_ERR_USAGE,
               "config: wanted cov.%s.structure kron or diag with model.kind transformer, found %s",
               k == 0 ? "hidden" : "output", structures[k]);
+  const int64_t delays[] = {config->cov.hidden.delay, config->cov.output.delay};
+  for (int k = 0; k < 2; k++)
+    KWM_CHECK(delays[k] == 0, KWM_ERR_USAGE, "config: wanted cov.%s.delay 0 with model.kind transformer, found %lld",
+              k == 0 ? "hidden" : "output", (long long)delays[k]);
   return KWM_OK;
 }
 

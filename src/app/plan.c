@@ -69,11 +69,12 @@ static size_t copy_bytes(const struct kwm_run *run, const struct kwm_params *par
     const struct kwm_cov_choice *const choice = &spec->cov[group->role];
     const char *const structure = choice->structure;
     const size_t p = (size_t)group->params, sides = (size_t)(group->d_o * group->d_o + group->d_i * group->d_i);
+    const size_t factors = choice->delay > 0 ? 2 * sides : sides; /* a basis may be awaited */
     const size_t columns = strcmp(structure, "block") == 0     ? p
                            : strcmp(structure, "lowrank") == 0 ? (size_t)choice->rank + 1
                                                                : 1;
     const size_t numbers =
-        p * columns + (strcmp(structure, "kron") == 0 ? 2 * sides : 0) + deferred_numbers(run, group, choice);
+        p * columns + (strcmp(structure, "kron") == 0 ? sides + factors : 0) + deferred_numbers(run, group, choice);
     const size_t count = (size_t)params->share[g].count;
     means += count * p * sizeof(float);
     state += count * numbers * (choice->real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double));
@@ -101,6 +102,7 @@ static struct kwm_cov_spec cov_spec(const struct kwm_run *run, const struct kwm_
                                .forgetting = filter->forgetting,
                                .process_noise = filter->process_noise + filter->adapt_process,
                                .refresh = choice->refresh,
+                               .delay = choice->delay,
                                .rank = choice->rank,
                                .kind = choice->kind,
                                .n_max = kwm_pipe_samples_max(filter->batch, run->config.layout.replicas),

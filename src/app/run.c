@@ -76,6 +76,7 @@ static struct kwm_cov_choice choice_of(const struct kwm_config_cov *cov) {
                                  .real = real_of(cov->real),
                                  .prior = cov->prior,
                                  .refresh = cov->refresh,
+                                 .delay = cov->delay,
                                  .rank = cov->rank,
                                  .kind = kwm_run_kind(cov->kind)};
 }
@@ -113,6 +114,16 @@ static kwm_status check_replicas(const struct kwm_config *config) {
       "layout: wanted layout.replicas 1 with the innovation form, lowrank or cov.joint full (the samples are taken "
       "together), found %lld",
       replicas);
+  return KWM_OK;
+}
+
+/* One basis is awaited at a time. */
+static kwm_status check_delay(const struct kwm_config *config) {
+  const struct kwm_config_cov *const covs[] = {&config->cov.hidden, &config->cov.output};
+  for (int k = 0; k < 2; k++)
+    KWM_CHECK(covs[k]->delay < covs[k]->refresh, KWM_ERR_USAGE,
+              "config: wanted cov.%s.delay below its refresh %lld, found %lld", k == 0 ? "hidden" : "output",
+              (long long)covs[k]->refresh, (long long)covs[k]->delay);
   return KWM_OK;
 }
 
@@ -163,6 +174,7 @@ kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length, int classes) {
                                   .readouts = strcmp(config->sensitivity, "stage") == 0,
                                   .noise_variance = gaussian ? config->model.noise_variance : 0};
   KWM_TRY(kwm_layout_init(&run->layout, config->layout.replicas, config->layout.stages, config->layout.owners));
+  run->layout.direct = strcmp(config->layout.messages, "device") == 0;
   kwm_status status = kwm_run_check_words(config);
   if (status == KWM_OK) status = kwm_failure_check(config);
   if (status == KWM_OK && is_dense(config)) status = read_widths(&run->model, config->model.widths);
@@ -170,6 +182,7 @@ kwm_status kwm_run_lay_out(struct kwm_run *run, int64_t length, int classes) {
   if (status == KWM_OK)
     status = kwm_stage_assign(&run->stages, &run->model, config->layout.stages, config->layout.owners);
   if (status == KWM_OK) status = check_replicas(config);
+  if (status == KWM_OK) status = check_delay(config);
   return kwm_agree(run->layout.world, status);
 }
 

@@ -67,9 +67,15 @@ static kwm_status take_memory(struct cuda_state *state) {
   return KWM_OK;
 }
 
+cudaError_t cuda_open_stream(cudaStream_t *stream) {
+  int last = 0, first = 0;
+  const cudaError_t error = cudaDeviceGetStreamPriorityRange(&last, &first);
+  return error != cudaSuccess ? error : cudaStreamCreateWithPriority(stream, cudaStreamNonBlocking, first);
+}
+
 static kwm_status start(kwm_device *d, const struct kwm_device_spec *spec) {
   struct cuda_state *const state = cuda_state_of(d);
-  OPEN_TRY(cuda, cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "a stream");
+  OPEN_TRY(cuda, cuda_open_stream(&state->stream), "a stream");
   state->replay = cuda_replay_open(spec->graphs);
   KWM_CHECK(state->replay != NULL, KWM_ERR_SYSTEM, "backend cuda: wanted memory for calls, found none");
   KWM_TRY(take_memory(state));
@@ -104,13 +110,12 @@ void cuda_close(kwm_device *d) {
   if (state != NULL) {
     if (state->stream != NULL) cudaStreamSynchronize(state->stream);
     cuda_aside_close(d);
+    cuda_eigen_close(d);
     cuda_replay_close(state->replay);
 #ifdef KWM_NCCL
     cuda_leave(d);
 #endif
     if (state->solver != NULL) cusolverDnDestroy(state->solver);
-    if (state->second.solver != NULL) cusolverDnDestroy(state->second.solver);
-    if (state->second.stream != NULL) cudaStreamDestroy(state->second.stream);
     if (state->blas != NULL) cublasDestroy(state->blas);
     cudaFree(state->room);
     cudaFree(state->blas_room);
@@ -124,16 +129,28 @@ void cuda_close(kwm_device *d) {
   kwm_free(d);
 }
 
-void *cuda_alloc(kwm_device *d, size_t bytes, bool shared) {
-  (void)d;
-  void *at = NULL;
-  const cudaError_t error = shared ? cudaHostAlloc(&at, bytes, cudaHostAllocMapped) : cudaMalloc(&at, bytes);
+/* NULL: there was no memory. */
+static void *given(cudaError_t error, void *at) {
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError(); /* later checks must not find it */
     return NULL;
   }
   CUDA_MUST(cuda, error);
   return at;
+}
+
+void *cuda_memory(size_t bytes) {
+  void *at = NULL;
+  const cudaError_t error = cudaMalloc(&at, bytes);
+  return given(error, at);
+}
+
+void *cuda_alloc(kwm_device *d, size_t bytes, bool shared) {
+  (void)d;
+  void *at = NULL;
+  if (!shared) return cuda_memory(bytes);
+  const cudaError_t error = cudaHostAlloc(&at, bytes, cudaHostAllocMapped);
+  return given(error, at);
 }
 
 void cuda_free(kwm_device *d, void *at) {

@@ -8,7 +8,7 @@ static void turn(struct cuda_state *state) {
 }
 
 static void open_aside(struct cuda_state *state) {
-  CUDA_MUST(cuda, cudaStreamCreateWithFlags(&state->aside, cudaStreamNonBlocking));
+  CUDA_MUST(cuda, cuda_open_stream(&state->aside));
   CUDA_MUST(cuda, cudaEventCreateWithFlags(&state->begun, cudaEventDisableTiming));
   CUDA_MUST(cuda, cudaEventCreateWithFlags(&state->done, cudaEventDisableTiming));
 }

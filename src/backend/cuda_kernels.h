@@ -41,6 +41,9 @@ void cuda_outer_rows(int64_t n, int64_t m, int64_t o, int64_t i, const float *J,
 void cuda_add_diagonal(int64_t n, double value, double *A, cudaStream_t stream);
 void cuda_add_f64(int64_t n, const double *x, double *y, cudaStream_t stream);
 
+/* cuda_rooms.cu */
+void cuda_sum_rooms(const struct kwm_device_rooms *rooms, int64_t n, float *values, cudaStream_t stream);
+
 /* Around cuSOLVER; *not_finite <- 1 if what was read is not finite, else left alone. widen: B (n, n) <- the upper
    triangle of A, 0 below it. narrow: V (n, n) <- transposed B. check_factor: reads the diagonal of W (n, n), where a
    factor that is not finite shows. */

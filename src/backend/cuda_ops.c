@@ -1,5 +1,4 @@
-/* The table of the CUDA device. Operations that are our own kernels: those of a step are kept (cuda_replay.h), what
-   comes seldom or never twice alike starts at once. */
+/* The table of the CUDA device. Of our own kernels those of a step are kept (cuda_replay.h), others start at once. */
 #include "cuda_state.h"
 
 /* The kernel of a kept call. Of numbers of less than 8 bytes wider ones are kept: nothing lies between them. */
@@ -185,6 +184,10 @@ static void add_diagonal(kwm_device *d, int64_t n, double value, double *A) {
   CUDA_ASK(d, add_diagonal, n, value, A);
 }
 
+static void sum_rooms(kwm_device *d, const struct kwm_device_rooms *rooms, int64_t n, float *values) {
+  CUDA_LAUNCH(d, sum_rooms, rooms, n, values);
+}
+
 static void add_f64(kwm_device *d, int64_t n, const double *x, double *y) {
   CUDA_LAUNCH(d, add_f64, n, x, y);
 }
@@ -348,8 +351,11 @@ const struct kwm_device_ops cuda_ops = {
     .join = cuda_join,
     .exchange = cuda_exchange,
 #endif
+    .sum_rooms = sum_rooms,
     .gemm = cuda_gemm,
-    .eigen = cuda_eigen,
+    .eigen_wake = cuda_eigen_wake,
+    .eigen_begin = cuda_eigen_begin,
+    .eigen_end = cuda_eigen_end,
     .gemm_f64 = cuda_gemm_f64,
     .gram_f64 = cuda_gram_f64,
     .symm_f64 = cuda_symm_f64,

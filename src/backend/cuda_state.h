@@ -8,12 +8,6 @@
 #include "cuda_kernels.h"
 #include "cuda_replay.h"
 
-/* Where one of cuSOLVER's problems is solved. */
-struct cuda_seat {
-  cudaStream_t stream;
-  cusolverDnHandle_t solver;
-};
-
 /* stream, blas and solver: by cuda_stream and the like, which put on the stream what was asked for before. */
 struct cuda_state {
   cudaStream_t stream;
@@ -31,14 +25,14 @@ struct cuda_state {
   void *room; /* scratch of what is done in one call, as large as was ever asked for */
   size_t room_bytes;
 
-  struct cuda_seat second; /* beside its own; NULL until it is needed */
+  struct cuda_seat *seats; /* where eigenproblems are solved (cuda_eigen.c) */
 
   cudaStream_t aside; /* the one that `stream` is not, of work and work beside; NULL until it is needed */
   cudaEvent_t begun, done;
 
   void *group; /* NCCL's communicator */
 };
-enum { CUDA_INFO, CUDA_INFO_SECOND, CUDA_NOT_FINITE, CUDA_REPORT };
+enum { CUDA_INFO, CUDA_NOT_FINITE, CUDA_REPORT };
 
 static inline struct cuda_state *cuda_state_of(const kwm_device *d) {
   return d->state;
@@ -85,7 +79,6 @@ void cuda_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int
                const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
 void cuda_gemm_f64(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, double alpha,
                    const double *A, int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
-bool cuda_eigen(kwm_device *d, int count, const struct kwm_device_eigen *of); /* cuda_eigen.c */
 bool cuda_factor_f64(kwm_device *d, int64_t n, double *W);
 bool cuda_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x, double *x_host);
 
@@ -93,8 +86,17 @@ bool cuda_factor_solve_f64(kwm_device *d, int64_t n, double *S, double *x, doubl
 void cuda_clear_report(kwm_device *d);
 bool cuda_good_report(kwm_device *d);
 
+/* Memory of the device; NULL: there is not so much. */
+void *cuda_memory(size_t bytes);
+
 /* Scratch, until somebody else asks for it. NULL: there is not so much memory. */
 double *cuda_room(kwm_device *d, size_t doubles);
+
+/* cuda_eigen.c: see kwm/device_ops.h. */
+void cuda_eigen_wake(kwm_device *d, int64_t n);
+void *cuda_eigen_begin(kwm_device *d, const struct kwm_device_eigen *of);
+bool cuda_eigen_end(kwm_device *d, void *begun);
+void cuda_eigen_close(kwm_device *d);
 
 /* cuda_large.c */
 void cuda_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C);
@@ -128,6 +130,9 @@ void cuda_copy_rows(kwm_device *d, int64_t rows, size_t width, void *to, size_t 
                     size_t pitch_from);
 void cuda_zero(kwm_device *d, void *at, size_t bytes);
 void cuda_wait(kwm_device *d);
+
+/* A stream whose kernels go before those of eigenproblems beside them. */
+cudaError_t cuda_open_stream(cudaStream_t *stream);
 
 /* cuda_aside.c: see kwm/device.h. */
 void cuda_aside(kwm_device *d, bool begins);

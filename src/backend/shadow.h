@@ -8,6 +8,7 @@
      shadow_kron.c    kron and diag
      shadow_block.c   blocks of units
      shadow_tensor.c  a transformer's operations
+     shadow_rooms.c   sums over devices that meet
      shadow_lane.c    copies beside kernels, and what other processes see
 
    The loops are the definition of each kernel, written as plainly as can be. */
@@ -48,7 +49,8 @@ void shadow_wait(kwm_device *d);
 /* shadow_lin.c */
 void shadow_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha,
                  const float *A, int64_t lda, const float *B, int64_t ldb, float beta, float *C, int64_t ldc);
-bool shadow_eigen(kwm_device *d, int count, const struct kwm_device_eigen *of);
+void *shadow_eigen_begin(kwm_device *d, const struct kwm_device_eigen *of);
+bool shadow_eigen_end(kwm_device *d, void *begun);
 void shadow_gemm_f64(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, double alpha,
                      const double *A, int64_t lda, const double *B, int64_t ldb, double beta, double *C, int64_t ldc);
 void shadow_gram_f64(kwm_device *d, int64_t n, int64_t k, double alpha, const double *A, double beta, double *C);
@@ -116,6 +118,9 @@ void shadow_block_trace(kwm_device *d, int64_t count, int64_t p, const double *M
 
 /* shadow_tensor.c */
 extern const struct kwm_tensor_ops shadow_tensor;
+
+/* shadow_rooms.c */
+void shadow_sum_rooms(kwm_device *d, const struct kwm_device_rooms *rooms, int64_t n, float *values);
 
 /* shadow_lane.c */
 extern const struct kwm_lane_ops shadow_lane;

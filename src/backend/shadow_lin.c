@@ -2,6 +2,7 @@
 #include "shadow.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kwm/backend.h"
@@ -15,27 +16,46 @@ void shadow_gemm(kwm_device *d, bool transpose_a, bool transpose_b, int64_t m, i
   kwm_gemm(transpose_a, transpose_b, m, n, k, alpha, left, lda, right, ldb, beta, SHADOW_MATRIX(d, C, m, n, ldc), ldc);
 }
 
-static bool eigenvectors(kwm_device *d, int64_t n, const float *A, float *V) {
-  const float *const from = shadow_array(d, A, n * n, sizeof *A);
-  float *const to = shadow_array(d, V, n * n, sizeof *V);
-  double *W = NULL;
-  if (kwm_alloc((void **)&W, (size_t)(n * n + n) * sizeof *W, "eigenvectors") != KWM_OK) return false;
-  bool good = true;
+/* What was begun, and what of it may not change meanwhile. */
+struct eigen {
+  struct kwm_device_eigen of;
+  bool good;
+  float *A;  /* (n, n) as it was */
+  double *W; /* (n, n) + (n) */
+};
+
+void *shadow_eigen_begin(kwm_device *d, const struct kwm_device_eigen *of) {
+  const int64_t n = of->n;
+  const float *const from = shadow_array(d, of->A, n * n, sizeof *from);
+  struct eigen *const begun = malloc(sizeof *begun);
+  float *const A = malloc((size_t)(n * n) * sizeof *A);
+  double *const W = malloc((size_t)(n * n + n) * sizeof *W);
+  if (begun == NULL || A == NULL || W == NULL) {
+    free(begun), free(A), free(W);
+    return NULL;
+  }
+  *begun = (struct eigen){*of, true, A, W};
+  memcpy(A, from, (size_t)(n * n) * sizeof *A);
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = i; j < n; j++) {
-      W[i * n + j] = (double)from[i * n + j];
-      good = good && isfinite(from[i * n + j]);
+      W[i * n + j] = (double)A[i * n + j];
+      begun->good = begun->good && isfinite(A[i * n + j]);
     }
-  good = good && kwm_eigen_f64(n, W, W + n * n);
-  for (int64_t k = 0; k < n * n && good; k++) to[k] = (float)W[k];
-  kwm_free(W);
-  shadow_wait(d);
-  return good;
+  begun->good = begun->good && kwm_eigen_f64(n, W, W + n * n);
+  return begun;
 }
 
-bool shadow_eigen(kwm_device *d, int count, const struct kwm_device_eigen *of) {
-  bool good = true;
-  for (int k = 0; k < count; k++) good = good && eigenvectors(d, of[k].n, of[k].A, of[k].V);
+bool shadow_eigen_end(kwm_device *d, void *at) {
+  struct eigen *const begun = at;
+  if (begun == NULL) return false;
+  const int64_t n = begun->of.n;
+  const bool good = begun->good;
+  const float *const now = shadow_array(d, begun->of.A, n * n, sizeof *now);
+  float *const V = shadow_array(d, begun->of.V, n * n, sizeof *V);
+  KWM_ASSERT(memcmp(now, begun->A, (size_t)(n * n) * sizeof *now) == 0 && "a matrix as it was begun with");
+  for (int64_t k = 0; k < n * n && good; k++) V[k] = (float)begun->W[k];
+  free(begun->A), free(begun->W), free(begun);
+  shadow_wait(d);
   return good;
 }
 

@@ -33,7 +33,12 @@ uint64_t kwm_rng_below(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t ste
 
 void kwm_rng_permutation(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, int64_t n, int32_t *order) {
   for (int64_t i = 0; i < n; i++) order[i] = (int32_t)i;
-  for (int64_t i = n - 1; i > 0; i--) {
+  kwm_rng_shuffle(seed, purpose, step, n, 0, order);
+}
+
+void kwm_rng_shuffle(uint64_t seed, enum kwm_rng_purpose purpose, uint64_t step, int64_t from, int64_t to,
+                     int32_t *order) {
+  for (int64_t i = from - 1; i >= to; i--) {
     const int64_t j = (int64_t)kwm_rng_below(seed, purpose, step, (uint64_t)i, (uint64_t)i + 1);
     const int32_t swap = order[i];
     order[i] = order[j];

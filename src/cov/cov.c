@@ -51,6 +51,7 @@ static bool takes_part(const kwm_cov *cov) {
 
 bool kwm_cov_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
   KWM_ASSERT(cov->spec.forgetting == 1 || cov->spec.count == 0 || (anchor != NULL && mean != NULL));
+  cov->step = step;
   return !takes_part(cov) || cov->ops->predict(cov, step, anchor, mean);
 }
 

@@ -138,12 +138,15 @@ void home_unframe(const kwm_cov *cov, const float *framed, float *plain) {
 }
 
 kwm_status home_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {
-  return kwm_cov_save(writes ? fetched(cov) : &home_of(cov)->twin, ckpt, writes);
+  struct device_home *const home = home_of(cov);
+  home->twin.step = cov->step;
+  return kwm_cov_save(writes ? fetched(cov) : &home->twin, ckpt, writes);
 }
 
 kwm_status home_load(kwm_cov *cov, kwm_ckpt *ckpt) {
   struct device_home *const home = home_of(cov);
   KWM_TRY(kwm_cov_load(&home->twin, ckpt));
+  cov->step = home->twin.step;
   home->prepared = false;
   home_send(home);
   return KWM_OK;

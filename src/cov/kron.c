@@ -15,7 +15,6 @@
 #include "kron.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +31,7 @@ static int64_t kron_evidence_length(const struct kwm_cov_spec *spec) {
 }
 
 /* The state's arrays as (pointer, bytes) pairs: one list for allocation, size and release. */
-enum { KRON_ARRAYS = 22 };
+enum { KRON_ARRAYS = 24 };
 struct kron_array {
   void **at;
   size_t bytes;
@@ -66,6 +65,8 @@ static void arrays_of(struct kron_state *state, const struct kwm_cov_spec *spec,
       real_array(&state->G, real, o * o),
       real_array(&state->U, real, i * i),
       real_array(&state->V, real, o * o),
+      real_array(&state->past_A, real, spec->delay > 0 ? i * i : 0),
+      real_array(&state->past_G, real, spec->delay > 0 ? o * o : 0),
       real_array(&state->X, real, o * i),
       real_array(&state->f, real, o * i),
       real_array(&state->T, real, o * i),
@@ -127,13 +128,21 @@ static void kron_destroy(kwm_cov *cov) {
   kwm_free(cov->state);
 }
 
-bool kron_refresh_due(int64_t step, int64_t interval) {
-  return step == 1 || step == 5 || step == 10 || step == 20 || step == 40 || (step > 0 && step % interval == 0);
-}
-
+/* What is due is asked for also where the basis before it could not be had. */
 static bool kron_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
-  KWM_ASSERT(!cov->spec.framed || mean != NULL); /* it turns with the basis */
-  return numbers_of(cov)->predict(cov, kron_refresh_due(step, cov->spec.refresh), anchor, mean);
+  const struct kwm_cov_spec *const spec = &cov->spec;
+  struct kron_state *const state = cov->state;
+  const size_t one = reals_size(spec->real);
+  KWM_ASSERT(!spec->framed || mean != NULL); /* it turns with the basis */
+  const bool turns = kron_turns(spec, state->since, step);
+  const bool good = numbers_of(cov)->predict(cov, turns, anchor, mean);
+  if (turns) state->since = 0;
+  if (kron_sets_aside(spec, state->since, step)) {
+    memcpy(reals_data(&state->past_A), reals_data(&state->A), (size_t)(spec->d_i * spec->d_i) * one);
+    memcpy(reals_data(&state->past_G), reals_data(&state->G), (size_t)(spec->d_o * spec->d_o) * one);
+    state->since = step;
+  }
+  return good;
 }
 
 static void kron_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
@@ -248,51 +257,6 @@ static bool kron_predictive(kwm_cov *cov, const struct kwm_jac *jac, double *C) 
 static struct kwm_frame kron_frame(const kwm_cov *cov) {
   const struct kron_state *const state = cov->state;
   return (struct kwm_frame){.U = state->U.f32, .V = state->V.f32};
-}
-
-/* Every array that belongs to the state; the owner holds all rows. */
-enum { KRON_FILES = 5 };
-struct kron_file {
-  const char *leaf;
-  const struct reals *data;
-  int64_t rows, cols;
-};
-
-static void files_of(const kwm_cov *cov, struct kron_file files[KRON_FILES]) {
-  const int64_t o = cov->spec.d_o, i = cov->spec.d_i;
-  const struct kron_state *const state = cov->state;
-  const struct kron_file list[KRON_FILES] = {{"precision", &state->D, o, i},
-                                             {"input_factor", &state->A, i, i},
-                                             {"output_factor", &state->G, o, o},
-                                             {"input_basis", &state->U, i, i},
-                                             {"output_basis", &state->V, o, o}};
-  memcpy(files, list, sizeof list);
-}
-
-static kwm_status kron_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes) {
-  struct kron_file files[KRON_FILES];
-  files_of(cov, files);
-  for (int k = 0; k < KRON_FILES; k++) {
-    char name[128];
-    snprintf(name, sizeof name, "/cov/%s/%s", cov->spec.name, files[k].leaf);
-    const int64_t dims[2] = {files[k].rows, files[k].cols};
-    KWM_TRY(kwm_ckpt_put(ckpt, name, reals_type(cov->spec.real), 2, dims, 0,
-                         writes && cov->spec.count > 0 ? dims[0] : 0, reals_data(files[k].data)));
-  }
-  return KWM_OK;
-}
-
-static kwm_status kron_load(kwm_cov *cov, kwm_ckpt *ckpt) {
-  struct kron_file files[KRON_FILES];
-  files_of(cov, files);
-  for (int k = 0; k < KRON_FILES; k++) {
-    char name[128];
-    snprintf(name, sizeof name, "/cov/%s/%s", cov->spec.name, files[k].leaf);
-    const int64_t dims[2] = {files[k].rows, files[k].cols};
-    KWM_TRY(kwm_ckpt_get(ckpt, name, reals_type(cov->spec.real), 2, dims, 0, cov->spec.count > 0 ? dims[0] : 0,
-                         reals_data(files[k].data)));
-  }
-  return KWM_OK;
 }
 
 const struct kwm_cov_ops kwm_cov_kron = {

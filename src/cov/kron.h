@@ -1,6 +1,8 @@
 /* What the files of kron share: the state of one matrix block in its Kronecker eigenbasis.
 
      kron.c             what does not depend on the form or on the numbers' type
+     kron_schedule.c    when the basis is refreshed
+     kron_store.c       checkpoints
      kron_f32.c         state in float:  the information form's step
      kron_f64.c         state in double: the same
      kron_real.h        what these two have in common, written once for both types
@@ -14,14 +16,16 @@
 #include "reals.h"
 
 struct kron_state {
-  struct reals D;            /* (d_o, d_i) precision in the eigenbasis */
-  struct reals A, G;         /* (d_i, d_i), (d_o, d_o) factor sums, upper triangles */
-  struct reals U, V;         /* (d_i, d_i), (d_o, d_o) eigenvectors in columns */
-  struct reals X;            /* (d_o, d_i) prepared step in the basis */
-  struct reals f;            /* (d_o, d_i) information of the step in hand (innovation: the new D) */
-  struct reals T;            /* (d_o, d_i) scratch */
-  struct reals new_U, new_V; /* like U, V: the next basis; scratch of a step */
-  double *eigen;             /* (d, d) + 2·(d), d = max(d_o, d_i) scratch */
+  struct reals D;              /* (d_o, d_i) precision in the eigenbasis */
+  struct reals A, G;           /* (d_i, d_i), (d_o, d_o) factor sums, upper triangles */
+  struct reals U, V;           /* (d_i, d_i), (d_o, d_o) eigenvectors in columns */
+  struct reals past_A, past_G; /* with a delay: A, G as they stood when the basis that is awaited was asked for */
+  int64_t since;               /* the step at which that was, 0: none is awaited */
+  struct reals X;              /* (d_o, d_i) prepared step in the basis */
+  struct reals f;              /* (d_o, d_i) information of the step in hand (innovation: the new D) */
+  struct reals T;              /* (d_o, d_i) scratch */
+  struct reals new_U, new_V;   /* like U, V: the next basis; scratch of a step */
+  double *eigen;               /* (d, d) + 2·(d), d = max(d_o, d_i) scratch */
   /* information */
   float *aU, *g, *gV;    /* (n_max, d_i), (n_max, d_o), (n_max, d_o) scratch; double: g only */
   const float *evidence; /* borrowed until apply */
@@ -97,9 +101,28 @@ bool kron_condition(kwm_cov *cov, const struct kwm_jac *jac, const double *L, co
 /* A += aᵀa/n, G += JᵀJ/n and D <- the posterior prepared by kron_condition. */
 void kron_take_posterior(kwm_cov *cov);
 
-/* kron.c: a refresh of the basis goes with the time update after `step` steps. Early on the factors change fast; later
-   a fixed interval does. */
+/* kron_schedule.c. refresh_due: a refresh of the basis is due with the time update after `step` steps. turn_due: when
+   the basis asked for at step `since` is taken. awaited: the step at which the basis was asked for that is still
+   awaited after the time update of `step`, 0: none. */
 bool kron_refresh_due(int64_t step, int64_t interval);
+int64_t kron_turn_due(const struct kwm_cov_spec *spec, int64_t since);
+int64_t kron_awaited(const struct kwm_cov_spec *spec, int64_t step);
+
+/* What the time update of `step` does with a basis asked for at `since` (0: none is awaited): turns takes it, or,
+   without a delay, the one that is due, and if it can't be had does without; sets_aside, after that, asks for another.
+ */
+static inline bool kron_turns(const struct kwm_cov_spec *spec, int64_t since, int64_t step) {
+  if (spec->delay == 0) return kron_refresh_due(step, spec->refresh);
+  return since > 0 && step >= kron_turn_due(spec, since);
+}
+
+static inline bool kron_sets_aside(const struct kwm_cov_spec *spec, int64_t since, int64_t step) {
+  return spec->delay > 0 && since != step && kron_refresh_due(step, spec->refresh);
+}
+
+/* kron_store.c */
+kwm_status kron_save(const kwm_cov *cov, kwm_ckpt *ckpt, bool writes);
+kwm_status kron_load(kwm_cov *cov, kwm_ckpt *ckpt);
 
 /* kron_device.c */
 extern const struct kwm_cov_ops kwm_cov_kron_device;

@@ -2,7 +2,8 @@
 
    What differs is the shape of a step: full squares in place of packed panels, since a device does the whole product in
    the time of its half; A and G beside each other in the evidence as in the state, so that one sum takes both; a new
-   basis, or a new D, by exchanging arrays. A step has no wait of its own but absorb's; a refresh waits for its bases.
+   basis, or a new D, by exchanging arrays. A step has no wait of its own but absorb's; a refresh waits for its bases,
+   which with a delay are worked out beside the steps until then. The step at which they were asked for is the twin's.
  */
 #include "device_home.h"
 #include "kron.h"
@@ -11,7 +12,10 @@ struct kron_device {
   struct device_home home;
   float *D, *X, *f, *T;         /* (d_o, d_i) as in struct kron_state */
   float *sums;                  /* A (d_i, d_i) and G (d_o, d_o) where the evidence has them */
+  float *past;                  /* with a delay: sums as they stood when the awaited basis was asked for */
   float *U, *V, *new_U, *new_V; /* (d_i, d_i), (d_o, d_o); new ones: the next basis, scratch of a step */
+  bool begun;                   /* the eigenproblems of A and G are: */
+  void *bases[2];               /* what was begun */
   float *overlap;               /* (d, d), d = max(d_o, d_i) scratch */
   float *gt2;                   /* (d_o) scratch */
   float *aU, *g, *gV;           /* (n_max, d_i), (n_max, d_o), (n_max, d_o) scratch */
@@ -49,7 +53,8 @@ static size_t device_bytes(const struct kwm_cov_spec *spec) {
 static size_t device_room(const struct kwm_cov_spec *spec) {
   const int64_t o = spec->d_o, i = spec->d_i, d = o > i ? o : i, n = spec->n_max;
   if (spec->count == 0) return 0;
-  return (size_t)(4 * o * i + squares_of(spec).X + 2 * (i * i + o * o) + d * d + o + n * (i + 2 * o)) * sizeof(float);
+  const int64_t sums = squares_of(spec).X * (spec->delay > 0 ? 2 : 1);
+  return (size_t)(4 * o * i + sums + 2 * (i * i + o * o) + d * d + o + n * (i + 2 * o)) * sizeof(float);
 }
 
 static int64_t device_evidence_length(const struct kwm_cov_spec *spec) {
@@ -66,6 +71,10 @@ static void pair_all(struct kron_device *state, const struct kwm_cov_spec *spec)
   home_pair(home, (void **)&state->X, 0, twin->X.f32, o * i * one);
   home_pair(home, (void **)&state->sums, (size_t)at.A * one, twin->A.f32, i * i * one);
   home_pair(home, (void **)&state->sums, (size_t)at.G * one, twin->G.f32, o * o * one);
+  if (state->past != NULL) {
+    home_pair(home, (void **)&state->past, (size_t)at.A * one, twin->past_A.f32, i * i * one);
+    home_pair(home, (void **)&state->past, (size_t)at.G * one, twin->past_G.f32, o * o * one);
+  }
   home_pair(home, (void **)&state->U, 0, twin->U.f32, i * i * one);
   home_pair(home, (void **)&state->V, 0, twin->V.f32, o * o * one);
 }
@@ -85,7 +94,12 @@ static kwm_status device_create(kwm_cov *cov) {
                 {&state->g, n * o},     {&state->gV, n * o}};
   for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++)
     KWM_TRY(home_take(&state->home, (void **)arrays[k].at, (size_t)arrays[k].length * sizeof(float)));
+  if (spec->delay > 0) KWM_TRY(home_take(&state->home, (void **)&state->past, (size_t)sums * sizeof(float)));
   kwm_device_zero(spec->device, state->sums, (size_t)sums * sizeof(float)); /* with what lies between A and G */
+  if (spec->device->ops->eigen_wake != NULL) {
+    spec->device->ops->eigen_wake(spec->device, i);
+    spec->device->ops->eigen_wake(spec->device, o);
+  }
   pair_all(state, spec);
   home_send(&state->home);
   return KWM_OK;
@@ -155,20 +169,47 @@ static void pull(kwm_cov *cov, float weight, const float *anchor, float *mean) {
     add_plain(cov, 1, state->X, mean);
 }
 
+/* The basis of the sums, or, with a delay, of the past ones, is on its way. */
+static void begin_bases(kwm_cov *cov) {
+  kwm_device *const device = cov->spec.device;
+  const struct squares at = squares_of(&cov->spec);
+  struct kron_device *const state = cov->state;
+  const float *const sums = state->past != NULL ? state->past : state->sums;
+  const struct kwm_device_eigen of[] = {{cov->spec.d_i, sums + at.A, state->new_U},
+                                        {cov->spec.d_o, sums + at.G, state->new_V}};
+  for (int k = 0; k < 2; k++) state->bases[k] = device->ops->eigen_begin(device, &of[k]);
+  state->begun = true;
+}
+
+/* new_U, new_V <- the basis that was begun. */
+static bool end_bases(kwm_cov *cov) {
+  kwm_device *const device = cov->spec.device;
+  struct kron_device *const state = cov->state;
+  bool good = true;
+  if (!state->begun) begin_bases(cov);
+  for (int k = 0; k < 2; k++) good = device->ops->eigen_end(device, state->bases[k]) && good;
+  state->begun = false;
+  return good;
+}
+
+static void set_aside(kwm_cov *cov, int64_t step) {
+  struct kron_device *const state = cov->state;
+  struct kron_state *const twin = state->home.twin.state;
+  kwm_device_copy(cov->spec.device, state->past, state->sums, (size_t)squares_of(&cov->spec).X * sizeof(float));
+  twin->since = step;
+  begin_bases(cov);
+}
+
 /* The next basis comes first: it is all that can fail. */
-static bool device_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
+static bool time_update(kwm_cov *cov, bool refresh, const float *anchor, float *mean) {
   const struct kwm_cov_spec *const spec = &cov->spec;
   kwm_device *const device = spec->device;
   struct kron_device *const state = cov->state;
-  const struct squares at = squares_of(spec);
-  const bool refresh = kron_refresh_due(step, spec->refresh);
   const float lambda = (float)spec->forgetting, d0 = (float)spec->prior_precision;
   const float q = (float)(spec->process_noise / spec->prior_precision);
   KWM_ASSERT(!spec->framed || mean != NULL);
   state->home.prepared = false;
-  const struct kwm_device_eigen bases[] = {{spec->d_i, state->sums + at.A, state->new_U},
-                                           {spec->d_o, state->sums + at.G, state->new_V}};
-  if (refresh && !device->ops->eigen(device, 2, bases)) return false;
+  if (refresh && !end_bases(cov)) return false;
   if (lambda < 1) {
     device->ops->kron_forget(device, spec->params, lambda, d0, state->D);
     if (anchor != mean) pull(cov, 1 - lambda, anchor, mean);
@@ -176,6 +217,17 @@ static bool device_predict(kwm_cov *cov, int64_t step, const float *anchor, floa
   if (q > 0) device->ops->kron_diffuse(device, spec->params, q, state->D);
   if (refresh) turn(cov, mean);
   return true;
+}
+
+/* As on the host. After a resume an awaited basis is begun anew. */
+static bool device_predict(kwm_cov *cov, int64_t step, const float *anchor, float *mean) {
+  struct kron_device *const state = cov->state;
+  struct kron_state *const twin = state->home.twin.state;
+  if (twin->since > 0 && !state->begun) begin_bases(cov);
+  const bool turns = kron_turns(&cov->spec, twin->since, step), good = time_update(cov, turns, anchor, mean);
+  if (turns) twin->since = 0;
+  if (kron_sets_aside(&cov->spec, twin->since, step)) set_aside(cov, step);
+  return good;
 }
 
 static void device_evidence(kwm_cov *cov, const struct kwm_jac *jac, float *evidence) {
@@ -254,6 +306,19 @@ static struct kwm_frame device_frame(const kwm_cov *cov) {
   return (struct kwm_frame){.U = state->U, .V = state->V};
 }
 
+/* What is begun is ended first. */
+static kwm_status device_load(kwm_cov *cov, kwm_ckpt *ckpt) {
+  const struct kron_device *const state = cov->state;
+  if (state->begun) (void)end_bases(cov);
+  return home_load(cov, ckpt);
+}
+
+static void device_destroy(kwm_cov *cov) {
+  const struct kron_device *const state = cov->state;
+  if (state != NULL && state->begun) (void)end_bases(cov);
+  home_destroy(cov);
+}
+
 const struct kwm_cov_ops kwm_cov_kron_device = {
     .name = "kron",
     .bytes = device_bytes,
@@ -278,6 +343,6 @@ const struct kwm_cov_ops kwm_cov_kron_device = {
     .frame = device_frame,
     .unframe = home_unframe,
     .save = home_save,
-    .load = home_load,
-    .destroy = home_destroy,
+    .load = device_load,
+    .destroy = device_destroy,
 };

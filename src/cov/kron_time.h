@@ -81,8 +81,10 @@ static bool predict(kwm_cov *cov, bool refresh, const float *anchor, float *mean
   const REAL q = (REAL)(spec->process_noise / spec->prior_precision);
   const int64_t n = spec->d_o * spec->d_i;
   REAL *const D = NUMBERS(state->D);
-  if (refresh && !(eigenvectors(spec->d_i, NUMBERS(state->A), state->eigen, NUMBERS(state->new_U)) &&
-                   eigenvectors(spec->d_o, NUMBERS(state->G), state->eigen, NUMBERS(state->new_V))))
+  const struct reals *const A = spec->delay > 0 ? &state->past_A : &state->A;
+  const struct reals *const G = spec->delay > 0 ? &state->past_G : &state->G;
+  if (refresh && !(eigenvectors(spec->d_i, NUMBERS(*A), state->eigen, NUMBERS(state->new_U)) &&
+                   eigenvectors(spec->d_o, NUMBERS(*G), state->eigen, NUMBERS(state->new_V))))
     return false;
   if (lambda < 1) {
     for (int64_t k = 0; k < n; k++) D[k] = lambda * D[k] + (1 - lambda) * d0;

@@ -70,8 +70,9 @@ static void sum_evidence(struct kwm_filter *filter, const struct kwm_lin *lin) {
     kwm_treesum_push(&filter->sum);
   }
   float *const total = kwm_treesum_finish(&filter->sum);
-  const struct kwm_sum sum = {filter->sum.n, total, filter->scratch, filter->staging};
-  kwm_par_sum_replicas_device(filter->layout, filter->device, &sum);
+  filter->over.n = filter->sum.n;
+  filter->over.values = total;
+  kwm_par_sum_replicas_device(filter->layout, filter->device, &filter->over);
   for (int g = 0; g < filter->n_groups; g++) filter->group[g].evidence = total + filter->group[g].evidence_at;
 }
 

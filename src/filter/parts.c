@@ -6,6 +6,7 @@
 
 #include "joint.h"
 #include "kwm/cov_ops.h"
+#include "kwm/rooms.h"
 #include "score.h"
 
 /* ---- memory */
@@ -57,7 +58,8 @@ static size_t evidence_bytes(const struct kwm_filter_spec *spec, int64_t replica
     any = true;
   }
   if (!any) return 0;
-  return kwm_treesum_bytes(length, spec->chunks / replicas) + kwm_mem_rounded((size_t)length * sizeof(float));
+  return kwm_treesum_bytes(length, spec->chunks / replicas) + kwm_mem_rounded((size_t)length * sizeof(float)) +
+         (on_device ? kwm_rooms_bytes(replicas, length) : 0);
 }
 
 size_t kwm_filter_bytes(const struct kwm_filter_spec *spec, int64_t replicas, int n_groups,
@@ -116,8 +118,13 @@ static kwm_status init_evidence(struct kwm_filter *filter) {
   if (!any) return KWM_OK;
   const size_t bytes = (size_t)length * sizeof(float);
   KWM_TRY(kwm_treesum_init(&filter->sum, filter->device, length, filter->spec.chunks / filter->layout->replicas));
-  if (staged) KWM_TRY(kwm_alloc((void **)&filter->staging, 2 * bytes, "evidence on its way"));
-  return kwm_device_alloc(filter->device, (void **)&filter->scratch, bytes, "evidence");
+  if (staged) KWM_TRY(kwm_alloc((void **)&filter->over.staging, 2 * bytes, "evidence on its way"));
+  return kwm_device_alloc(filter->device, (void **)&filter->over.scratch, bytes, "evidence");
+}
+
+kwm_status kwm_filter_open_rooms(struct kwm_filter *filter) {
+  if (!filter->layout->direct || filter->sum.levels == 0) return KWM_OK;
+  return kwm_rooms_open(&filter->over.rooms, filter->layout, filter->device, filter->sum.n);
 }
 
 static kwm_status init_part(struct kwm_filter *filter, struct kwm_filter_group *group,
@@ -236,6 +243,7 @@ kwm_status kwm_filter_init_joint(struct kwm_filter *filter, struct kwm_layout *l
 
 void kwm_filter_fini(struct kwm_filter *filter) {
   kwm_joint_destroy(filter->joint);
+  kwm_rooms_close(filter->over.rooms);
   for (int g = 0; g < filter->n_groups; g++) {
     struct kwm_filter_group *const group = &filter->group[g];
     kwm_cov_destroy(&group->cov);
@@ -244,8 +252,8 @@ void kwm_filter_fini(struct kwm_filter *filter) {
     kwm_device_free(filter->device, group->kept);
   }
   kwm_treesum_fini(&filter->sum);
-  kwm_device_free(filter->device, filter->scratch);
-  kwm_free(filter->staging);
+  kwm_device_free(filter->device, filter->over.scratch);
+  kwm_free(filter->over.staging);
   kwm_device_free(filter->device, filter->S_there.values);
   kwm_device_free(filter->device, filter->w_there);
   kwm_device_free(filter->device, filter->S_there.scratch);

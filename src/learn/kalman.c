@@ -38,6 +38,7 @@ static struct kwm_cov_spec cov_spec(const struct kwm_learn_spec *spec, const str
                                .forgetting = spec->filter.forgetting / fmax(spec->filter.inflation, 1),
                                .process_noise = spec->filter.process_noise,
                                .refresh = choice->refresh,
+                               .delay = choice->delay,
                                .rank = choice->rank,
                                .kind = choice->kind,
                                .seed = spec->seed + (uint64_t)g,
@@ -121,7 +122,7 @@ static kwm_status create_joint(kwm_learner *learner) {
   return kwm_filter_init_joint(&state->filter, learner->layout, &learner->spec.filter, n_groups, parts);
 }
 
-static kwm_status create_groups(kwm_learner *learner) {
+static kwm_status init_groups(kwm_learner *learner) {
   struct kalman_state *const state = learner->state;
   const int n_groups = learner->params->model->n_groups;
   kwm_cov covs[KWM_GROUPS_MAX];
@@ -134,6 +135,12 @@ static kwm_status create_groups(kwm_learner *learner) {
     KWM_TRY(kwm_cov_create(&covs[g], ops, &spec));
   }
   return kwm_filter_init(&state->filter, learner->layout, &learner->spec.filter, n_groups, covs, learner->params->mean);
+}
+
+static kwm_status create_groups(kwm_learner *learner) {
+  struct kalman_state *const state = learner->state;
+  KWM_TRY(kwm_agree(learner->layout->world, init_groups(learner)));
+  return kwm_filter_open_rooms(&state->filter);
 }
 
 static kwm_status kalman_create(kwm_learner *learner) {

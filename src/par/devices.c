@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kwm/device_ops.h"
+#include "kwm/rooms.h"
 #include "wait.h"
 
 int kwm_par_local_rank(void) {
@@ -86,7 +87,9 @@ static void sum_between(struct kwm_layout *layout, kwm_device *device, const str
 
 void kwm_par_sum_replicas_device(struct kwm_layout *layout, kwm_device *device, const struct kwm_sum *sum) {
   if (device != NULL && layout->replicas == 1) return;
-  if (device != NULL && layout->devices_talk)
+  if (device != NULL && sum->rooms != NULL)
+    kwm_rooms_sum(sum->rooms, sum->n, sum->values);
+  else if (device != NULL && layout->devices_talk)
     sum_between(layout, device, sum);
   else
     sum_through_host(layout, device, sum);

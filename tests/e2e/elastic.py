@@ -18,9 +18,10 @@ STEPS = ["train.max_steps=20", "train.epochs=1000", "checkpoint.every=10", "chec
 TEXT = ["model.kind=transformer", "sensitivity=stage", "model.width=16", "model.layers=2", "model.heads=2", "model.context=16", "model.readouts=2",
         "train.batch=8", "train.chunks=4", "filter.evidence=innovations", "filter.process_noise=1e-3", "model.dropout=.1", "cov.hidden.refresh=10",
         "cov.hidden.prior=30", "cov.output.prior=30", "cov.output.structure=diag", "train.warmup=5"]
+LATE = ["cov.hidden.delay=8", "cov.output.delay=8"]  # the basis of step 5 is awaited at step 10
 KINDS = {
-    "gated": [*t.SMALL, "model.width=128", "train.batch=24", "train.chunks=8", "model.dropout=0.2"],
-    "dense": [*t.SMALL, "model.kind=dense", "model.widths=24 16", "sensitivity=adjoint", "train.batch=24", "train.chunks=8"],
+    "gated": [*t.SMALL, "model.width=128", "train.batch=24", "train.chunks=8", "model.dropout=0.2", *LATE],
+    "dense": [*t.SMALL, "model.kind=dense", "model.widths=24 16", "sensitivity=adjoint", "train.batch=24", "train.chunks=8", *LATE],
     "transformer": TEXT,
 }
 # Stages, owners, replicas.

@@ -70,6 +70,7 @@ def configurations():
     refused("not a word", USAGE, ["kalman, sgd, adam"], *TRAIN, *SMALL, "learner=magic")
     refused("not key=value", USAGE, ["stray"], *TRAIN, *SMALL, "stray")
     refused("chunks", USAGE, ["train.chunks"], *TRAIN, *SMALL, "train.chunks=32")
+    refused("delay", USAGE, ["cov.output.delay below its refresh 25", "found 25"], *TRAIN, *SMALL, "cov.output.delay=25")
     refused("validation", USAGE, ["data.validation", "300"], *TRAIN, *SMALL, "data.validation=300")
 
 

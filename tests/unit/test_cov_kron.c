@@ -49,10 +49,11 @@ static void sampled_drop(struct sampled *rows) {
 }
 
 /* A covariance whose samples have m rows. */
-static kwm_cov cov_rows(const struct cov_shape *shape, int64_t m) {
+static kwm_cov cov_rows(const struct cov_shape *shape, int64_t m, int64_t delay) {
   kwm_cov cov;
   struct kwm_cov_spec spec = cov_spec_of(shape, 1, 0);
   spec.m = m;
+  spec.delay = delay;
   const size_t before = kwm_mem_bytes();
   assert_ok(kwm_cov_create(&cov, &kwm_cov_kron, &spec));
   assert_int_equal(kwm_mem_bytes() - before, kwm_cov_bytes(&kwm_cov_kron, &spec));
@@ -173,6 +174,7 @@ static void check_innovation(enum kwm_form form, enum kwm_real real) {
 /* continual.md 4 in double precision. */
 struct algorithm {
   double W[N], D[N], A[I_ * I_], G[O * O], U[I_ * I_], V[O * O];
+  double past_A[I_ * I_], past_G[O * O]; /* of these the next basis comes */
 };
 
 static void overlap(int64_t n, const double *fresh, const double *old, double *R) {
@@ -185,7 +187,7 @@ static void overlap(int64_t n, const double *fresh, const double *old, double *R
 
 static void algorithm_refresh(struct algorithm *a) {
   double A[I_ * I_], G[O * O], U[I_ * I_], V[O * O], RU[I_ * I_], RUt[I_ * I_], RV[O * O], T[N];
-  memcpy(A, a->A, sizeof A), memcpy(G, a->G, sizeof G);
+  memcpy(A, a->past_A, sizeof A), memcpy(G, a->past_G, sizeof G);
   dense_eigenvectors(I_, A, U);
   dense_eigenvectors(O, G, V);
   overlap(I_, U, a->U, RU);
@@ -194,6 +196,10 @@ static void algorithm_refresh(struct algorithm *a) {
   dense_multiply(O, I_, I_, a->D, RUt, T);
   dense_multiply(O, I_, O, RV, T, a->D);
   memcpy(a->U, U, sizeof U), memcpy(a->V, V, sizeof V);
+}
+
+static void set_aside(struct algorithm *a) {
+  memcpy(a->past_A, a->A, sizeof a->A), memcpy(a->past_G, a->G, sizeof a->G);
 }
 
 static void algorithm_step(struct algorithm *a, const struct kwm_jac *jac) {
@@ -230,26 +236,36 @@ static bool basis_due(int64_t step) {
   return step == 1 || step == 5 || step == 10 || step == 20 || step == 40 || (step > 0 && step % COV_REFRESH == 0);
 }
 
+/* With a delay of 7: bases asked for at 1, 5, 10, ... are taken then, the first two when the next one is due. */
+static bool basis_taken(int64_t step, int64_t delay) {
+  static const int64_t late[] = {5, 10, 17, 27, 47, COV_REFRESH + 7, 2 * COV_REFRESH + 7};
+  bool taken = delay == 0 && basis_due(step);
+  for (size_t k = 0; k < sizeof late / sizeof *late && delay > 0; k++) taken = taken || step == late[k];
+  return taken;
+}
+
 static void identity(int64_t n, double *E) {
   for (int64_t k = 0; k < n * n; k++) E[k] = k % (n + 1) == 0;
 }
 
 /* δ is summed, not the mean, which is kept in float. */
-static void run_algorithm(enum kwm_real real, bool sampled) {
+static void run_algorithm(enum kwm_real real, bool sampled, int64_t delay) {
   const struct cov_shape shape = shape_of(KWM_FORM_INFORMATION, real);
-  kwm_cov cov = cov_rows(&shape, sampled ? 1 : COV_OUTPUTS);
+  kwm_cov cov = cov_rows(&shape, sampled ? 1 : COV_OUTPUTS, delay);
   struct algorithm *const wanted = calloc(1, sizeof *wanted);
   double W[N] = {0}, delta[N];
   float mean[N] = {0};
   assert_non_null(wanted);
   identity(I_, wanted->U), identity(O, wanted->V);
   for (int64_t k = 0; k < N; k++) wanted->D[k] = cov_prior_precision;
-  for (int64_t step = 0; step < 2 * COV_REFRESH + 3; step++) {
+  for (int64_t step = 0; step < 2 * COV_REFRESH + 3 + delay; step++) {
     struct sampled rows = sampled_rows(COV_SAMPLES, (uint64_t)(900 + step));
     struct jac_case plain = coarse((uint64_t)(900 + step));
     const struct kwm_jac jac = sampled ? rows.made.jac : plain.jac;
     struct cov_step prepared;
-    if (basis_due(step)) algorithm_refresh(wanted);
+    if (delay == 0) set_aside(wanted);
+    if (basis_taken(step, delay)) algorithm_refresh(wanted);
+    if (basis_due(step)) set_aside(wanted);
     algorithm_step(wanted, &jac);
     assert_true(kwm_cov_predict(&cov, step, NULL, NULL));
     assert_true(cov_prepare(&cov, &jac, &prepared));
@@ -275,8 +291,9 @@ static void run_algorithm(enum kwm_real real, bool sampled) {
 
 static void check_algorithm(enum kwm_form form, enum kwm_real real) {
   if (form != KWM_FORM_INFORMATION) return;
-  run_algorithm(real, false);
-  run_algorithm(real, true);
+  run_algorithm(real, false, 0);
+  run_algorithm(real, true, 0);
+  run_algorithm(real, false, 7);
 }
 
 /* One sample and no basis yet: a scalar Kalman filter for each parameter. The caller may keep room for more rows. */
@@ -284,7 +301,7 @@ static void check_one_sample(enum kwm_form form, enum kwm_real real) {
   if (form != KWM_FORM_INFORMATION) return;
   const struct cov_shape shape = shape_of(form, real);
   for (int64_t m = 1; m <= COV_OUTPUTS; m += COV_OUTPUTS - 1) {
-    kwm_cov cov = cov_rows(&shape, m);
+    kwm_cov cov = cov_rows(&shape, m, 0);
     struct sampled rows = sampled_rows(1, 950);
     struct cov_step prepared;
     float mean[N] = {0};
@@ -317,7 +334,7 @@ static double sum_of(const double *values) {
 static void run_precision(enum kwm_form form, enum kwm_real real, bool sampled) {
   const struct cov_shape shape = shape_of(form, real);
   const double close = either(real, 1e-13, 1e-6);
-  kwm_cov cov = cov_rows(&shape, sampled ? 1 : COV_OUTPUTS);
+  kwm_cov cov = cov_rows(&shape, sampled ? 1 : COV_OUTPUTS, 0);
   float mean[N] = {0};
   struct cov_state last = cov_state_of(&cov);
   for (int64_t step = 0; step < 22; step++) {

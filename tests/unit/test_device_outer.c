@@ -8,9 +8,9 @@ static const double EXACT = 1e-12;
 
 /* n, m, o, i, k: with one sample and with groups of them, blocks larger and smaller than a tile of a kernel, more of
    them than a kernel takes, few rows and many, none of them a round number. */
-static const int64_t sizes[][5] = {{1, 1, 1, 1, 0},    {1, 10, 3, 64, 7},  {10, 10, 4, 97, 50}, {16, 2, 5, 33, 3},
-                                   {17, 4, 3, 70, 9},  {40, 2, 2, 50, 5},  {3, 10, 20, 17, 30}, {1, 3, 1, 300, 0},
-                                   {2, 1, 130, 33, 2}, {2, 5, 5, 120, 12}, {1, 10, 5, 130, 20}};
+static const int64_t sizes[][5] = {{1, 1, 1, 1, 0},   {1, 10, 3, 64, 7},  {10, 10, 4, 97, 50}, {16, 2, 5, 33, 3},
+                                   {17, 4, 3, 70, 9}, {40, 2, 2, 50, 5},  {3, 10, 20, 17, 30}, {1, 3, 1, 300, 0},
+                                   {2, 1, 130, 3, 2}, {2, 5, 5, 120, 12}, {1, 10, 5, 130, 20}};
 
 struct made {
   int64_t count, p, k;

@@ -16,7 +16,8 @@ enum { CHUNKS = 4, BATCH = 21, ARRAYS = 100, ROUNDED = 64 };
 
 static struct kwm_learn_spec learn_spec(const char *structure, const char *matrix, bool forgets) {
   const struct kwm_cov_choice units = {.structure = structure, .real = KWM_REAL_DOUBLE, .prior = 3, .refresh = 10};
-  const struct kwm_cov_choice matrices = {.structure = matrix, .real = KWM_REAL_FLOAT, .prior = 3, .refresh = 10};
+  const struct kwm_cov_choice matrices = {
+      .structure = matrix, .real = KWM_REAL_FLOAT, .prior = 3, .refresh = 10, .delay = forgets ? 3 : 0};
   struct kwm_learn_spec spec = {
       .filter = {.gain_factor = 1, .batch = BATCH, .chunks = CHUNKS},
       .rows = SMALL_CLASSES,

@@ -6,24 +6,27 @@
 #include "cov_case.h"
 #include "device_case.h"
 
-enum { SAMPLES = 24, CHUNKS = 3, STEPS = 32, NUMBERS_MAX = 160, REFRESH = 10 };
+enum { SAMPLES = 24, CHUNKS = 3, STEPS = 32, NUMBERS_MAX = 160, REFRESH = 10, LATE = 3 };
 static const int64_t chunk_bounds[CHUNKS + 1] = {0, 7, 8, SAMPLES};
 
 static const struct subject {
   struct cov_shape shape;
   int64_t m;
   bool framed;
+  int64_t delay;
 } subjects[] = {
-    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 3, false},
-    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 3, true},
-    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 8, .d_i = 3}, 1, false},
-    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 1, true},
-    {{"block", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 16, .params = 7}, 3, false},
-    {{"block", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 16, .params = 10}, 1, false},
-    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 16, .params = 7}, 3, false},
-    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 16, .params = 7}, 3, false},
-    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 3, false},
-    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 1, .d_o = 7, .d_i = 5}, 1, false},
+    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 3, false, 0},
+    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 3, true, 0},
+    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 8, .d_i = 3}, 1, false, 0},
+    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 1, true, 0},
+    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 3, false, LATE},
+    {{"kron", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 1, true, LATE},
+    {{"block", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 16, .params = 7}, 3, false, 0},
+    {{"block", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 16, .params = 10}, 1, false, 0},
+    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 16, .params = 7}, 3, false, 0},
+    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 16, .params = 7}, 3, false, 0},
+    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_FLOAT, .count = 1, .d_o = 5, .d_i = 7}, 3, false, 0},
+    {{"diag", KWM_FORM_INFORMATION, KWM_REAL_DOUBLE, .count = 1, .d_o = 7, .d_i = 5}, 1, false, 0},
 };
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
@@ -41,6 +44,7 @@ static struct kwm_cov_spec spec_of(const struct subject *subject, double forgett
   spec.m = subject->m;
   spec.n_max = SAMPLES;
   spec.refresh = REFRESH;
+  spec.delay = subject->delay;
   return spec;
 }
 
@@ -284,35 +288,43 @@ static void test_bad_evidence(void **state) {
   }
 }
 
-/* A basis that can't be had leaves the mean, its frame and all else. */
-static void test_no_basis(void **state) {
-  (void)state;
+/* A basis that can't be had leaves the mean, its frame and all else. Asked for at step 5, taken there or LATE. */
+static void check_no_basis(const struct subject *subject) {
+  const int64_t taken = 5 + subject->delay;
   struct sides sides;
   double kl;
   float mean[NUMBERS_MAX], kept[NUMBERS_MAX];
   const float bad = NAN;
-  sides_open(&sides, &subjects[1], 0.9, 0.1);
+  sides_open(&sides, subject, 0.9, 0.1);
   const size_t bytes = (size_t)sides.n * sizeof *mean, squares = (size_t)(sides.n * sides.n) * sizeof(double);
   double *const before = dense_new(sides.n * sides.n), *const after = dense_new(sides.n * sides.n);
   for (int64_t step = 0; step < 3; step++) step_both(&sides, step);
+  if (subject->delay > 0) assert_true(kwm_cov_predict(&sides.there, 4, sides.anchor_there, sides.mean_there));
   struct rows rows = rows_new(&sides, 902);
   gather(&sides, &rows);
   kwm_device_put(test_device, sides.evidence_there, &bad, sizeof bad); /* of A, which only the basis sees */
   assert_true(absorb_there(&sides, &rows, true, &kl));
   kwm_cov_apply(&sides.there, 1, sides.mean_there);
+  if (subject->delay > 0) assert_true(kwm_cov_predict(&sides.there, 5, sides.anchor_there, sides.mean_there));
   kwm_device_get(test_device, kept, sides.mean_there, bytes);
   const struct kwm_frame frame = kwm_cov_frame(&sides.there);
   assert_true(kwm_cov_covariance(&sides.there, before));
-  assert_false(kwm_cov_predict(&sides.there, 5, sides.anchor_there, sides.mean_there));
+  assert_false(kwm_cov_predict(&sides.there, taken, sides.anchor_there, sides.mean_there));
   assert_true(kwm_cov_covariance(&sides.there, after));
   assert_memory_equal(after, before, squares);
   kwm_device_get(test_device, mean, sides.mean_there, bytes);
   assert_memory_equal(mean, kept, bytes);
   assert_true(frame.U == kwm_cov_frame(&sides.there).U && frame.V == kwm_cov_frame(&sides.there).V);
-  assert_true(kwm_cov_predict(&sides.there, 6, sides.anchor_there, sides.mean_there));
+  assert_true(kwm_cov_predict(&sides.there, taken + 1, sides.anchor_there, sides.mean_there));
   kwm_device_get(test_device, mean, sides.mean_there, bytes);
   assert_true(memcmp(mean, kept, bytes) != 0);
   rows_drop(&rows), sides_close(&sides), free(before), free(after);
+}
+
+static void test_no_basis(void **state) {
+  (void)state;
+  check_no_basis(&subjects[1]);
+  check_no_basis(&subjects[5]);
 }
 
 /* A checkpoint of one block's precision that is not positive definite. */
@@ -346,7 +358,7 @@ static void test_indefinite(void **state) {
     struct sides sides;
     struct cov_file file;
     float mean[NUMBERS_MAX];
-    sides_open(&sides, &subjects[4], time[t][0], time[t][1]);
+    sides_open(&sides, &subjects[6], time[t][0], time[t][1]);
     write_indefinite(&sides.there, &file);
     assert_ok(kwm_cov_load(&sides.there, file.ckpt));
     double *const before = precision_of(&sides.there);
@@ -394,6 +406,68 @@ static void test_handed_over(void **state) {
     }
 }
 
+/* A structure's state and the mean, bit by bit. */
+struct bits {
+  double *P;
+  float mean[NUMBERS_MAX];
+};
+
+static struct bits bits_of(const struct sides *sides, bool there) {
+  struct bits bits = {.P = dense_new(sides->n * sides->n)};
+  assert_true(kwm_cov_covariance(there ? &sides->there : &sides->here, bits.P));
+  memcpy(bits.mean, sides->mean, sizeof bits.mean);
+  if (there) kwm_device_get(test_device, bits.mean, sides->mean_there, (size_t)sides->n * sizeof *bits.mean);
+  return bits;
+}
+
+static void assert_bits(const struct sides *sides, bool there, struct bits *wanted) {
+  struct bits found = bits_of(sides, there);
+  assert_memory_equal(found.P, wanted->P, (size_t)(sides->n * sides->n) * sizeof *found.P);
+  assert_memory_equal(found.mean, wanted->mean, (size_t)sides->n * sizeof *found.mean);
+  free(found.P), free(wanted->P);
+}
+
+/* Both sides made anew from their own checkpoints, by which the means are found again. */
+static void start_again(struct sides *sides, struct cov_file *here, struct cov_file *there, const float *mean,
+                        const float *mean_there) {
+  kwm_cov_destroy(&sides->here), kwm_cov_destroy(&sides->there);
+  sides->here = new_cov(sides->subject, 0.95, 0.02, NULL);
+  sides->there = new_cov(sides->subject, 0.95, 0.02, test_device);
+  assert_ok(kwm_cov_load(&sides->here, here->ckpt));
+  assert_ok(kwm_cov_load(&sides->there, there->ckpt));
+  memcpy(sides->mean, mean, (size_t)sides->n * sizeof *mean);
+  kwm_device_put(test_device, sides->mean_there, mean_there, (size_t)sides->n * sizeof *mean);
+}
+
+/* Stopped while a basis is awaited, or after it was taken, and gone on with: the same bits as never stopped. A
+   checkpoint has the factors of a basis that is awaited. */
+static void test_resumed(void **state) {
+  (void)state;
+  static const int64_t stops[] = {7, 11, 14};
+  static const bool awaited[] = {true, true, false};
+  for (int s = 4; s < 6; s++)
+    for (int k = 0; k < 3; k++) {
+      struct sides sides;
+      struct cov_file here, there;
+      float mean[NUMBERS_MAX], mean_there[NUMBERS_MAX];
+      int n_dims = 2;
+      int64_t dims[2];
+      sides_open(&sides, &subjects[s], 0.95, 0.02);
+      for (int64_t step = 0; step < stops[k]; step++) step_both(&sides, step);
+      cov_write(&sides.here, &here), cov_write(&sides.there, &there);
+      const bool found = kwm_ckpt_shape(there.ckpt, "/cov/group/awaited_input_factor", &n_dims, dims) == KWM_OK;
+      assert_int_equal(found, awaited[k]);
+      memcpy(mean, sides.mean, sizeof mean);
+      kwm_device_get(test_device, mean_there, sides.mean_there, (size_t)sides.n * sizeof *mean);
+      for (int64_t step = stops[k]; step < 22; step++) step_both(&sides, step);
+      struct bits wanted[2] = {bits_of(&sides, false), bits_of(&sides, true)};
+      start_again(&sides, &here, &there, mean, mean_there);
+      for (int64_t step = stops[k]; step < 22; step++) step_both(&sides, step);
+      for (int side = 0; side < 2; side++) assert_bits(&sides, side == 1, &wanted[side]);
+      cov_file_drop(&here), cov_file_drop(&there), sides_close(&sides);
+    }
+}
+
 /* A rank without blocks. */
 static void test_empty(void **state) {
   (void)state;
@@ -429,8 +503,8 @@ static void test_refused(void **state) {
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs),        cmocka_unit_test(test_bad_evidence),
                                      cmocka_unit_test(test_no_basis),    cmocka_unit_test(test_indefinite),
-                                     cmocka_unit_test(test_handed_over), cmocka_unit_test(test_empty),
-                                     cmocka_unit_test(test_refused)};
+                                     cmocka_unit_test(test_handed_over), cmocka_unit_test(test_resumed),
+                                     cmocka_unit_test(test_empty),       cmocka_unit_test(test_refused)};
   const char *const name = getenv("KWM_TEST_BACKEND");
   const struct kwm_device_spec spec = {.graphs = true};
   MPI_Init(&argc, &argv);

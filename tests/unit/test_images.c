@@ -184,6 +184,9 @@ static void orders(void **state) {
   kwm_order(5, 3, MANY, order);
   kwm_order(5, 3, MANY, again);
   assert_memory_equal(order, again, sizeof order);
+  const int64_t parts[] = {MANY, MANY - 1, MANY - 1, 400, 1, 0};
+  for (int k = 0; k < 5; k++) kwm_order_part(5, 3, MANY, parts[k], parts[k + 1], other);
+  assert_memory_equal(order, other, sizeof order);
   kwm_order(5, 4, MANY, other);
   assert_memory_not_equal(order, other, sizeof order);
   kwm_order(6, 3, MANY, other);
