@@ -4,6 +4,22 @@
 #include "cuda_large.h"
 #include "cuda_state.h"
 
+struct outer_rows_call {
+  int64_t n, m, o, i;
+  const float *J, *a;
+  double *H;
+};
+
+static void play_outer_rows(kwm_device *d, const void *call) {
+  const struct outer_rows_call *const c = call;
+  CUDA_LAUNCH(d, outer_rows, c->n, c->m, c->o, c->i, c->J, c->a, c->H);
+}
+
+void cuda_form_rows(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
+                    double *H) {
+  CUDA_ASK(d, outer_rows, n, m, o, i, J, a, H);
+}
+
 static double *widened(kwm_device *d, const struct kwm_device_outer *rows, double *to) {
   CUDA_LAUNCH(d, outer_widen, rows->n * rows->i, rows->a, to);
   return to;

@@ -105,6 +105,8 @@ void cuda_gemmt_f64(kwm_device *d, int64_t m, int64_t k, const double *A, const 
 void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
 
 /* cuda_outer.c */
+void cuda_form_rows(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
+                    double *H);
 void cuda_outer_symm(kwm_device *d, const struct kwm_device_outer *rows, const double *P, int64_t k, const double *Y,
                      double *Z);
 void cuda_outer_share(kwm_device *d, const struct kwm_device_outer *rows, const double *Z, double keep, double *S);
