@@ -28,6 +28,9 @@ kwm_status kwm_ckpt_put(kwm_ckpt *ckpt, const char *name, enum kwm_type type, in
 kwm_status kwm_ckpt_put_more(kwm_ckpt *ckpt, const char *name, enum kwm_type type, int n_dims, const int64_t *dims,
                              int64_t first, int64_t count, const void *data);
 
+/* The largest of the ranks' values: for a shape that not every rank knows. */
+int64_t kwm_ckpt_largest(const kwm_ckpt *ckpt, int64_t value);
+
 /* Attributes of a group ("/meta"), made if missing; the same value on all ranks. */
 kwm_status kwm_ckpt_put_i64(kwm_ckpt *ckpt, const char *group, const char *name, int64_t value);
 kwm_status kwm_ckpt_put_f64(kwm_ckpt *ckpt, const char *group, const char *name, double value);

@@ -4,6 +4,10 @@
 
 #include "kwm/cov.h"
 
+/* Rows at most that a matrix in the innovation form keeps on a device before they are subtracted from P; more only if
+   they are one step's (src/cov/block_matrix.h). */
+enum { KWM_PENDING_ROWS = 640 };
+
 struct kwm_cov_ops {
   const char *name;
   bool collective;                                    /* see the head of this file */

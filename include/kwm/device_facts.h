@@ -35,6 +35,15 @@ struct kwm_device_eigen {
   float *V;       /* (n, n) <- eigenvectors in columns, ascending */
 };
 
+/* Rows H (n·m, o·i) = J (n, m, o) ⊗ a (n, i) of a matrix's Jacobian: row r of sample s is J_sr ⊗ a_s. scratch:
+   (n·m, o·i + k), for them and their products with k other rows. */
+enum { KWM_OUTER_FEW = 16 };
+struct kwm_device_outer {
+  int64_t n, m, o, i;
+  const float *J, *a;
+  double *scratch;
+};
+
 /* Jacobian rows of units: J (n, m, 2, count), S (n, 2, params, count), e (n, m). */
 struct kwm_device_units {
   int64_t n, m, count, params;

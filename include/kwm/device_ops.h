@@ -100,6 +100,16 @@ struct kwm_device_ops {
   void (*outer_rows)(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
                      double *H);
   void (*add_diagonal)(kwm_device *d, int64_t n, double value, double *A);
+  /* A (n, n): lower triangle <- upper */
+  void (*mirror_f64)(kwm_device *d, int64_t n, double *A);
+  /* both triangles of P (n, n) <- P - YᵀY for Y (k, n), of P's upper triangle */
+  void (*downdate_both)(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P);
+  /* Z (n·m, p) <- H (P - YᵀY) for P (p, p), p = o·i, and Y (k, p), k >= 0; of P the upper triangle is read, or both for
+     more than KWM_OUTER_FEW rows */
+  void (*outer_symm)(kwm_device *d, const struct kwm_device_outer *rows, const double *P, int64_t k, const double *Y,
+                     double *Z);
+  /* S (n·m, n·m), lower triangle, <- Z Hᵀ + keep S, of which Z Hᵀ is symmetric; above: undefined */
+  void (*outer_share)(kwm_device *d, const struct kwm_device_outer *rows, const double *Z, double keep, double *S);
   void (*add_f64)(kwm_device *d, int64_t n, const double *x, double *y);
 
   /* cov, kron: f_kj <- max(gt2_k, 0) / batch at2_j, X <- Y / (D + f); D, f, X, Y (o, i), gt2 (o), at2 (i); facts

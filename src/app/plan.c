@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kwm/app.h"
+#include "kwm/cov_ops.h"
 #include "kwm/full.h"
 #include "language_commands.h"
 #include "language_run.h"
@@ -49,6 +50,14 @@ static size_t lapack_bytes(const struct kwm_run *run, const struct kwm_params *p
   return numbers * sizeof(double);
 }
 
+/* Of a matrix on a device: what a checkpoint has besides P, from which the run goes on. */
+static size_t deferred_numbers(const struct kwm_run *run, const struct kwm_group *group,
+                               const struct kwm_cov_choice *choice) {
+  const bool deferred = strcmp(choice->structure, "block") == 0 && choice->form == KWM_FORM_INNOVATION &&
+                        group->d_o > 0 && strcmp(run->config.backend, "cpu") != 0;
+  return deferred ? (size_t)(group->params * (group->params + KWM_PENDING_ROWS)) : 0;
+}
+
 /* What checkpoint.background copies: means, and the learner's state. */
 static size_t copy_bytes(const struct kwm_run *run, const struct kwm_params *params,
                          const struct kwm_learn_spec *spec) {
@@ -64,7 +73,8 @@ static size_t copy_bytes(const struct kwm_run *run, const struct kwm_params *par
     const size_t columns = strcmp(structure, "block") == 0     ? p
                            : strcmp(structure, "lowrank") == 0 ? (size_t)choice->rank + 1
                                                                : 1;
-    const size_t numbers = p * columns + (strcmp(structure, "kron") == 0 ? sides + factors : 0);
+    const size_t numbers =
+        p * columns + (strcmp(structure, "kron") == 0 ? sides + factors : 0) + deferred_numbers(run, group, choice);
     const size_t count = (size_t)params->share[g].count;
     means += count * p * sizeof(float);
     state += count * numbers * (choice->real == KWM_REAL_FLOAT ? sizeof(float) : sizeof(double));

@@ -28,7 +28,7 @@ static void play_gram(kwm_device *d, const void *call) {
   const struct gram_call *const c = call;
   const int64_t rows = c->alpha == 0 ? 0 : c->k;
   if (rows < GRAM_MANY)
-    CUDA_LAUNCH(d, large_gram, c->n, rows, c->alpha, c->A, c->beta, c->C);
+    CUDA_LAUNCH(d, large_gram, c->n, rows, c->alpha, c->A, c->beta, false, c->C);
   else
     CUDA_MUST(blas, cublasDsyrk_64(cuda_blas(d), CUBLAS_FILL_MODE_LOWER, CUBLAS_OP_N, c->n, c->k, &c->alpha, c->A, c->n,
                                    &c->beta, c->C, c->n));

@@ -28,8 +28,22 @@ int64_t cuda_large_share_parts(int64_t n);
 void cuda_large_share(int64_t m, int64_t n, const double *Z, const double *H, double keep, double *S, double *parts,
                       unsigned *done, cudaStream_t stream);
 
-/* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n); alpha may be 0 only if k is. */
-void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, double *C, cudaStream_t stream);
+/* Rows J ⊗ a (kwm/device_ops.h), o at most CUDA_OUTER_BLOCKS. widen: wide (n) <- a. weigh: Z (n·m, p) <- keep Z + J U
+   for U (o, n, p). less: Z (m, p) -= G Y for G (m, k), Y (k, p), m at most CUDA_LARGE_FEW. times: G (n·m, k) <- keep G
+   + H Yᵀ for Y (k, o·i), n at most CUDA_OUTER_FEW. mirror: lower triangle of A (n, n) <- upper. */
+enum { CUDA_OUTER_FEW = 16, CUDA_OUTER_BLOCKS = 128 };
+void cuda_outer_widen(int64_t n, const float *a, double *wide, cudaStream_t stream);
+void cuda_outer_weigh(const struct kwm_device_outer *rows, int64_t p, const double *U, double keep, double *Z,
+                      cudaStream_t stream);
+void cuda_outer_less(int64_t m, int64_t p, int64_t k, const double *G, const double *Y, double *Z, cudaStream_t stream);
+void cuda_outer_times(const struct kwm_device_outer *rows, int64_t k, const double *Y, double keep, double *G,
+                      cudaStream_t stream);
+void cuda_mirror_f64(int64_t n, double *A, cudaStream_t stream);
+
+/* Upper triangle of C (n, n) <- alpha AᵀA + beta C for A (k, n), and both: the other, too; alpha may be 0 only if k is.
+ */
+void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, bool both, double *C,
+                     cudaStream_t stream);
 
 /* `count` lower triangles L (n, n), n <= CUDA_LARGE_SOLVE, ld numbers from row to row, apart from one to the next. */
 enum { CUDA_LARGE_SOLVE = 128 };

@@ -1,4 +1,4 @@
-/* C (n, n), upper triangle, <- alpha AᵀA + beta C for some rows A (k, n).
+/* C (n, n), upper triangle, <- alpha AᵀA + beta C for some rows A (k, n), and, if wanted, its mirror image below.
 
    A block of threads owns a tile; its numbers are asked for all at once, before the sum begins. Up to 16 rows ordinary
    arithmetic is enough, then the matrix units. */
@@ -84,7 +84,7 @@ template <bool PAIRED> static __device__ inline struct tile tile_of(int n) {
 /* C comes while the sum is made: a barrier keeps its loads where they are asked for. */
 template <bool PAIRED>
 static __global__ void __launch_bounds__(GRAM_THREADS, BLOCKS)
-    large_gram(int n, int k, double alpha, const double *A, double beta, double *C) {
+    large_gram(int n, int k, double alpha, const double *A, double beta, bool both, double *C) {
   extern __shared__ double shared[];
   const struct tile tile = tile_of<PAIRED>(n);
   const int steps = (k + DEEP - 1) / DEEP;
@@ -133,6 +133,14 @@ static __global__ void __launch_bounds__(GRAM_THREADS, BLOCKS)
   else
     each_pair(c, [=](const double *pair, int row, int column) {
       store_pair<PAIRED>(n, C, tile.row + row, tile.column + column, make_double2(pair[0], pair[1]));
+    });
+  if (both)
+    each_pair(c, [=](const double *pair, int row, int column) {
+#pragma unroll
+      for (int x = 0; x < 2; x++) {
+        const int i = tile.row + row, j = tile.column + column + x;
+        if (i < j && j < n) __stcs(&C[(int64_t)j * n + i], pair[x]);
+      }
     });
 }
 
@@ -194,11 +202,12 @@ static __global__ void __launch_bounds__(THREADS, FEW_BLOCKS)
     for (int i = 0; i < OWN; i++) store_pair<PAIRED>(n, C, tile.row + row + i, tile.column + column, c[i]);
 }
 
-void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, double *C, cudaStream_t stream) {
+void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double beta, bool both, double *C,
+                     cudaStream_t stream) {
   const int64_t width = ceiling(n, WIDE);
   const unsigned tiles = (unsigned)first_of(width, width, 1);
   const bool pairs = paired(n, A, C);
-  if (k <= FEW) {
+  if (k <= FEW && !both) {
     const auto fewer = pairs ? large_gram_few<FEW / 2, true> : large_gram_few<FEW / 2, false>;
     const auto kernel = k <= FEW / 2 ? fewer : pairs ? large_gram_few<FEW, true> : large_gram_few<FEW, false>;
     kernel<<<tiles, THREADS, 0, stream>>>((int)n, (int)k, alpha, A, beta, C);
@@ -207,5 +216,5 @@ void cuda_large_gram(int64_t n, int64_t k, double alpha, const double *A, double
   const int bytes = SHARED * (int)sizeof(double);
   const auto kernel = pairs ? large_gram<true> : large_gram<false>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  kernel<<<tiles, GRAM_THREADS, bytes, stream>>>((int)n, (int)k, alpha, A, beta, C);
+  kernel<<<tiles, GRAM_THREADS, bytes, stream>>>((int)n, (int)k, alpha, A, beta, both, C);
 }

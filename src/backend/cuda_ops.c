@@ -163,17 +163,6 @@ static void output_squares(kwm_device *d, int64_t n, int64_t m, int64_t w, const
   CUDA_ASK(d, output_squares, n, m, w, J, squares);
 }
 
-struct outer_rows_call {
-  int64_t n, m, o, i;
-  const float *J, *a;
-  double *H;
-};
-KEPT(outer_rows, c->n, c->m, c->o, c->i, c->J, c->a, c->H)
-static void outer_rows(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
-                       double *H) {
-  CUDA_ASK(d, outer_rows, n, m, o, i, J, a, H);
-}
-
 struct add_diagonal_call {
   int64_t n;
   double value;
@@ -381,7 +370,11 @@ const struct kwm_device_ops cuda_ops = {
     .units_diagonal = units_diagonal,
     .output_score = output_score,
     .output_squares = output_squares,
-    .outer_rows = outer_rows,
+    .outer_rows = cuda_form_rows,
+    .mirror_f64 = cuda_mirror_upper,
+    .downdate_both = cuda_downdate_both,
+    .outer_symm = cuda_outer_symm,
+    .outer_share = cuda_outer_share,
     .add_diagonal = add_diagonal,
     .add_f64 = add_f64,
     .kron_gain = kron_gain,

@@ -7,7 +7,7 @@
 #include "cuda_state.h"
 
 /* Bytes and calls that are kept at most, sequences that are remembered, and calls below which none is. */
-enum { CALLS_BYTES = 1 << 14, CALLS_MOST = 128, SEQUENCES = 64, CALLS_FEW = 4 };
+enum { CALLS_BYTES = 1 << 14, CALLS_MOST = 128, SEQUENCES = 128, CALLS_FEW = 4 };
 
 /* What a call's bytes follow; whole multiples of it. */
 struct call {

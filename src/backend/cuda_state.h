@@ -104,6 +104,15 @@ void cuda_symm_f64(kwm_device *d, int64_t m, int64_t n, const double *A, const d
 void cuda_gemmt_f64(kwm_device *d, int64_t m, int64_t k, const double *A, const double *B, double beta, double *C);
 void cuda_solve_lower_f64(kwm_device *d, int64_t n, int64_t k, const double *L, double *B);
 
+/* cuda_outer.c */
+void cuda_form_rows(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
+                    double *H);
+void cuda_outer_symm(kwm_device *d, const struct kwm_device_outer *rows, const double *P, int64_t k, const double *Y,
+                     double *Z);
+void cuda_outer_share(kwm_device *d, const struct kwm_device_outer *rows, const double *Z, double keep, double *S);
+void cuda_downdate_both(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P);
+void cuda_mirror_upper(kwm_device *d, int64_t n, double *A);
+
 /* cuda_nccl.c, with KWM_NCCL. leave: accepts that nothing was joined. */
 bool cuda_identity(kwm_device *d, unsigned char identity[KWM_DEVICE_IDENTITY]);
 bool cuda_join(kwm_device *d, const unsigned char identity[KWM_DEVICE_IDENTITY], int rank, int size);

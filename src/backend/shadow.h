@@ -68,6 +68,11 @@ void shadow_units_fisher(kwm_device *d, const struct kwm_device_units *units, fl
 void shadow_units_diagonal(kwm_device *d, const struct kwm_device_units *units, float *f, float *s);
 void shadow_output_score(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *e, const float *J, float *g);
 void shadow_output_squares(kwm_device *d, int64_t n, int64_t m, int64_t w, const float *J, float *squares);
+void shadow_mirror_f64(kwm_device *d, int64_t n, double *A);
+void shadow_downdate_both(kwm_device *d, int64_t n, int64_t k, const double *Y, double *P);
+void shadow_outer_symm(kwm_device *d, const struct kwm_device_outer *rows, const double *P, int64_t k, const double *Y,
+                       double *Z);
+void shadow_outer_share(kwm_device *d, const struct kwm_device_outer *rows, const double *Z, double keep, double *S);
 void shadow_outer_rows(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
                        double *H);
 void shadow_add_diagonal(kwm_device *d, int64_t n, double value, double *A);

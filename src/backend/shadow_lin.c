@@ -226,17 +226,6 @@ void shadow_output_squares(kwm_device *d, int64_t n, int64_t m, int64_t w, const
     }
 }
 
-void shadow_outer_rows(kwm_device *d, int64_t n, int64_t m, int64_t o, int64_t i, const float *J, const float *a,
-                       double *H) {
-  const float *const rows = shadow_array(d, J, n * m * o, sizeof *J);
-  const float *const inputs = shadow_array(d, a, n * i, sizeof *a);
-  double *const to = shadow_array(d, H, n * m * o * i, sizeof *H);
-  for (int64_t row = 0; row < n * m; row++)
-    for (int64_t k = 0; k < o; k++)
-      for (int64_t j = 0; j < i; j++)
-        to[(row * o + k) * i + j] = (double)rows[row * o + k] * (double)inputs[row / m * i + j];
-}
-
 void shadow_add_diagonal(kwm_device *d, int64_t n, double value, double *A) {
   double *const to = shadow_array(d, A, n * n, sizeof *A);
   for (int64_t k = 0; k < n; k++) to[k * n + k] += value;

@@ -8,6 +8,7 @@
      block_root.c         the same on the float factor of a matrix
      block_device.c       units in the information form, in double, on a device
      block_matrix_device.c    a matrix in the innovation form, in double, on a device
+     block_matrix_looks.c     who looks at its P, checkpoints
 
    A symmetric matrix is its upper triangle; what stands below the diagonal counts for nothing, except in the precisions
    of units, which have both. */

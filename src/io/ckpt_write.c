@@ -164,6 +164,11 @@ static kwm_status seal(kwm_ckpt *ckpt) {
   return settle(ckpt, status == KWM_ERR_DATA ? KWM_ERR_SYSTEM : status);
 }
 
+int64_t kwm_ckpt_largest(const kwm_ckpt *ckpt, int64_t value) {
+  MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_INT64_T, MPI_MAX, ckpt->comm);
+  return value;
+}
+
 void kwm_ckpt_keep_every(kwm_ckpt *ckpt, int64_t steps) {
   ckpt->keep_every = steps;
 }

@@ -166,7 +166,7 @@ models()
 learners()
 layouts()
 # At step 50, where they change over, the basis of step 40 is awaited.
-t.all_of(crossed, [("gated", ["cov.hidden.delay=15", "cov.output.delay=15"]), ("dense", SAMPLED)])
+t.all_of(crossed, [("gated", ["cov.hidden.delay=15", "cov.output.delay=15"]), ("dense", SAMPLED), ("one-S-crossed", ONE_S)])
 from_the_first()
 numerics()
 without_a_gpu()

@@ -252,6 +252,28 @@ static void test_handed_over(void **state) {
   }
 }
 
+/* Rows are pending when the one is looked at, saved and goes on from its checkpoint: bit for bit as the other, at which
+   nobody looked. */
+static void test_goes_on(void **state) {
+  (void)state;
+  for (int64_t stop = 1; stop < 6; stop += 2) {
+    struct sides one = sides_of(&subjects[2], 0.03), other = sides_of(&subjects[2], 0.03);
+    struct cov_file file;
+    for (int64_t step = 0; step < stop; step++) step_both(&one, step), step_both(&other, step);
+    check_states(&one);
+    cov_write(&one.there, &file);
+    kwm_cov_destroy(&one.there);
+    one.there = new_cov(&subjects[2], 0.03, test_device);
+    assert_ok(kwm_cov_load(&one.there, file.ckpt));
+    cov_file_drop(&file);
+    for (int64_t step = stop; step < STEPS; step++) step_both(&one, step), step_both(&other, step);
+    double *const found = covariance_of(&one.there), *const wanted = covariance_of(&other.there);
+    assert_memory_equal(found, wanted, (size_t)(one.p * one.p) * sizeof *found);
+    check_states(&one);
+    free(found), free(wanted), sides_drop(&one), sides_drop(&other);
+  }
+}
+
 /* Only so is a matrix block on a device; a rank without it is there too. */
 static void test_offered(void **state) {
   (void)state;
@@ -272,9 +294,9 @@ static void test_offered(void **state) {
 
 /* Checkpoints want MPI. */
 int main(int argc, char **argv) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs), cmocka_unit_test(test_not_finite),
-                                     cmocka_unit_test(test_lifted), cmocka_unit_test(test_handed_over),
-                                     cmocka_unit_test(test_offered)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_runs),    cmocka_unit_test(test_not_finite),
+                                     cmocka_unit_test(test_lifted),  cmocka_unit_test(test_handed_over),
+                                     cmocka_unit_test(test_goes_on), cmocka_unit_test(test_offered)};
   const char *const name = getenv("KWM_TEST_BACKEND");
   const struct kwm_device_spec spec = {.graphs = true};
   MPI_Init(&argc, &argv);
