@@ -36,7 +36,8 @@ static void run_gemm_f64(const struct kernel *k) {
 }
 
 static void run_eigen(const struct kernel *k) {
-  if (k->ops->eigen(k->d, 1, &(const struct kwm_device_eigen){k->n, k->a[0], k->a[1]})) return;
+  const struct kwm_device_eigen problem = {k->n, k->a[0], k->a[1]};
+  if (k->ops->eigen_end(k->d, k->ops->eigen_begin(k->d, &problem))) return;
   fprintf(stderr, "bench_device: eigen: wanted the eigenvectors of order %d, found no convergence\n", (int)k->n);
   exit(1);
 }
