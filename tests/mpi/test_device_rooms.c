@@ -1,5 +1,6 @@
 /* Sums in rooms of the replicas' devices: the bits of the tree on the host, sum after sum, of different lengths, also
-   where a rank comes late; none where devices are shared or there is one replica. */
+   where a rank comes late; none where devices are shared or there is one replica. Ranks that do share one take turns
+   there: slow, but as right, so they are told that they do not. */
 #include "grids.h"
 
 #include <unistd.h>
@@ -37,8 +38,11 @@ static bool sum_is_right(struct kwm_layout *layout, kwm_device *device, struct k
 static void check(struct kwm_layout *layout) {
   const int lengths[TURNS] = {LONGEST, 4, LONGEST, 64, 0, 4096, 12, LONGEST, 1000};
   struct kwm_sum sum = {.n = LONGEST};
+  const int index = test_device->index;
+  test_device->index = world_rank();
   assert_ok(kwm_rooms_open(&sum.rooms, layout, test_device, LONGEST));
-  if (strcmp(kwm_device_name(test_device), "shadow") == 0) assert_all((sum.rooms != NULL) == (layout->replicas > 1));
+  test_device->index = index;
+  assert_all((sum.rooms != NULL) == (layout->replicas > 1));
   if (sum.rooms == NULL) return;
   assert_ok(kwm_device_alloc(test_device, (void **)&sum.values, LONGEST * sizeof(float), "values"));
   for (int turn = 0; turn < TURNS; turn++) {
