@@ -311,11 +311,17 @@ void kwm_par_wait(struct kwm_layout *layout, int n, MPI_Request *requests) {
   par_end_wait(layout, start);
 }
 
-void kwm_par_hosts(struct kwm_layout *layout, char *names) {
-  char name[MPI_MAX_PROCESSOR_NAME] = "", mine[KWM_HOST_BYTES] = "";
+void par_host_name(char host[KWM_HOST_BYTES]) {
+  char name[MPI_MAX_PROCESSOR_NAME] = "";
   int length = 0;
   MPI_Get_processor_name(name, &length);
-  snprintf(mine, sizeof mine, "%.*s", KWM_HOST_BYTES - 1, name);
+  memset(host, 0, KWM_HOST_BYTES);
+  memcpy(host, name, (size_t)(length < KWM_HOST_BYTES ? length : KWM_HOST_BYTES - 1));
+}
+
+void kwm_par_hosts(struct kwm_layout *layout, char *names) {
+  char mine[KWM_HOST_BYTES];
+  par_host_name(mine);
   MPI_Gather(mine, KWM_HOST_BYTES, MPI_CHAR, names, KWM_HOST_BYTES, MPI_CHAR, 0, layout->world);
 }
 

@@ -21,14 +21,14 @@ struct seat {
 
 /* Two processes of one set on one device: a group of devices cannot hold both. */
 static bool is_shared(MPI_Comm comm, const kwm_device *device) {
-  char name[MPI_MAX_PROCESSOR_NAME] = "";
-  struct seat mine = {.index = device->index}, other;
-  int length = 0, rank = 0, size = 0;
+  struct seat mine, other;
+  int rank = 0, size = 0;
   bool shared = false;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
-  MPI_Get_processor_name(name, &length);
-  memcpy(mine.host, name, sizeof mine.host - 1);
+  memset(&mine, 0, sizeof mine);
+  mine.index = device->index;
+  par_host_name(mine.host);
   for (int r = 0; r < size; r++) {
     other = mine;
     MPI_Bcast(&other, (int)sizeof other, MPI_BYTE, r, comm);

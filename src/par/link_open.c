@@ -22,14 +22,6 @@ static size_t window_bytes(const struct kwm_link_spec *spec) {
   return (slots_bytes(spec) + KWM_WINDOW_BYTES - 1) / KWM_WINDOW_BYTES * KWM_WINDOW_BYTES;
 }
 
-static void name_host(char host[KWM_HOST_BYTES]) {
-  char name[MPI_MAX_PROCESSOR_NAME] = "";
-  int length = 0;
-  MPI_Get_processor_name(name, &length);
-  memset(host, 0, KWM_HOST_BYTES);
-  memcpy(host, name, (size_t)(length < KWM_HOST_BYTES ? length : KWM_HOST_BYTES - 1));
-}
-
 static void tell(struct kwm_links *links, int to, int tag, const void *data, size_t bytes) {
   MPI_Request request = kwm_par_send(links->layout, to, tag, data, (int64_t)bytes);
   kwm_par_wait(links->layout, 1, &request);
@@ -60,7 +52,7 @@ static bool see_marks(kwm_device *device, const struct link_end *end, const stru
 
 static bool shake_as_receiver(struct kwm_links *links, struct link_end *end, bool wanted) {
   struct offer offer = {.good = wanted && end->device_slots != NULL}, answer;
-  name_host(offer.host);
+  par_host_name(offer.host);
   if (offer.good) offer.good = kwm_lane_offer(links->device, end->device_slots, &offer.memory);
   offer_marks(links->device, end, end->taken, &offer);
   tell(links, end->spec.from, end->tag, &offer, sizeof offer);
@@ -75,7 +67,7 @@ static bool shake_as_sender(struct kwm_links *links, struct link_end *end, bool 
   struct offer offer, answer = {.good = wanted};
   bool good = false;
   hear(links, end->spec.to, end->tag, &offer, sizeof offer);
-  name_host(answer.host);
+  par_host_name(answer.host);
   answer.good = answer.good && offer.good && memcmp(offer.host, answer.host, sizeof offer.host) == 0;
   if (answer.good) end->window = kwm_lane_see(device, &offer.memory);
   answer.good = answer.good && end->window != NULL && see_marks(device, end, &offer, end->taken);

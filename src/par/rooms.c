@@ -5,6 +5,7 @@
 
 #include "kwm/device_ops.h"
 #include "kwm/lane.h"
+#include "wait.h"
 
 struct kwm_rooms {
   struct kwm_layout *layout;
@@ -40,10 +41,7 @@ static bool furnish(kwm_rooms *rooms, size_t bytes) {
 }
 
 static void make_offer(const kwm_rooms *rooms, struct offer *offer) {
-  char name[MPI_MAX_PROCESSOR_NAME] = "";
-  int length = 0;
-  MPI_Get_processor_name(name, &length);
-  memcpy(offer->host, name, sizeof offer->host - 1);
+  par_host_name(offer->host);
   if (offer->good) offer->good = kwm_lane_offer(rooms->device, rooms->of.at[rooms->of.rank], &offer->room);
 }
 

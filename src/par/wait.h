@@ -10,5 +10,8 @@ void par_end_wait(struct kwm_layout *layout, double start);
 /* Collective over group: kwm_par_sum_group, but pairwise in a tree from rank 0. scratch: (n). */
 void par_sum_group_pairs(struct kwm_layout *layout, int64_t n, double *values, double *scratch);
 
+/* This process's host, zeros behind its name: equal bytes for equal hosts. */
+void par_host_name(char host[KWM_HOST_BYTES]);
+
 /* Begins a receive of `bytes` bytes. */
 MPI_Request par_receive(MPI_Comm comm, int from, int tag, void *data, int64_t bytes);
