@@ -36,16 +36,6 @@ kwm_status kwm_agree(MPI_Comm comm, kwm_status status);
 /* Collective over world: true on all ranks if `flag` is true on any. */
 bool kwm_par_any(struct kwm_layout *layout, bool flag);
 
-/* The same of a question that is on its way while a rank does something else: ask, then answer before the next; false
-   if nothing was asked. A zeroed one is new. */
-struct kwm_question {
-  MPI_Request request;
-  int mine, any;
-  bool asked;
-};
-void kwm_par_ask(struct kwm_layout *layout, struct kwm_question *question, bool flag);
-bool kwm_par_answer(struct kwm_layout *layout, struct kwm_question *question);
-
 /* Collective over peers: values (n) summed over the replicas pairwise, ((r0+r1)+(r2+r3)), the same bits everywhere.
    scratch: (n), overwritten. */
 void kwm_par_sum_replicas(struct kwm_layout *layout, int64_t n, float *values, float *scratch);

@@ -118,15 +118,6 @@ static kwm_status row(struct kwm_loop *loop, const struct kwm_loop_place *place)
   return loop->kind->row(loop->self, place->evaluates);
 }
 
-/* With several ranks after every step: as they knew it one step ago, so that nobody waits for the slowest here. */
-static bool asked_to_stop(struct kwm_loop *loop) {
-  struct kwm_layout *const layout = &loop->run->layout;
-  if (loop->seldom || layout->size == 1) return kwm_par_any(layout, kwm_rundir_stop_requested());
-  const bool stop = kwm_par_answer(layout, &loop->stop);
-  kwm_par_ask(layout, &loop->stop, kwm_rundir_stop_requested());
-  return stop;
-}
-
 /* *stop: leave the loop. At a pass's end the evaluation comes first, so that a resumed run's table lacks no row. */
 static kwm_status after_step(struct kwm_loop *loop, int64_t before, const struct kwm_loop_step *step, bool *stop) {
   const struct kwm_config *const config = &loop->run->config;
@@ -136,7 +127,7 @@ static kwm_status after_step(struct kwm_loop *loop, int64_t before, const struct
   KWM_TRY(kwm_failure_step(loop, &place, step));
   if (!loop->seldom || rows || loop->run->layout.size == 1) {
     kwm_watch_phase(loop->run->watch, "agree", place.step);
-    *stop = asked_to_stop(loop) && !last && !place.evaluates;
+    *stop = kwm_par_any(&loop->run->layout, kwm_rundir_stop_requested()) && !last && !place.evaluates;
   }
   if (rows) KWM_TRY(row(loop, &place));
   const bool due = config->checkpoint.every > 0 ? passed(before, place.step, config->checkpoint.every) : place.ends_lap;
@@ -146,24 +137,17 @@ static kwm_status after_step(struct kwm_loop *loop, int64_t before, const struct
   return kwm_loop_save(loop, place.step);
 }
 
-static kwm_status take_steps(struct kwm_loop *loop, bool *stop) {
-  int64_t before = loop->kind->place(loop->self, 0).step;
-  while (before < loop->steps && !*stop) {
-    struct kwm_loop_step step = {.place = ""};
-    KWM_TRY(loop->kind->step(loop->self, &step));
-    KWM_TRY(after_step(loop, before, &step, stop));
-    before = loop->kind->place(loop->self, before).step;
-  }
-  return KWM_OK;
-}
-
 static kwm_status run_steps(struct kwm_loop *loop) {
   bool stop = false;
+  int64_t before = loop->kind->place(loop->self, 0).step;
   if (loop->kind->begin != NULL) KWM_TRY(loop->kind->begin(loop->self));
   start_clock(loop);
-  const kwm_status status = take_steps(loop, &stop);
-  (void)kwm_par_answer(&loop->run->layout, &loop->stop);
-  if (status != KWM_OK) return status;
+  while (before < loop->steps && !stop) {
+    struct kwm_loop_step step = {.place = ""};
+    KWM_TRY(loop->kind->step(loop->self, &step));
+    KWM_TRY(after_step(loop, before, &step, &stop));
+    before = loop->kind->place(loop->self, before).step;
+  }
   if (stop) return KWM_STOPPED;
   return loop->kind->conclude != NULL ? loop->kind->conclude(loop->self) : KWM_OK;
 }

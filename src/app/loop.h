@@ -51,7 +51,6 @@ struct kwm_loop {
   double *seconds, *comm_seconds, *row_seconds; /* where the clock's time goes: of the run, of the row; means over ranks
                                                  */
   double started, comm_started;                 /* the loop's own, like the next */
-  struct kwm_question stop;                     /* whether any rank was asked to */
   kwm_ckpt_writer *writer;                      /* NULL: the run waits for its checkpoints */
 };
 

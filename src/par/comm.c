@@ -85,21 +85,6 @@ bool kwm_par_any(struct kwm_layout *layout, bool flag) {
   return any != 0;
 }
 
-void kwm_par_ask(struct kwm_layout *layout, struct kwm_question *question, bool flag) {
-  KWM_ASSERT(!question->asked);
-  question->mine = flag, question->asked = true;
-  MPI_Iallreduce(&question->mine, &question->any, 1, MPI_INT, MPI_LOR, layout->world, &question->request);
-}
-
-bool kwm_par_answer(struct kwm_layout *layout, struct kwm_question *question) {
-  if (!question->asked) return false;
-  const double start = par_begin_wait();
-  MPI_Wait(&question->request, MPI_STATUS_IGNORE);
-  par_end_wait(layout, start);
-  question->asked = false;
-  return question->any != 0;
-}
-
 /* What a sum has to know of its numbers. */
 struct number {
   MPI_Datatype type;

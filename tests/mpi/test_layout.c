@@ -108,21 +108,9 @@ static void check_any(struct kwm_layout *layout) {
   }
 }
 
-/* On its way beside other calls; once answered, it is over. */
-static void check_question(struct kwm_layout *layout) {
-  struct kwm_question question = {.asked = false};
-  for (int r = 0; r <= layout->size; r++) {
-    kwm_par_ask(layout, &question, layout->rank == r);
-    assert_all(!kwm_par_any(layout, false));
-    const bool answer = kwm_par_answer(layout, &question), again = kwm_par_answer(layout, &question);
-    assert_all(answer == (r < layout->size) && !again);
-  }
-}
-
 static void any_is_everybodys(void **state) {
   (void)state;
   for_each_layout(check_any);
-  for_each_layout(check_question);
 }
 
 static void call_receive(struct kwm_layout *layout) {
